@@ -1,0 +1,45 @@
+//! Recipes: encoded images into pixels, one keyed op per file.
+pub mod image;
+pub mod recipe;
+
+/// Why a sample cannot be used: the `class` column of the quarantine table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BadClass {
+    /// No bytes, or null.
+    Empty,
+    /// The first bytes belong to no format we read.
+    UnknownFormat,
+    /// The header contradicts itself or is cut off.
+    Header,
+    /// More pixels declared than the recipe's limit: refused before allocation.
+    TooManyPixels,
+    /// The decoder refused the data, or decoded it only with damage.
+    Decode,
+    /// The bytes are not those that were imported (`image_bytes`, `image_xxh3`).
+    Checksum,
+}
+
+impl BadClass {
+    /// As the table writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::UnknownFormat => "unknown_format",
+            Self::Header => "header",
+            Self::TooManyPixels => "too_many_pixels",
+            Self::Decode => "decode",
+            Self::Checksum => "checksum",
+        }
+    }
+}
+
+/// A sample that cannot be used, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {message}", class.name())]
+pub struct BadSample {
+    /// Kind of damage.
+    pub class: BadClass,
+    /// One sentence, with what the decoder said.
+    pub message: String,
+}

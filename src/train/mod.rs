@@ -1,0 +1,161 @@
+//! The loop, its optimizers and its checkpoints.
+use serde::{Deserialize, Serialize};
+
+/// `[train]` of a pipeline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainSettings {
+    /// Passes over the selection.
+    pub epochs: u64,
+    /// Exactly one optimizer.
+    pub optimizer: OptimizerSettings,
+    /// How the peak rate follows the batch: the optimizer's `rate` is for 256 rows under `linear`, for 1 under `square_root`.
+    #[serde(default)]
+    pub rate_scaling: RateScaling,
+    /// Exactly one schedule.
+    #[serde(default)]
+    pub schedule: ScheduleSettings,
+    /// Scale gradients down to this global norm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_gradient_norm: Option<f64>,
+    /// Keep an exponential moving average of the weights with this decay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema_decay: Option<f64>,
+    /// Steps between two lines of `metrics.jsonl`.
+    #[serde(default = "one")]
+    pub report_every_steps: u64,
+    /// Steps between two checkpoints; default: one at each epoch's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every_steps: Option<u64>,
+    /// Checkpoints kept; older ones are removed.
+    #[serde(default = "two")]
+    pub keep_checkpoints: usize,
+    /// Stop after so many steps, before the epochs are over. The schedule still spans all epochs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_steps: Option<u64>,
+    /// `torch`: weight decay on every tensor, PyTorch's default initialisation, no zero gain, unbiased running variance,
+    /// both views in one forward.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compat: Option<Compat>,
+}
+fn one() -> u64 {
+    1
+}
+fn two() -> usize {
+    2
+}
+
+/// Whose habits to follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compat {
+    /// A plain PyTorch script's.
+    Torch,
+}
+
+/// `optimizer.*`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerSettings {
+    /// SGD with momentum.
+    Sgd(SgdSettings),
+    /// Loshchilov and Hutter.
+    #[serde(rename = "adamw")]
+    AdamW(AdamWSettings),
+    /// You et al., as google-research/simclr defines it.
+    Lars(LarsSettings),
+}
+
+/// `optimizer.sgd`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SgdSettings {
+    /// Learning rate before scaling.
+    pub rate: f64,
+    /// Momentum.
+    pub momentum: f64,
+    /// Nesterov's form.
+    pub nesterov: bool,
+    /// Added to the gradient, not to biases and norms.
+    pub weight_decay: f64,
+}
+impl Default for SgdSettings {
+    fn default() -> Self {
+        Self { rate: 0.06, momentum: 0.9, nesterov: false, weight_decay: 0.0 }
+    }
+}
+
+/// `optimizer.adamw`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdamWSettings {
+    /// Learning rate before scaling.
+    pub rate: f64,
+    /// β₁, β₂.
+    pub betas: [f64; 2],
+    /// ε.
+    pub epsilon: f64,
+    /// Decoupled, not on biases and norms.
+    pub weight_decay: f64,
+}
+impl Default for AdamWSettings {
+    fn default() -> Self {
+        Self { rate: 1e-3, betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 1e-2 }
+    }
+}
+
+/// `optimizer.lars`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LarsSettings {
+    /// Learning rate before scaling; default .075 (square root scaling), .3 under linear.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
+    /// Momentum.
+    pub momentum: f64,
+    /// Added to the gradient, not to biases and norms.
+    pub weight_decay: f64,
+    /// η.
+    pub trust_coefficient: f64,
+}
+impl Default for LarsSettings {
+    fn default() -> Self {
+        Self { rate: None, momentum: 0.9, weight_decay: 1e-6, trust_coefficient: 1e-3 }
+    }
+}
+
+/// How the peak rate follows the batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RateScaling {
+    /// rate
+    #[default]
+    None,
+    /// rate · batch rows / 256
+    Linear,
+    /// rate · √(batch rows)
+    SquareRoot,
+}
+
+/// `schedule.*`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScheduleSettings {
+    /// The peak rate after the warm-up.
+    Constant(WarmupSettings),
+    /// Half a cosine from the peak to 0 after the warm-up.
+    Cosine(WarmupSettings),
+}
+impl Default for ScheduleSettings {
+    fn default() -> Self {
+        Self::Cosine(WarmupSettings::default())
+    }
+}
+
+/// Linear from 0.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WarmupSettings {
+    /// Length in epochs; may be a fraction.
+    pub warmup_epochs: f64,
+}
