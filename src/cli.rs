@@ -1,0 +1,253 @@
+//! The words of the command line. What a command does stands in the library's `run`.
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use diptych::{
+    error::Result,
+    run::{self, bench, check, evaluate, explain, import, preview, select, train},
+};
+
+/// Contrastive pre-training, from web-scale shards to a trained encoder.
+///
+/// Results go to stdout, logs and progress to stderr. Exit codes: 0 done, 1 the run failed, 2 the command line or the
+/// pipeline is wrong, 130 and 143 interrupted after a checkpoint.
+#[derive(Debug, Parser)]
+#[command(name = "diptych", version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(after_help = "Example:\n  diptych import photos/ data/shards")]
+    Import(ImportWords),
+    #[command(after_help = "Example:\n  diptych select simclr_small --set 'scan.shards=[\"data/shards\"]' --json")]
+    Select(SelectWords),
+    #[command(after_help = "Example:\n  diptych explain simclr_small --analyze")]
+    Explain(ExplainWords),
+    #[command(after_help = "Example:\n  diptych preview simclr_small --to views.png")]
+    Preview(PreviewWords),
+    #[command(after_help = "Examples:\n  diptych train simclr_small --run runs/first --set train.epochs=3\n  \
+                            diptych train --resume runs/first")]
+    Train(TrainWords),
+    #[command(after_help = "Example:\n  diptych evaluate runs/first --json")]
+    Evaluate(EvaluateWords),
+    #[command(after_help = "Example:\n  diptych bench simclr --seconds 20 --json")]
+    Bench(BenchWords),
+    #[command(after_help = "Example:\n  diptych check my_pipeline.toml")]
+    Check(CheckWords),
+}
+
+/// A pipeline and what to change in it.
+#[derive(Debug, Args)]
+struct PipelineWords {
+    /// A pipeline file, or the name of a built-in one: simclr, simclr_small.
+    pipeline: String,
+    /// Changes one setting, such as train.epochs=3; the value is TOML or a bare word. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+/// Turns a folder of class folders, a folder with metadata.csv|jsonl|parquet, or IDX files into Parquet shards.
+///
+/// Class folders below train/ and test/ set the column `split`. Rows are written in a keyed random order. Files that
+/// cannot be decoded go to a quarantine table beside the shards.
+#[derive(Debug, Args)]
+struct ImportWords {
+    /// Folder or file to read.
+    from: PathBuf,
+    /// Folder to write shards into.
+    to: PathBuf,
+    /// Writes rows in the order of the source instead of a random one.
+    #[arg(long)]
+    keep_order: bool,
+    /// Names the random order of the rows.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Size at which a shard is closed, in units of 10⁶ bytes.
+    #[arg(long, value_name = "N")]
+    shard_megabytes: Option<u64>,
+    /// Rows at which a row group is closed.
+    #[arg(long, value_name = "N")]
+    row_group_rows: Option<usize>,
+    /// Decodes every image fully, instead of its header alone, to find damage now.
+    #[arg(long)]
+    decode_check: bool,
+}
+
+/// Resolves the selection: items, row groups pruned, bytes read and bytes that will never be read.
+#[derive(Debug, Args)]
+struct SelectWords {
+    #[command(flatten)]
+    pipeline: PipelineWords,
+    /// Ends with one JSON object on the last line of stdout.
+    #[arg(long)]
+    json: bool,
+    /// Runs the query again with other partition counts and compares the digests.
+    #[arg(long)]
+    verify: bool,
+    /// Saves the selection to this file.
+    #[arg(long, value_name = "FILE")]
+    to: Option<PathBuf>,
+}
+
+/// Prints the whole plan, scan to trainer.
+#[derive(Debug, Args)]
+struct ExplainWords {
+    #[command(flatten)]
+    pipeline: PipelineWords,
+    /// Runs one epoch's first batches without a trainer and prints what each stage cost.
+    #[arg(long)]
+    analyze: bool,
+}
+
+/// Draws real pairs as one PNG contact sheet.
+#[derive(Debug, Args)]
+struct PreviewWords {
+    #[command(flatten)]
+    pipeline: PipelineWords,
+    /// Where to write the PNG.
+    #[arg(long, value_name = "FILE", default_value = "views.png")]
+    to: PathBuf,
+    /// Pairs to draw.
+    #[arg(long, default_value_t = 24)]
+    pairs: usize,
+}
+
+/// Trains an encoder, with metrics, checkpoints and a report in a run folder.
+///
+/// SIGINT and SIGTERM finish the step, write a checkpoint and exit with 130 and 143.
+#[derive(Debug, Args)]
+struct TrainWords {
+    /// A pipeline file, or the name of a built-in one: simclr, simclr_small.
+    #[arg(required_unless_present = "resume", conflicts_with = "resume", requires = "run")]
+    pipeline: Option<String>,
+    /// A new folder for the run.
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    run: Option<PathBuf>,
+    /// Goes on with the run in this folder, from its latest checkpoint.
+    #[arg(long, value_name = "DIR")]
+    resume: Option<PathBuf>,
+    /// Changes one setting, such as train.epochs=3; the value is TOML or a bare word. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Lets a resumed run go on although this changed since its checkpoint. May be repeated.
+    #[arg(long, value_name = "WHAT", requires = "resume")]
+    accept_change: Vec<String>,
+}
+
+/// Scores the run's latest checkpoint: kNN and linear probe beside the floors on the same split.
+#[derive(Debug, Args)]
+struct EvaluateWords {
+    /// The run's folder.
+    run: PathBuf,
+    /// Changes one setting, such as evaluate.knn.neighbours=20. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Ends with one JSON object on the last line of stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Streams batches without a trainer and measures.
+#[derive(Debug, Args)]
+struct BenchWords {
+    #[command(flatten)]
+    pipeline: PipelineWords,
+    /// Stops after this many seconds.
+    #[arg(long, value_name = "N", conflicts_with = "batches")]
+    seconds: Option<f64>,
+    /// Stops after this many batches.
+    #[arg(long, value_name = "N")]
+    batches: Option<u64>,
+    /// Ends with one JSON object on the last line of stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Finds every mistake in a pipeline, without touching data or a device.
+#[derive(Debug, Args)]
+struct CheckWords {
+    #[command(flatten)]
+    pipeline: PipelineWords,
+    /// Prints the pipeline as resolved.
+    #[arg(long)]
+    resolved: bool,
+}
+
+impl CommandLine {
+    /// Does what the words say.
+    pub(crate) fn run(self) -> Result<()> {
+        match self.command {
+            Command::Import(words) => import::run(&import::Request {
+                from: words.from,
+                to: words.to,
+                keep_order: words.keep_order,
+                seed: words.seed,
+                shard_megabytes: words.shard_megabytes,
+                row_group_rows: words.row_group_rows,
+                decode_check: words.decode_check,
+            }),
+            Command::Select(words) => select::run(&select::Request {
+                pipeline: words.pipeline.into(),
+                json: words.json,
+                verify: words.verify,
+                to: words.to,
+            }),
+            Command::Explain(words) => explain::run(&words.pipeline.into(), words.analyze),
+            Command::Preview(words) => preview::run(&words.pipeline.into(), &words.to, words.pairs),
+            Command::Train(TrainWords { resume: Some(folder), sets, accept_change, .. }) => {
+                train::resume(&folder, &sets, &accept_change)
+            }
+            Command::Train(words) => {
+                // clap has seen to it that both are there.
+                let pipeline = run::Named { pipeline: words.pipeline.unwrap_or_default(), sets: words.sets };
+                train::start(&pipeline, &words.run.unwrap_or_default())
+            }
+            Command::Evaluate(words) => evaluate::run(&words.run, &words.sets, words.json),
+            Command::Bench(words) => bench::run(&bench::Request {
+                pipeline: words.pipeline.into(),
+                seconds: words.seconds,
+                batches: words.batches,
+                json: words.json,
+            }),
+            Command::Check(words) => check::run(&words.pipeline.into(), words.resolved),
+        }
+    }
+}
+
+impl From<PipelineWords> for run::Named {
+    fn from(words: PipelineWords) -> Self {
+        Self { pipeline: words.pipeline, sets: words.sets }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_words_are_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn train_wants_a_pipeline_with_a_run_or_a_run_to_resume() {
+        let parses = |words: &[&str]| CommandLine::try_parse_from(["diptych", "train"].iter().chain(words)).is_ok();
+        assert!(parses(&["p.toml", "--run", "r"]) && parses(&["--resume", "r", "--set", "train.max_steps=9"]));
+        assert!(parses(&["--resume", "r", "--accept-change", "seed"]));
+        assert!(!parses(&[]) && !parses(&["p.toml"]) && !parses(&["p.toml", "--resume", "r"]));
+        assert!(!parses(&["p.toml", "--run", "r", "--accept-change", "seed"]));
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        for command in CommandLine::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains(&format!("diptych {}", command.get_name())), "{}", command.get_name());
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Settings that could be read but cannot be right: numbers out of range, parts larger than the whole.
+use super::{Pipeline, mistakes::Reading};
+use crate::{
+    evaluate::EvaluateSettings,
+    method::{MethodSettings, SimclrSettings},
+    model::EncoderSettings,
+    prefetch::PrefetchSettings,
+    scan::ScanSettings,
+    train::{OptimizerSettings, ScheduleSettings, TrainSettings},
+};
+
+/// Bytes of a megabyte in a pipeline.
+pub(super) const MEGABYTE: u64 = 1_000_000;
+/// Batches that are being filled while the queue holds others.
+const BATCHES_IN_FLIGHT: u64 = 2;
+/// A window is mixed while the next one is loaded.
+const WINDOWS_IN_FLIGHT: u64 = 2;
+/// Far beyond any machine: a slip of the fingers.
+const MOST_LANES: u32 = 4_096;
+const MOST_THREADS: usize = 4_096;
+
+/// Notes every value of `pipeline` that is out of its range.
+pub(super) fn check(reading: &mut Reading, pipeline: &Pipeline) {
+    scan(reading, &pipeline.scan);
+    let MethodSettings::Simclr(method) = &pipeline.method;
+    simclr(reading, method);
+    train(reading, &pipeline.train);
+    if let Some(evaluate) = &pipeline.evaluate {
+        evaluation(reading, evaluate);
+    }
+    let augment = &pipeline.augment;
+    positive(reading, "augment.max_megapixels", augment.max_megapixels);
+    if augment.decode_threads > MOST_THREADS {
+        let problem = format!("{} threads are more than any machine has", augment.decode_threads);
+        reading.note("augment.decode_threads", problem, "0 means one per core");
+    }
+    if pipeline.prefetch.batch_rows < 2 {
+        let remedy = "a batch needs at least 2 rows: an image is repelled by the others";
+        reading.note("prefetch.batch_rows", format!("{} rows", pipeline.prefetch.batch_rows), remedy);
+    }
+}
+
+/// Notes a queue that cannot hold two batches, and parts that do not fit the memory they are parts of.
+pub(super) fn check_memory(reading: &mut Reading, pipeline: &Pipeline, item_bytes: u64) {
+    let PrefetchSettings { batch_rows, capacity_megabytes, .. } = pipeline.prefetch;
+    let batch = item_bytes.saturating_mul(batch_rows as u64);
+    let capacity = capacity_megabytes.saturating_mul(MEGABYTE);
+    if capacity < batch.saturating_mul(2) {
+        let two = batch.saturating_mul(2).div_ceil(MEGABYTE);
+        let problem = format!("{capacity_megabytes} MB hold less than two batches, which take {two} MB");
+        reading.note("prefetch.capacity_megabytes", problem, format!("at least {two}, or fewer rows or pixels"));
+    }
+    let windows = pipeline.scan.shuffle_window_megabytes.saturating_mul(WINDOWS_IN_FLIGHT);
+    let in_flight = batch.saturating_mul(BATCHES_IN_FLIGHT).div_ceil(MEGABYTE);
+    let parts = windows.saturating_add(in_flight).saturating_add(capacity_megabytes);
+    if pipeline.memory_megabytes < parts {
+        let problem = format!(
+            "{} MB are less than the parts: {windows} for the window mixed and the next one, {in_flight} for batches in \
+             flight, {capacity_megabytes} for the queue",
+            pipeline.memory_megabytes
+        );
+        let remedy = format!("at least {parts}, or lower scan.shuffle_window_megabytes or prefetch.capacity_megabytes");
+        reading.note("memory_megabytes", problem, remedy);
+    }
+}
+
+fn scan(reading: &mut Reading, settings: &ScanSettings) {
+    if settings.shards.iter().all(|pattern| pattern.trim().is_empty()) {
+        reading.note("scan.shards", "no shards named", "name files, globs or folders, such as [\"data/train\"]");
+    }
+    if settings.sql.trim().is_empty() {
+        reading.note("scan.sql", "empty", "\"SELECT sample_id FROM shards\" takes every sample");
+    }
+    if settings.lanes == 0 || settings.lanes > MOST_LANES {
+        reading.note("scan.lanes", format!("{} lanes", settings.lanes), format!("1 to {MOST_LANES}; usual is 8"));
+    }
+    if settings.shuffle_window_rows < u64::from(settings.lanes) {
+        let problem = format!("{} rows are less than one per lane", settings.shuffle_window_rows);
+        reading.note("scan.shuffle_window_rows", problem, "thousands mix well");
+    }
+    at_least(reading, "scan.shuffle_window_megabytes", settings.shuffle_window_megabytes, 1);
+    share(reading, "scan.max_bad_share", settings.max_bad_share);
+}
+
+fn simclr(reading: &mut Reading, settings: &SimclrSettings) {
+    let (encoder, width) = match &settings.encoder {
+        EncoderSettings::ResNet18(resnet) => ("resnet18", resnet.base_width),
+        EncoderSettings::ResNet34(resnet) => ("resnet34", resnet.base_width),
+        EncoderSettings::ResNet50(resnet) => ("resnet50", resnet.base_width),
+        EncoderSettings::ConvNet(convnet) => ("convnet", convnet.base_width),
+    };
+    at_least(reading, &format!("method.simclr.encoder.{encoder}.base_width"), width as u64, 1);
+    at_least(reading, "method.simclr.projection_width", settings.projection_width as u64, 2);
+    positive(reading, "method.simclr.temperature", settings.temperature);
+}
+
+fn train(reading: &mut Reading, settings: &TrainSettings) {
+    at_least(reading, "train.epochs", settings.epochs, 1);
+    at_least(reading, "train.report_every_steps", settings.report_every_steps, 1);
+    at_least(reading, "train.keep_checkpoints", settings.keep_checkpoints as u64, 1);
+    for (key, steps) in [("checkpoint_every_steps", settings.checkpoint_every_steps), ("max_steps", settings.max_steps)] {
+        at_least(reading, &format!("train.{key}"), steps.unwrap_or(1), 1);
+    }
+    positive(reading, "train.clip_gradient_norm", settings.clip_gradient_norm.unwrap_or(1.0));
+    let decay = settings.ema_decay.unwrap_or(0.5);
+    if !(decay > 0.0 && decay < 1.0) {
+        reading.note("train.ema_decay", format!("{decay} is not between 0 and 1"), "usual are 0.99 to 0.9999");
+    }
+    optimizer(reading, &settings.optimizer);
+    let (schedule, warmup) = match &settings.schedule {
+        ScheduleSettings::Constant(warmup) => ("constant", warmup.warmup_epochs),
+        ScheduleSettings::Cosine(warmup) => ("cosine", warmup.warmup_epochs),
+    };
+    if !(warmup >= 0.0 && warmup <= settings.epochs as f64) {
+        let problem = format!("{warmup} epochs of warm-up do not fit {} epochs", settings.epochs);
+        reading.note(&format!("train.schedule.{schedule}.warmup_epochs"), problem, "0 means none");
+    }
+}
+
+fn optimizer(reading: &mut Reading, settings: &OptimizerSettings) {
+    let key = |name: &str, field: &str| format!("train.optimizer.{name}.{field}");
+    match settings {
+        OptimizerSettings::Sgd(sgd) => {
+            positive(reading, &key("sgd", "rate"), sgd.rate);
+            fraction(reading, &key("sgd", "momentum"), sgd.momentum);
+            not_negative(reading, &key("sgd", "weight_decay"), sgd.weight_decay);
+            if sgd.nesterov && sgd.momentum == 0.0 {
+                reading.note(&key("sgd", "nesterov"), "Nesterov's form needs a momentum", "momentum = 0.9");
+            }
+        }
+        OptimizerSettings::AdamW(adamw) => {
+            positive(reading, &key("adamw", "rate"), adamw.rate);
+            for (i, &beta) in adamw.betas.iter().enumerate() {
+                fraction(reading, &key("adamw", &format!("betas[{i}]")), beta);
+            }
+            positive(reading, &key("adamw", "epsilon"), adamw.epsilon);
+            not_negative(reading, &key("adamw", "weight_decay"), adamw.weight_decay);
+        }
+        OptimizerSettings::Lars(lars) => {
+            positive(reading, &key("lars", "rate"), lars.rate.unwrap_or(1.0));
+            fraction(reading, &key("lars", "momentum"), lars.momentum);
+            not_negative(reading, &key("lars", "weight_decay"), lars.weight_decay);
+            positive(reading, &key("lars", "trust_coefficient"), lars.trust_coefficient);
+        }
+    }
+}
+
+fn evaluation(reading: &mut Reading, settings: &EvaluateSettings) {
+    for (key, sql) in [("bank_sql", &settings.bank_sql), ("query_sql", &settings.query_sql)] {
+        if sql.trim().is_empty() {
+            reading.note(&format!("evaluate.{key}"), "empty", "a query over shards that returns sample_id");
+        }
+    }
+    at_least(reading, "evaluate.knn.neighbours", settings.knn.neighbours as u64, 1);
+    positive(reading, "evaluate.knn.temperature", settings.knn.temperature);
+    if settings.knn.candidates.is_empty() {
+        reading.note("evaluate.knn.candidates", "no k to choose from", "usual are [1, 5, 20, 200]");
+    }
+    let lists = [("knn.candidates", &settings.knn.candidates), ("labels_per_class", &settings.labels_per_class)];
+    for (key, list) in lists {
+        for (i, &n) in list.iter().enumerate() {
+            at_least(reading, &format!("evaluate.{key}[{i}]"), n as u64, 1);
+        }
+    }
+    at_least(reading, "evaluate.label_draws", settings.label_draws as u64, 1);
+}
+
+fn at_least(reading: &mut Reading, key: &str, value: u64, lowest: u64) {
+    if value < lowest {
+        reading.note(key, format!("{value} is too small"), format!("{lowest} or more"));
+    }
+}
+
+fn positive(reading: &mut Reading, key: &str, value: f64) {
+    if !(value > 0.0 && value.is_finite()) {
+        reading.note(key, format!("{value} is no positive number"), "above 0");
+    }
+}
+
+fn not_negative(reading: &mut Reading, key: &str, value: f64) {
+    if !(value >= 0.0 && value.is_finite()) {
+        reading.note(key, format!("{value} is negative or no number"), "0 or more");
+    }
+}
+
+/// A factor by which old values fade.
+fn fraction(reading: &mut Reading, key: &str, value: f64) {
+    if !(0.0..1.0).contains(&value) {
+        reading.note(key, format!("{value} is not in [0, 1)"), "0 or more and below 1");
+    }
+}
+
+fn share(reading: &mut Reading, key: &str, value: f64) {
+    if !(0.0..=1.0).contains(&value) {
+        reading.note(key, format!("{value} is no share"), "0 to 1");
+    }
+}

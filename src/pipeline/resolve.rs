@@ -1,0 +1,264 @@
+//! A pipeline as resolved: checked, complete, saved with the run.
+use super::{
+    EMBEDDED, Pipeline,
+    document::Node,
+    mistakes::{Reading, did_you_mean},
+    ranges, source,
+};
+use crate::{
+    augment::recipe::{CenterCropSettings, ImageOpSettings, ImageRecipe, ResizeSettings},
+    device,
+    error::{Error, Mistake, Result},
+    method::MethodSettings,
+    model::EncoderSettings,
+    pair::PairSettings,
+    schema::{Role, Schema},
+    train::{Compat, OptimizerSettings, RateScaling},
+};
+
+/// LARS's rate for one row under the square-root rule, and for 256 rows else (Chen et al. 2020, appendix B.6).
+const LARS_RATES: (f64, f64) = (0.075, 0.3);
+/// From this side on the evaluation crop covers 87.5 % of the resized side, as in Chen et al.; below it, all.
+const SMALLEST_CROPPED_SIDE: u32 = 64;
+
+/// A pipeline without mistakes and with nothing left open.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// As the user named the file.
+    pub named: String,
+    /// `compat` expanded, LARS's rate and the evaluation recipe filled in.
+    pub pipeline: Pipeline,
+    /// Side of a view.
+    pub side_pixels: u32,
+    /// The learning rate after warm-up, with the batch's scaling.
+    pub peak_rate: f64,
+}
+
+impl Plan {
+    /// Reads the pipeline `named` (a path, or a built-in's name) with `--set` texts such as `train.epochs=3` applied.
+    ///
+    /// Touches no data and no device.
+    ///
+    /// # Errors
+    /// The file cannot be read; or all its mistakes.
+    pub fn read(named: &str, sets: &[String]) -> Result<Self> {
+        Self::parse(named, &source::text(named)?, sets)
+    }
+
+    /// The same from text; `named` is for messages.
+    ///
+    /// # Errors
+    /// All mistakes.
+    pub fn parse(named: &str, text: &str, sets: &[String]) -> Result<Self> {
+        let fail = |mistakes| Err(Error::Pipeline { file: named.into(), mistakes });
+        let mut document = match Node::parse(text) {
+            Ok(document) => document,
+            Err(mistakes) => return fail(mistakes),
+        };
+        let of_sets: Vec<Mistake> = sets.iter().filter_map(|set| document.set(set).err()).collect();
+        let mut reading = Reading::new(document, model()?);
+        of_sets.into_iter().for_each(|mistake| reading.push_mistake(mistake));
+        let plan = reading.read().map(|pipeline| resolve(&mut reading, named, pipeline));
+        let mistakes = reading.into_mistakes();
+        match plan {
+            Some(plan) if mistakes.is_empty() => Ok(plan),
+            None if mistakes.is_empty() => Err(Error::internal("a pipeline that cannot be read has no mistake")),
+            _ => fail(mistakes),
+        }
+    }
+
+    /// The resolved pipeline as a file that parses to the same plan.
+    ///
+    /// # Errors
+    /// Ours.
+    pub fn to_toml(&self) -> Result<String> {
+        let body = toml::to_string(&self.pipeline)
+            .map_err(|error| Error::internal("a pipeline cannot be written as TOML").caused_by(error))?;
+        let batch_rows = self.pipeline.prefetch.batch_rows;
+        let (named, rate) = (&self.named, self.peak_rate);
+        Ok(format!("# Resolved from {named}. Peak learning rate at {batch_rows} rows a batch: {rate}.\n{body}"))
+    }
+
+    /// Bytes of one item's views.
+    pub fn item_bytes(&self) -> u64 {
+        2 * 3 * u64::from(self.side_pixels).pow(2)
+    }
+}
+
+fn model() -> Result<Node> {
+    Node::parse(EMBEDDED[1].1).map_err(|mistakes| Error::internal(format!("the built-in pipeline: {mistakes:?}")))
+}
+
+/// Notes what is wrong with the values and fills in what is open.
+fn resolve(reading: &mut Reading, named: &str, mut pipeline: Pipeline) -> Plan {
+    ranges::check(reading, &pipeline);
+    columns(reading, &pipeline);
+    if let Err(problem) = device::check(&pipeline.device) {
+        reading.note("device", problem.problem, problem.remedy);
+    }
+    let side_pixels = recipes(reading, &mut pipeline);
+    let peak_rate = peak_rate(&mut pipeline);
+    if pipeline.train.compat == Some(Compat::Torch) {
+        let MethodSettings::Simclr(simclr) = &mut pipeline.method;
+        simclr.joint_forward = true;
+        match &mut simclr.encoder {
+            EncoderSettings::ResNet18(resnet) | EncoderSettings::ResNet34(resnet) | EncoderSettings::ResNet50(resnet) => {
+                resnet.zero_init_residual = false;
+            }
+            EncoderSettings::ConvNet(_) => {}
+        }
+    }
+    let plan = Plan { named: named.into(), pipeline, side_pixels, peak_rate };
+    ranges::check_memory(reading, &plan.pipeline, plan.item_bytes());
+    plan
+}
+
+/// Notes columns that the schema lacks or that hold the wrong kind of thing.
+fn columns(reading: &mut Reading, pipeline: &Pipeline) {
+    let schema = match Schema::named(&pipeline.scan.schema) {
+        Ok(schema) => schema,
+        Err(Error::Stage { reason, .. }) => return reading.note("scan.schema", reason, ""),
+        Err(other) => return reading.note("scan.schema", other.to_string(), ""),
+    };
+    let names = |role: Role| schema.columns.iter().filter(move |c| c.role == role).map(|c| c.name.as_str());
+    let mut wanted = Vec::new();
+    let PairSettings::TwoViews(pair) = &pipeline.pair;
+    wanted.push(("pair.two_views.column", &pair.column, Role::Blob, "holds no images"));
+    if let Some(evaluate) = &pipeline.evaluate {
+        wanted.push(("evaluate.label", &evaluate.label, Role::Narrow, "holds images, not labels"));
+    }
+    for (key, name, role, otherwise) in wanted {
+        let known: Vec<&str> = names(role).collect();
+        match schema.columns.iter().find(|column| column.name == *name) {
+            Some(column) if column.role == role => {}
+            Some(_) => {
+                let problem = format!("column {name:?} of {schema} {otherwise}");
+                reading.note(key, problem, format!("one of {}", known.join(", ")));
+            }
+            None => reading.note(key, format!("no column {name:?} in {schema}"), did_you_mean(name, &known)),
+        }
+    }
+}
+
+/// Notes what is wrong with the recipes, fills in the evaluation recipe, and returns the side of a view.
+fn recipes(reading: &mut Reading, pipeline: &mut Pipeline) -> u32 {
+    let augment = &mut pipeline.augment;
+    let side_pixels = match ImageRecipe::resolve(augment) {
+        Ok(recipe) => recipe.side_pixels(),
+        Err(problems) => {
+            for problem in problems {
+                reading.note(&format!("augment.{}", problem.key), problem.problem, problem.remedy);
+            }
+            return 0;
+        }
+    };
+    if augment.evaluation.is_empty() {
+        let resized = if side_pixels < SMALLEST_CROPPED_SIDE { side_pixels } else { side_pixels * 8 / 7 };
+        augment.evaluation = vec![
+            ImageOpSettings::Resize(ResizeSettings { side_pixels: resized }),
+            ImageOpSettings::CenterCrop(CenterCropSettings { side_pixels }),
+        ];
+    }
+    side_pixels
+}
+
+/// The learning rate after warm-up: LARS's open rate is filled in first.
+fn peak_rate(pipeline: &mut Pipeline) -> f64 {
+    let train = &mut pipeline.train;
+    let rate = match &mut train.optimizer {
+        OptimizerSettings::Sgd(sgd) => sgd.rate,
+        OptimizerSettings::AdamW(adamw) => adamw.rate,
+        OptimizerSettings::Lars(lars) => *lars.rate.get_or_insert(match train.rate_scaling {
+            RateScaling::SquareRoot => LARS_RATES.0,
+            RateScaling::Linear | RateScaling::None => LARS_RATES.1,
+        }),
+    };
+    let batch_rows = pipeline.prefetch.batch_rows as f64;
+    match train.rate_scaling {
+        RateScaling::None => rate,
+        RateScaling::Linear => rate * batch_rows / 256.0,
+        RateScaling::SquareRoot => rate * batch_rows.sqrt(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(sets: &[&str]) -> Result<Plan> {
+        Plan::read("simclr", &sets.iter().map(ToString::to_string).collect::<Vec<_>>())
+    }
+
+    fn mistakes(result: Result<Plan>) -> Vec<Mistake> {
+        match result.unwrap_err() {
+            Error::Pipeline { mistakes, .. } => mistakes,
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn the_papers_rate_is_resolved() {
+        let plan = plan(&[]).unwrap();
+        assert!((plan.peak_rate - 1.2).abs() < 1e-12, "{}", plan.peak_rate);
+        assert_eq!(plan.side_pixels, 224);
+        let linear = Plan::read("simclr", &["train.rate_scaling=linear".into()]).unwrap();
+        assert!((linear.peak_rate - 0.3).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_resolved_pipeline_resolves_to_itself() {
+        for (name, _) in EMBEDDED {
+            let plan = Plan::read(name, &["train.compat=torch".into(), "augment.evaluation=[]".into()]).unwrap();
+            let text = plan.to_toml().unwrap();
+            let again = Plan::parse(name, &text, &[]).unwrap();
+            assert_eq!(again, plan);
+            assert_eq!(again.to_toml().unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn torch_compat_is_expanded() {
+        let plan = plan(&["train.compat=torch"]).unwrap();
+        let MethodSettings::Simclr(simclr) = &plan.pipeline.method;
+        let EncoderSettings::ResNet50(resnet) = &simclr.encoder else { panic!("{simclr:?}") };
+        assert!(simclr.joint_forward && !resnet.zero_init_residual);
+    }
+
+    #[test]
+    fn mistakes_of_the_command_line_name_it() {
+        let mistakes = mistakes(plan(&["train.epochs=none", "train.optimiser=x", "prefetch.batch_rows=1"]));
+        assert_eq!(mistakes.len(), 3, "{mistakes:#?}");
+        assert!(mistakes.iter().all(|m| m.problem.starts_with("--set ") && m.position.is_none()), "{mistakes:#?}");
+    }
+
+    #[test]
+    fn a_queue_under_two_batches_and_parts_above_the_whole_are_mistakes() {
+        let mistakes = mistakes(plan(&["prefetch.capacity_megabytes=154", "memory_megabytes=1_000"]));
+        let keys: Vec<_> = mistakes.iter().map(|m| m.key.as_str()).collect();
+        assert_eq!(keys, ["prefetch.capacity_megabytes", "memory_megabytes"], "{mistakes:#?}");
+        assert!(mistakes[0].remedy.contains("at least 155"), "{}", mistakes[0]);
+        assert!(plan(&["prefetch.capacity_megabytes=155"]).is_ok());
+    }
+
+    #[test]
+    fn columns_are_checked_against_the_schema() {
+        let mistakes = mistakes(plan(&["pair.two_views.column=caption", "evaluate.label=lable", "scan.schema=image_text"]));
+        assert!(mistakes[0].problem.contains("holds no images"), "{}", mistakes[0]);
+        assert!(mistakes[1].to_string().contains("no column \"lable\" in image_text v1; did you mean \"label\"?"));
+        let unknown = plan(&["scan.schema=image_txt"]).unwrap_err().to_string();
+        assert!(unknown.contains("did you mean \"image_text\"?"), "{unknown}");
+    }
+
+    #[test]
+    fn ranges_are_checked_where_the_value_was_written() {
+        let text = EMBEDDED[1].1.replace("temperature = 0.2", "temperature = 0.0").replace("lanes = 8", "lanes = 0");
+        let mistakes = mistakes(Plan::parse("p.toml", &text, &[]));
+        let found: Vec<_> = mistakes.iter().map(|m| (m.key.as_str(), m.position)).collect();
+        let line = |word: &str| text.lines().position(|line| line.starts_with(word)).unwrap() + 1;
+        let expected = [
+            ("scan.lanes", Some((line("lanes"), 9))),
+            ("method.simclr.temperature", Some((line("temperature"), 15))),
+        ];
+        assert_eq!(found, expected, "{mistakes:#?}");
+    }
+}

@@ -1,0 +1,37 @@
+//! One function per command: the rooms of the library put together.
+//!
+//! Results go to stdout through [`output`], logs and progress to stderr through [`progress`].
+pub mod bench;
+pub mod check;
+pub mod evaluate;
+pub mod explain;
+pub mod folder;
+pub mod import;
+pub mod output;
+pub mod preview;
+pub mod progress;
+pub mod runtimes;
+pub mod select;
+pub mod stream;
+pub mod train;
+
+use crate::{error::Result, pipeline::Plan};
+
+/// A pipeline as the command line names it.
+#[derive(Debug, Clone)]
+pub struct Named {
+    /// A path, or the name of a built-in pipeline.
+    pub pipeline: String,
+    /// `--set` texts.
+    pub sets: Vec<String>,
+}
+
+impl Named {
+    /// The resolved pipeline.
+    ///
+    /// # Errors
+    /// All mistakes of the file and the overrides.
+    pub fn plan(&self) -> Result<Plan> {
+        Plan::read(&self.pipeline, &self.sets)
+    }
+}
