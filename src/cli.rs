@@ -49,13 +49,13 @@ struct PipelineWords {
     sets: Vec<String>,
 }
 
-/// Turns a folder of class folders, a folder with metadata.csv|jsonl|parquet, or IDX files into Parquet shards.
+/// Turns class folders, a folder with metadata.csv|jsonl|parquet, or IDX files into Parquet shards.
 ///
 /// Class folders below train/ and test/ set the column `split`. Rows are written in a keyed random order. Files that
 /// cannot be decoded go to a quarantine table beside the shards.
 #[derive(Debug, Args)]
 struct ImportWords {
-    /// Folder or file to read.
+    /// Folder or file to read; synthetic:shapes makes a small set of coloured shapes.
     from: PathBuf,
     /// Folder to write shards into.
     to: PathBuf,
@@ -65,7 +65,7 @@ struct ImportWords {
     /// Names the random order of the rows.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Size at which a shard is closed, in units of 10⁶ bytes.
+    /// Size at which a shard is closed.
     #[arg(long, value_name = "N")]
     shard_megabytes: Option<u64>,
     /// Rows at which a row group is closed.
@@ -74,6 +74,9 @@ struct ImportWords {
     /// Decodes every image fully, instead of its header alone, to find damage now.
     #[arg(long)]
     decode_check: bool,
+    /// Replaces shards that stand in the folder already.
+    #[arg(long)]
+    overwrite: bool,
 }
 
 /// Resolves the selection: items, row groups pruned, bytes read and bytes that will never be read.
@@ -188,6 +191,7 @@ impl CommandLine {
                 shard_megabytes: words.shard_megabytes,
                 row_group_rows: words.row_group_rows,
                 decode_check: words.decode_check,
+                overwrite: words.overwrite,
             }),
             Command::Select(words) => select::run(&select::Request {
                 pipeline: words.pipeline.into(),

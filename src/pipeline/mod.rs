@@ -42,7 +42,7 @@ pub struct Pipeline {
     /// `cpu` or `cuda:N`.
     #[serde(default = "default_device")]
     pub device: String,
-    /// Memory of the data half: windows, batches in flight and the queue, in units of 10⁶ bytes.
+    /// Memory of the data half: windows, batches in flight and the queue, in units of 2²⁰ bytes.
     #[serde(default = "default_memory")]
     pub memory_megabytes: u64,
     /// Which samples, in which order.

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Bytes of a megabyte in a pipeline.
-pub(super) const MEGABYTE: u64 = 1_000_000;
+const MEGABYTE: u64 = 1 << 20;
 /// Batches that are being filled while the queue holds others.
 const BATCHES_IN_FLIGHT: u64 = 2;
 /// A window is mixed while the next one is loaded.

@@ -13,11 +13,9 @@ use crate::{
     model::EncoderSettings,
     pair::PairSettings,
     schema::{Role, Schema},
-    train::{Compat, OptimizerSettings, RateScaling},
+    train::{Compat, schedule::Schedule},
 };
 
-/// LARS's rate for one row under the square-root rule, and for 256 rows else (Chen et al. 2020, appendix B.6).
-const LARS_RATES: (f64, f64) = (0.075, 0.3);
 /// From this side on the evaluation crop covers 87.5 % of the resized side, as in Chen et al.; below it, all.
 const SMALLEST_CROPPED_SIDE: u32 = 64;
 
@@ -26,7 +24,7 @@ const SMALLEST_CROPPED_SIDE: u32 = 64;
 pub struct Plan {
     /// As the user named the file.
     pub named: String,
-    /// `compat` expanded, LARS's rate and the evaluation recipe filled in.
+    /// `compat` expanded, the evaluation recipe filled in.
     pub pipeline: Pipeline,
     /// Side of a view.
     pub side_pixels: u32,
@@ -97,7 +95,8 @@ fn resolve(reading: &mut Reading, named: &str, mut pipeline: Pipeline) -> Plan {
         reading.note("device", problem.problem, problem.remedy);
     }
     let side_pixels = recipes(reading, &mut pipeline);
-    let peak_rate = peak_rate(&mut pipeline);
+    // The peak does not depend on the length of an epoch, which only the data tells.
+    let peak_rate = Schedule::new(&pipeline.train, pipeline.prefetch.batch_rows, 1).peak();
     if pipeline.train.compat == Some(Compat::Torch) {
         let MethodSettings::Simclr(simclr) = &mut pipeline.method;
         simclr.joint_forward = true;
@@ -162,25 +161,6 @@ fn recipes(reading: &mut Reading, pipeline: &mut Pipeline) -> u32 {
     side_pixels
 }
 
-/// The learning rate after warm-up: LARS's open rate is filled in first.
-fn peak_rate(pipeline: &mut Pipeline) -> f64 {
-    let train = &mut pipeline.train;
-    let rate = match &mut train.optimizer {
-        OptimizerSettings::Sgd(sgd) => sgd.rate,
-        OptimizerSettings::AdamW(adamw) => adamw.rate,
-        OptimizerSettings::Lars(lars) => *lars.rate.get_or_insert(match train.rate_scaling {
-            RateScaling::SquareRoot => LARS_RATES.0,
-            RateScaling::Linear | RateScaling::None => LARS_RATES.1,
-        }),
-    };
-    let batch_rows = pipeline.prefetch.batch_rows as f64;
-    match train.rate_scaling {
-        RateScaling::None => rate,
-        RateScaling::Linear => rate * batch_rows / 256.0,
-        RateScaling::SquareRoot => rate * batch_rows.sqrt(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,11 +213,11 @@ mod tests {
 
     #[test]
     fn a_queue_under_two_batches_and_parts_above_the_whole_are_mistakes() {
-        let mistakes = mistakes(plan(&["prefetch.capacity_megabytes=154", "memory_megabytes=1_000"]));
+        let mistakes = mistakes(plan(&["prefetch.capacity_megabytes=146", "memory_megabytes=1_000"]));
         let keys: Vec<_> = mistakes.iter().map(|m| m.key.as_str()).collect();
         assert_eq!(keys, ["prefetch.capacity_megabytes", "memory_megabytes"], "{mistakes:#?}");
-        assert!(mistakes[0].remedy.contains("at least 155"), "{}", mistakes[0]);
-        assert!(plan(&["prefetch.capacity_megabytes=155"]).is_ok());
+        assert!(mistakes[0].remedy.contains("at least 147"), "{}", mistakes[0]);
+        assert!(plan(&["prefetch.capacity_megabytes=147"]).is_ok());
     }
 
     #[test]

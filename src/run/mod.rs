@@ -4,9 +4,11 @@
 pub mod bench;
 pub mod check;
 pub mod evaluate;
+pub mod contact_sheet;
 pub mod explain;
 pub mod folder;
 pub mod import;
+pub mod memory;
 pub mod output;
 pub mod preview;
 pub mod progress;

@@ -117,7 +117,10 @@ fn expand<'a>(mut text: &'a str, prefix: &[String], found: &mut Vec<Vec<String>>
             _ => break,
         }
     }
-    found.push(path);
+    // A comma before the closing brace leaves nothing.
+    if path.len() > prefix.len() {
+        found.push(path);
+    }
     text.strip_prefix(" as ").map_or(text, |rest| {
         rest.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_')
     })
@@ -138,7 +141,7 @@ fn layer(module: &str) -> Option<usize> {
 
 #[test]
 fn use_trees_are_read() {
-    let found = imports("use crate::{a::{self, B}, c::D as E, f};\nlet x = crate::g::h::<u8>(1); $crate::not::this");
+    let found = imports("use crate::{a::{self, B}, c::D as E, f,};\nlet x = crate::g::h::<u8>(1); $crate::not::this");
     let found: Vec<String> = found.iter().map(|path| path.join("::")).collect();
     assert_eq!(found, ["a::self", "a::B", "c::D", "f", "g::h"]);
     assert!(mentions("use burn::tensor;", "burn") && mentions("x: burn::Y", "burn") && !mentions("auburn::x", "burn"));

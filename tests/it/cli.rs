@@ -1,0 +1,242 @@
+//! The binary from end to end on tiny synthetic images: what scripts may rely on.
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::Value;
+
+const CLASSES: [&str; 3] = ["bar", "disc", "ring"];
+const PER_CLASS: [(&str, usize); 2] = [("train", 48), ("test", 16)];
+const SIDE: u32 = 28;
+
+fn diptych() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_diptych"));
+    command.stdin(Stdio::null());
+    command
+}
+
+fn run(words: &[&str]) -> Output {
+    diptych().args(words).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Runs it and wants success.
+fn ok(words: &[&str]) -> String {
+    let output = run(words);
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{words:?}: {}\n{stdout}\n{stderr}", output.status);
+    assert!(!stderr.contains('\u{1b}'), "a progress bar without a terminal: {stderr:?}");
+    stdout
+}
+
+/// Runs it, wants this exit code, returns stderr.
+fn fails(code: i32, words: &[&str]) -> String {
+    let output = run(words);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{words:?}: {stderr}");
+    assert!(output.stdout.is_empty(), "a failure printed results: {}", text(&output.stdout));
+    stderr
+}
+
+fn last_json(stdout: &str) -> Value {
+    serde_json::from_str(stdout.lines().last().unwrap()).unwrap_or_else(|error| panic!("{error} in {stdout}"))
+}
+
+/// Three classes of shapes, each image with a position and brightness of its own.
+fn draw(class: usize, number: usize) -> image::RgbImage {
+    let centre = (10.0 + (number % 7) as f32, 10.0 + (number % 5) as f32);
+    let light = 120 + (number * 7 % 120) as u8;
+    image::RgbImage::from_fn(SIDE, SIDE, |x, y| {
+        let (dx, dy) = (x as f32 - centre.0, y as f32 - centre.1);
+        let radius = (dx * dx + dy * dy).sqrt();
+        let inside = match class {
+            0 => dx.abs() < 2.0,
+            1 => radius < 6.0,
+            _ => (4.0..7.0).contains(&radius),
+        };
+        if inside { image::Rgb([light, 255 - light, 90]) } else { image::Rgb([(x * 3) as u8, (y * 3) as u8, 20]) }
+    })
+}
+
+struct Workshop {
+    folder: tempfile::TempDir,
+}
+
+impl Workshop {
+    /// A folder with imported shards.
+    fn new() -> Self {
+        let workshop = Self { folder: tempfile::tempdir().unwrap() };
+        for (split, count) in PER_CLASS {
+            for (number, class) in CLASSES.iter().enumerate() {
+                let folder = workshop.path("images").join(split).join(class);
+                fs::create_dir_all(&folder).unwrap();
+                for i in 0..count {
+                    draw(number, i).save(folder.join(format!("{i}.png"))).unwrap();
+                }
+            }
+        }
+        let (images, shards) = (workshop.path("images"), workshop.path("shards"));
+        ok(&["import", images.to_str().unwrap(), shards.to_str().unwrap(), "--row-group-rows", "32"]);
+        workshop
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The words of a command with everything set small.
+    fn words(&self, command: &str, rest: &[&str]) -> Vec<String> {
+        let shards = format!("scan.shards=[{:?}]", self.path("shards").to_str().unwrap());
+        let sets = [
+            shards.as_str(),
+            "prefetch.batch_rows=32",
+            "prefetch.capacity_megabytes=2",
+            "scan.lanes=2",
+            "scan.shuffle_window_rows=64",
+            "method.simclr.encoder.convnet.base_width=4",
+            "train.report_every_steps=1",
+            "train.epochs=2",
+            "evaluate.labels_per_class=[1, 10]",
+            "augment.decode_threads=2",
+        ];
+        let mut words = vec![command.to_owned(), "simclr_small".to_owned()];
+        words.extend(sets.iter().flat_map(|set| ["--set".to_owned(), (*set).to_owned()]));
+        words.extend(rest.iter().map(ToString::to_string));
+        words
+    }
+
+    fn ok(&self, command: &str, rest: &[&str]) -> String {
+        ok(&self.words(command, rest).iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    fn fails(&self, code: i32, command: &str, rest: &[&str]) -> String {
+        fails(code, &self.words(command, rest).iter().map(String::as_str).collect::<Vec<_>>())
+    }
+}
+
+fn lines(path: &Path) -> Vec<Value> {
+    fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn the_first_journey_works_end_to_end() {
+    let workshop = Workshop::new();
+    assert!(workshop.ok("check", &[]).contains("no mistakes"));
+    assert!(workshop.ok("check", &["--resolved"]).contains("[method.simclr.encoder.convnet]"));
+
+    let selection_file = workshop.path("train.selection");
+    let selected = workshop.ok("select", &["--json", "--verify", "--to", selection_file.to_str().unwrap()]);
+    let selected = last_json(&selected);
+    assert_eq!(selected["items"], 144);
+    assert_eq!(selected["of"], 192);
+    assert_eq!(selected["blob_bytes_read"], 0);
+    assert_eq!(selected["digest"].as_str().unwrap().len(), 64);
+    assert!(selection_file.is_file());
+
+    let explained = workshop.ok("explain", &[]);
+    for stage in ["OrderedScanExec", "AugmentExec", "prefetch", "simclr"] {
+        assert!(explained.contains(stage), "{stage} is missing from\n{explained}");
+    }
+    let analyzed = workshop.ok("explain", &["--analyze"]);
+    assert!(analyzed.contains("metrics="), "{analyzed}");
+
+    let sheet = workshop.path("views.png");
+    workshop.ok("preview", &["--to", sheet.to_str().unwrap(), "--pairs", "6"]);
+    let sheet = image::open(&sheet).unwrap();
+    assert!(sheet.width() >= 2 * SIDE && sheet.height() >= 2 * SIDE);
+
+    let bench = last_json(&workshop.ok("bench", &["--json", "--batches", "6"]));
+    assert!(bench["samples_per_second"].as_f64().unwrap() > 0.0, "{bench}");
+    assert_eq!(bench["samples"], 6 * 32);
+    assert_eq!(bench["bad_rows"], 0);
+    assert!(bench["peak_memory_bytes"].as_u64().unwrap() > 1_000_000, "{bench}");
+
+    let run = workshop.path("run");
+    let run = run.to_str().unwrap();
+    workshop.ok("train", &["--run", run, "--set", "train.max_steps=5"]);
+    let steps = lines(&Path::new(run).join("metrics.jsonl"));
+    // 144 items are 4 batches of 32 an epoch.
+    assert_eq!(steps.len(), 5);
+    for key in ["step", "epoch", "loss", "learning_rate", "samples_per_second", "data_wait_share", "batch_digest"] {
+        assert!(steps[0].get(key).is_some(), "{key} is missing from {}", steps[0]);
+    }
+    assert!(Path::new(run).join("checkpoints/step-5/weights.safetensors").is_file());
+    assert!(Path::new(run).join("views.png").is_file());
+    let refused = workshop.fails(2, "train", &["--run", run]);
+    assert!(refused.contains("--resume"), "{refused}");
+
+    ok(&["train", "--resume", run, "--set", "train.max_steps=8"]);
+    let steps = lines(&Path::new(run).join("metrics.jsonl"));
+    assert_eq!(steps.iter().map(|line| line["step"].as_u64().unwrap()).collect::<Vec<_>>(), (1..=8).collect::<Vec<_>>());
+
+    let scores = last_json(&ok(&["evaluate", run, "--json"]));
+    let encoder = scores.to_string();
+    assert!(encoder.contains("knn") && encoder.contains("linear_probe"), "{scores}");
+    let saved: Value = serde_json::from_slice(&fs::read(Path::new(run).join("scores.json")).unwrap()).unwrap();
+    assert_eq!(saved, scores);
+    let report = fs::read_to_string(Path::new(run).join("report.html")).unwrap();
+    assert!(report.contains("data:image/png;base64,") && !report.contains("src=\"http"), "not self-contained");
+}
+
+#[test]
+fn five_mistakes_are_reported_without_touching_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mine.toml");
+    let text = "seeed = 1\n[scan]\nshards = [\"/nowhere/at/all\"]\nlanes = \"eight\"\n[augment]\nimage = [{ random_resized_crop = \
+                { side_pixels = 28 } }]\n[pair.two_views]\ncolumn = \"imgae\"\n[prefetch]\nbatch_rows = 1\n[method.simclr]\n\
+                encoder.convnet = {}\n[train]\nepochs = 0\noptimizer.adamw = {}\n";
+    fs::write(&file, text).unwrap();
+    for command in ["check", "select", "explain", "bench"] {
+        let stderr = fails(2, &[command, file.to_str().unwrap()]);
+        assert!(stderr.contains("5 mistakes"), "{stderr}");
+        for part in ["line 1, column 1: `seeed`", "`scan.lanes`", "did you mean \"image\"?", "`prefetch.batch_rows`", "`train.epochs`"] {
+            assert!(stderr.contains(part), "{part} is missing from {stderr}");
+        }
+    }
+    let run = folder.path().join("run");
+    fails(2, &["train", file.to_str().unwrap(), "--run", run.to_str().unwrap()]);
+    assert!(!run.exists(), "a pipeline with mistakes made a run folder");
+}
+
+#[test]
+fn exit_codes_tell_a_wrong_command_from_a_failed_run() {
+    fails(2, &["trian"]);
+    fails(2, &["train", "simclr_small"]);
+    let unknown = fails(2, &["check", "simclr_smal"]);
+    assert!(unknown.contains("did you mean \"simclr_small\"?"), "{unknown}");
+    let missing = fails(1, &["select", "simclr_small", "--set", "scan.shards=[\"/nowhere/at/all\"]"]);
+    assert!(missing.contains("/nowhere/at/all"), "{missing}");
+    fails(2, &["train", "--resume", "/nowhere/at/all"]);
+    fails(2, &["evaluate", "/nowhere/at/all"]);
+    assert!(run(&["--help"]).status.success());
+}
+
+#[test]
+fn a_device_of_another_build_is_told_with_its_feature() {
+    if cfg!(feature = "cuda") {
+        return;
+    }
+    let stderr = fails(2, &["check", "simclr_small", "--set", "device=cuda:0"]);
+    assert!(stderr.contains("--features cuda"), "{stderr}");
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    use std::io::Read as _;
+    let mut child = diptych()
+        .args(["check", "simclr", "--resolved"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert!(child.wait().unwrap().success(), "{stderr}");
+    assert_eq!(stderr, "");
+}
