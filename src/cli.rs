@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use diptych::{
     error::Result,
+    ingest::ImportSettings,
     run::{self, bench, check, evaluate, explain, import, preview, select, train},
 };
 
@@ -63,20 +64,32 @@ struct ImportWords {
     #[arg(long)]
     keep_order: bool,
     /// Names the random order of the rows.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Size at which a shard is closed.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Megabytes of images at which a shard is closed.
     #[arg(long, value_name = "N")]
     shard_megabytes: Option<u64>,
+    /// Rows at which a shard is closed.
+    #[arg(long, value_name = "N")]
+    shard_rows: Option<u64>,
     /// Rows at which a row group is closed.
     #[arg(long, value_name = "N")]
     row_group_rows: Option<usize>,
-    /// Decodes every image fully, instead of its header alone, to find damage now.
-    #[arg(long)]
-    decode_check: bool,
-    /// Replaces shards that stand in the folder already.
+    /// Whether every image is decoded, so that damage is found now; false reads headers alone.
+    #[arg(long, value_name = "BOOL", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    decode_check: Option<bool>,
+    /// Threads that read and decode; 0 means one per core.
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Names of the classes of IDX files in the order of their numbers, separated by commas.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    label_names: Vec<String>,
+    /// Replaces a data set that is in the folder already.
     #[arg(long)]
     overwrite: bool,
+    /// Ends with one JSON object on the last line of stdout.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Resolves the selection: items, row groups pruned, bytes read and bytes that will never be read.
@@ -183,16 +196,7 @@ impl CommandLine {
     /// Does what the words say.
     pub(crate) fn run(self) -> Result<()> {
         match self.command {
-            Command::Import(words) => import::run(&import::Request {
-                from: words.from,
-                to: words.to,
-                keep_order: words.keep_order,
-                seed: words.seed,
-                shard_megabytes: words.shard_megabytes,
-                row_group_rows: words.row_group_rows,
-                decode_check: words.decode_check,
-                overwrite: words.overwrite,
-            }),
+            Command::Import(words) => import::run(&words.into()),
             Command::Select(words) => select::run(&select::Request {
                 pipeline: words.pipeline.into(),
                 json: words.json,
@@ -218,6 +222,25 @@ impl CommandLine {
             }),
             Command::Check(words) => check::run(&words.pipeline.into(), words.resolved),
         }
+    }
+}
+
+impl From<ImportWords> for import::Request {
+    fn from(words: ImportWords) -> Self {
+        let default = ImportSettings::default();
+        let settings = ImportSettings {
+            keep_order: words.keep_order,
+            seed: words.seed.unwrap_or(default.seed),
+            shard_megabytes: words.shard_megabytes.unwrap_or(default.shard_megabytes),
+            shard_rows: words.shard_rows.or(default.shard_rows),
+            row_group_rows: words.row_group_rows.unwrap_or(default.row_group_rows),
+            decode_check: words.decode_check.unwrap_or(default.decode_check),
+            threads: words.threads.unwrap_or(default.threads),
+            label_names: words.label_names,
+            overwrite: words.overwrite,
+            ..default
+        };
+        Self { from: words.from, to: words.to, settings, json: words.json }
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     ranges, source,
 };
 use crate::{
-    augment::recipe::{CenterCropSettings, ImageOpSettings, ImageRecipe, ResizeSettings},
+    augment::image::recipe::{ImageRecipe, RecipePurpose},
     device,
     error::{Error, Mistake, Result},
     method::MethodSettings,
@@ -16,8 +16,6 @@ use crate::{
     train::{Compat, schedule::Schedule},
 };
 
-/// From this side on the evaluation crop covers 87.5 % of the resized side, as in Chen et al.; below it, all.
-const SMALLEST_CROPPED_SIDE: u32 = 64;
 
 /// A pipeline without mistakes and with nothing left open.
 #[derive(Debug, Clone, PartialEq)]
@@ -141,22 +139,22 @@ fn columns(reading: &mut Reading, pipeline: &Pipeline) {
 
 /// Notes what is wrong with the recipes, fills in the evaluation recipe, and returns the side of a view.
 fn recipes(reading: &mut Reading, pipeline: &mut Pipeline) -> u32 {
-    let augment = &mut pipeline.augment;
-    let side_pixels = match ImageRecipe::resolve(augment) {
-        Ok(recipe) => recipe.side_pixels(),
-        Err(problems) => {
-            for problem in problems {
-                reading.note(&format!("augment.{}", problem.key), problem.problem, problem.remedy);
+    let mut side_pixels = 0;
+    for purpose in [RecipePurpose::Training, RecipePurpose::Evaluation] {
+        match ImageRecipe::resolve(&pipeline.augment, purpose) {
+            Ok(recipe) if purpose == RecipePurpose::Training => side_pixels = recipe.side_pixels() as u32,
+            Ok(_) => {}
+            // An evaluation recipe that is derived from a wrong one has no mistakes of its own.
+            Err(_) if purpose == RecipePurpose::Evaluation && pipeline.augment.evaluation.is_empty() => {}
+            Err(problems) => {
+                for problem in problems {
+                    reading.note(&format!("augment.{}", problem.path), problem.problem, problem.remedy);
+                }
             }
-            return 0;
         }
-    };
-    if augment.evaluation.is_empty() {
-        let resized = if side_pixels < SMALLEST_CROPPED_SIDE { side_pixels } else { side_pixels * 8 / 7 };
-        augment.evaluation = vec![
-            ImageOpSettings::Resize(ResizeSettings { side_pixels: resized }),
-            ImageOpSettings::CenterCrop(CenterCropSettings { side_pixels }),
-        ];
+    }
+    if pipeline.augment.evaluation.is_empty() && side_pixels > 0 {
+        pipeline.augment.evaluation = ImageRecipe::default_evaluation(side_pixels);
     }
     side_pixels
 }

@@ -1,4 +1,5 @@
-//! The run folder: `pipeline.toml`, `selection.selection`, `metrics.jsonl`, `checkpoints/`, `views.png`, `report.html`.
+//! The run folder: `pipeline.toml`, `selection.selection`, `metrics.jsonl`, `checkpoints/`, `quarantine/`, `views.png`,
+//! `scores.json`, `report.html`.
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -9,6 +10,11 @@ use crate::{
     pipeline::Plan,
 };
 
+const PIPELINE: &str = "pipeline.toml";
+const SELECTION: &str = "selection.selection";
+/// What a write that was cut off leaves behind ends in this.
+const PARTIAL: &str = ".partial";
+
 /// A run's folder.
 #[derive(Debug, Clone)]
 pub struct RunFolder {
@@ -16,24 +22,32 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Makes a new run with its resolved pipeline.
+    /// Claims a new folder. It becomes a run when `pipeline.toml` is in it, which [`Self::save_plan`] writes last.
     ///
     /// # Errors
     /// The folder holds a run or anything else, or cannot be made.
-    pub fn create(path: &Path, plan: &Plan) -> Result<Self> {
+    pub fn create(path: &Path) -> Result<Self> {
         let named = path.display().to_string();
-        if path.join("pipeline.toml").exists() {
+        if path.join(PIPELINE).exists() {
             let reason = format!("there is a run already; go on with it by --resume {named}, or name another folder");
             return Err(Error::at(Stage::CommandLine, named, reason));
         }
-        if path.exists() && fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
+        let foreign = |name: &str| name != SELECTION && !name.ends_with(PARTIAL);
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        if entries.map(|entry| entry.file_name()).any(|name| foreign(&name.to_string_lossy())) {
             let reason = "the folder is not empty and holds no run; name a new folder";
             return Err(Error::at(Stage::CommandLine, named, reason));
         }
-        let folder = Self { path: path.to_owned() };
-        fs::create_dir_all(folder.checkpoints()).context(Stage::Checkpoint, named, "cannot make the run folder")?;
-        folder.write("pipeline.toml", plan.to_toml()?.as_bytes())?;
-        Ok(folder)
+        fs::create_dir_all(path).context(Stage::Checkpoint, named, "cannot make the run folder")?;
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// Writes the resolved pipeline.
+    ///
+    /// # Errors
+    /// The disk says no.
+    pub fn save_plan(&self, plan: &Plan) -> Result<()> {
+        self.write(PIPELINE, plan.to_toml()?.as_bytes())
     }
 
     /// An existing run and its pipeline, with `--set` texts applied.
@@ -42,7 +56,7 @@ impl RunFolder {
     /// There is no run, or its pipeline has mistakes.
     pub fn open(path: &Path, sets: &[String]) -> Result<(Self, Plan)> {
         let folder = Self { path: path.to_owned() };
-        let file = folder.file("pipeline.toml");
+        let file = folder.file(PIPELINE);
         if !file.is_file() {
             let reason = "there is no run in this folder: it has no pipeline.toml";
             return Err(Error::at(Stage::CommandLine, path.display().to_string(), reason));
@@ -62,14 +76,9 @@ impl RunFolder {
         self.path.join(name)
     }
 
-    /// `checkpoints/`.
-    pub fn checkpoints(&self) -> PathBuf {
-        self.path.join("checkpoints")
-    }
-
     /// The data set's identity: what training and resuming read instead of running the SQL again.
     pub fn selection(&self) -> PathBuf {
-        self.file("selection.selection")
+        self.file(SELECTION)
     }
 
     /// Writes a file whole or not at all.
@@ -77,11 +86,12 @@ impl RunFolder {
     /// # Errors
     /// The disk says no.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let (path, partial) = (self.file(name), self.file(&format!("{name}.partial")));
+        let (path, partial) = (self.file(name), self.file(&format!("{name}{PARTIAL}")));
         let write = || {
             fs::write(&partial, bytes)?;
             fs::File::open(&partial)?.sync_all()?;
-            fs::rename(&partial, &path)
+            fs::rename(&partial, &path)?;
+            fs::File::open(&self.path)?.sync_all()
         };
         write().context(Stage::Checkpoint, path.display().to_string(), "cannot write this file")
     }
@@ -96,10 +106,12 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("run");
         let plan = Plan::read("simclr_small", &[]).unwrap();
-        RunFolder::create(&path, &plan).unwrap();
+        let folder = RunFolder::create(&path).unwrap();
+        fs::write(folder.selection(), "cut off here once").unwrap();
+        RunFolder::create(&path).unwrap().save_plan(&plan).unwrap();
         let (_, again) = RunFolder::open(&path, &[]).unwrap();
         assert_eq!(again.pipeline, plan.pipeline);
-        let error = RunFolder::create(&path, &plan).unwrap_err();
+        let error = RunFolder::create(&path).unwrap_err();
         assert!(error.to_string().contains("--resume") && error.exit_code() == 2, "{error}");
         let missing = RunFolder::open(parent.path(), &[]).unwrap_err();
         assert!(missing.to_string().contains("no run in this folder"), "{missing}");
@@ -109,7 +121,7 @@ mod tests {
     fn a_folder_with_other_things_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("thesis.tex"), "x").unwrap();
-        let error = RunFolder::create(folder.path(), &Plan::read("simclr_small", &[]).unwrap()).unwrap_err();
+        let error = RunFolder::create(folder.path()).unwrap_err();
         assert!(error.to_string().contains("not empty"), "{error}");
     }
 }

@@ -3,18 +3,19 @@
 //! Results go to stdout through [`output`], logs and progress to stderr through [`progress`].
 pub mod bench;
 pub mod check;
-pub mod evaluate;
 pub mod contact_sheet;
+pub mod data;
+pub mod evaluate;
 pub mod explain;
 pub mod folder;
 pub mod import;
 pub mod memory;
+pub mod methods;
 pub mod output;
 pub mod preview;
 pub mod progress;
-pub mod runtimes;
 pub mod select;
-pub mod stream;
+pub mod source;
 pub mod train;
 
 use crate::{error::Result, pipeline::Plan};

@@ -1,0 +1,166 @@
+//! `diptych bench PIPELINE`: streams batches without a trainer and measures.
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::{Named, data::Data, memory, output, progress::Progress};
+use crate::{
+    error::Result,
+    pipeline::Plan,
+    prefetch::Waits,
+    scan::{epoch::EpochPlan, quarantine::Quarantine},
+    select::counting_store::Wire,
+};
+
+/// Where the command line names neither seconds nor batches.
+const DEFAULT_SECONDS: f64 = 20.0;
+
+/// The words of the command.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What to stream.
+    pub pipeline: Named,
+    /// When to stop.
+    pub seconds: Option<f64>,
+    /// Or after how many batches.
+    pub batches: Option<u64>,
+    /// Ends with a JSON line.
+    pub json: bool,
+}
+
+/// What was measured. One sample is one image, whatever the number of its views.
+#[derive(Debug, Clone, Serialize)]
+struct Measured {
+    /// Without the first batch, whose time is mostly that of starting.
+    samples_per_second: f64,
+    samples: u64,
+    batches: u64,
+    epochs: u64,
+    seconds: f64,
+    first_batch_seconds: f64,
+    trainer_waited_seconds: f64,
+    data_waited_seconds: f64,
+    wire_requests: u64,
+    wire_bytes: u64,
+    blob_bytes: u64,
+    bad_rows: u64,
+    peak_memory_bytes: u64,
+    batch_rows: usize,
+    side_pixels: u32,
+    decode_threads: usize,
+    pixel_digest: bool,
+}
+
+/// Streams and prints.
+///
+/// # Errors
+/// Mistakes of the pipeline, the data's.
+pub fn run(request: &Request) -> Result<()> {
+    let plan = request.pipeline.plan()?;
+    let data = Data::open(&plan)?;
+    let (selection, _) = data.select_some("scan.sql", &plan.pipeline.scan.sql)?;
+    let quarantine = Quarantine::in_memory();
+    let epochs = data.training(&plan, selection, Some(quarantine.clone()))?;
+    let measured = stream(request, &plan, &data, &epochs, &quarantine)?;
+    output::line(&text(&measured))?;
+    if request.json { output::json(&measured) } else { Ok(()) }
+}
+
+fn stream(
+    request: &Request,
+    plan: &Plan,
+    data: &Data,
+    epochs: &EpochPlan,
+    quarantine: &Quarantine,
+) -> Result<Measured> {
+    let most_batches = request.batches.unwrap_or(u64::MAX);
+    let limit = match (request.seconds, request.batches) {
+        (Some(seconds), _) => seconds,
+        (None, Some(_)) => f64::INFINITY,
+        (None, None) => DEFAULT_SECONDS,
+    };
+    let mut bar = Progress::new("bench", request.batches.unwrap_or(0), "batches");
+    let (started, before) = (Instant::now(), data.shards.store.wire());
+    let (mut samples, mut batches, mut epoch) = (0, 0, 0);
+    let (mut first_samples, mut first_batch) = (0, None);
+    let mut waits = Waits::default();
+    while batches < most_batches && started.elapsed().as_secs_f64() < limit {
+        let mut queue = data.queue(plan, epochs, epoch, 0)?;
+        epoch += 1;
+        while batches < most_batches && started.elapsed().as_secs_f64() < limit {
+            let Some(batch) = queue.next_batch()? else { break };
+            samples += batch.num_rows() as u64;
+            batches += 1;
+            first_batch.get_or_insert_with(|| {
+                first_samples = samples;
+                started.elapsed()
+            });
+            bar.at(batches, &format!("{:.0} samples/s", samples as f64 / started.elapsed().as_secs_f64()));
+        }
+        let Waits { trainer_waited, data_waited } = queue.waits();
+        waits.trainer_waited += trainer_waited;
+        waits.data_waited += data_waited;
+    }
+    let (took, wire) = (started.elapsed(), data.shards.store.wire().since(before));
+    bar.finish();
+    let Wire { requests, bytes, blob_bytes } = wire;
+    let first = first_batch.unwrap_or(took);
+    Ok(Measured {
+        samples_per_second: rate(samples, first_samples, took, first),
+        samples,
+        batches,
+        epochs: epoch,
+        seconds: took.as_secs_f64(),
+        first_batch_seconds: first.as_secs_f64(),
+        trainer_waited_seconds: waits.trainer_waited.as_secs_f64(),
+        data_waited_seconds: waits.data_waited.as_secs_f64(),
+        wire_requests: requests,
+        wire_bytes: bytes,
+        blob_bytes,
+        bad_rows: quarantine.state().rows,
+        peak_memory_bytes: memory::peak_bytes().unwrap_or(0),
+        batch_rows: epochs.batch_rows,
+        side_pixels: plan.side_pixels,
+        decode_threads: epochs.decode_threads,
+        pixel_digest: epochs.pixel_digest,
+    })
+}
+
+/// Samples after the first batch per time after it; of everything where there was but one batch.
+fn rate(samples: u64, first_samples: u64, took: Duration, first: Duration) -> f64 {
+    match samples > first_samples {
+        true => (samples - first_samples) as f64 / (took - first).as_secs_f64(),
+        false => samples as f64 / took.as_secs_f64(),
+    }
+}
+
+fn text(measured: &Measured) -> String {
+    let Measured { samples_per_second, samples, batches, seconds, side_pixels, decode_threads, .. } = measured;
+    format!(
+        "{samples_per_second:.1} samples/s of two {side_pixels}-pixel views on {decode_threads} threads\n\
+         samples          {samples} in {batches} batches, {seconds:.1} s, the first after {:.2} s\n\
+         waits            reader {:.1} s, data {:.1} s\n\
+         read             {:.1} MB in {} requests\n\
+         bad rows         {}\n\
+         peak memory      {:.0} MB",
+        measured.first_batch_seconds,
+        measured.trainer_waited_seconds,
+        measured.data_waited_seconds,
+        measured.wire_bytes as f64 / 1e6,
+        measured.wire_requests,
+        measured.bad_rows,
+        measured.peak_memory_bytes as f64 / 1e6,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_batch_is_no_part_of_the_rate() {
+        let second = Duration::from_secs;
+        assert_eq!(rate(300, 100, second(5), second(3)), 100.0);
+        assert_eq!(rate(100, 100, second(5), second(5)), 20.0);
+    }
+}

@@ -1,0 +1,197 @@
+//! The data half of a command: shards opened once, selections made of them, epochs planned over those.
+use std::{path::Path, sync::Arc};
+
+use datafusion::{
+    arrow::{
+        array::{AsArray as _, RecordBatch},
+        datatypes::UInt8Type,
+    },
+    physical_plan::stream::RecordBatchStreamAdapter,
+};
+use futures::TryStreamExt as _;
+use tokio::runtime::{Builder, Runtime};
+
+use super::progress;
+use crate::{
+    augment::image::recipe::RecipeProblem,
+    error::{Context as _, Error, Result, Stage},
+    pair::{PairSettings, SampleKernel, one_view::OneView, two_views::TwoViews},
+    pipeline::Plan,
+    prefetch::{Queue, prefetch},
+    scan::{World, epoch::EpochPlan, order::Order, quarantine::Quarantine},
+    schema::Schema,
+    select::{report::SelectReport, select::select, selection::Selection, shards::ShardSet},
+};
+
+/// Reads wait most of their time; decoding has threads of its own, so that neither blocks the other.
+const IO_THREADS: usize = 2;
+const MEGABYTE: u64 = 1 << 20;
+
+/// Shards, opened, and the runtime that reads them.
+#[derive(Debug)]
+pub struct Data {
+    /// Where queries, reads and the queue run.
+    pub runtime: Runtime,
+    /// What the shards were checked against.
+    pub schema: Schema,
+    /// The numbered set.
+    pub shards: Arc<ShardSet>,
+}
+
+impl Data {
+    /// Opens the shards of a plan.
+    ///
+    /// # Errors
+    /// No threads; a pattern without shards, shards that differ from their schema.
+    pub fn open(plan: &Plan) -> Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(IO_THREADS)
+            .thread_name("io")
+            .enable_all()
+            .build()
+            .context(Stage::Internal, "io", "the system gives no threads")?;
+        let scan = &plan.pipeline.scan;
+        let schema = Schema::named(&scan.schema)?;
+        let shards = Arc::new(runtime.block_on(ShardSet::open(&scan.shards, &schema))?);
+        Ok(Self { runtime, schema, shards })
+    }
+
+    /// Runs a selection's SQL and logs what it warns of.
+    ///
+    /// # Errors
+    /// The query's.
+    pub fn select(&self, sql: &str) -> Result<(Selection, SelectReport)> {
+        let (selection, report) = self.runtime.block_on(select(&self.shards, &self.schema, sql))?;
+        report.warnings.iter().for_each(|warning| progress::log(&format!("warning: {warning}")));
+        Ok((selection, report))
+    }
+
+    /// The same for a query of which a run can make nothing without samples.
+    ///
+    /// # Errors
+    /// The query's, or it keeps nothing.
+    pub fn select_some(&self, key: &str, sql: &str) -> Result<(Selection, SelectReport)> {
+        let (selection, report) = self.select(sql)?;
+        if selection.items() == 0 {
+            let reason = format!("the query keeps none of {} rows; change it, or import such samples", report.of);
+            return Err(Error::at(Stage::Select, key, reason));
+        }
+        Ok((selection, report))
+    }
+
+    /// A selection saved by [`Selection::save`].
+    ///
+    /// # Errors
+    /// The file's, or a shard that changed or is gone.
+    pub fn load_selection(&self, path: &Path) -> Result<Selection> {
+        Selection::load(path, &self.shards)
+    }
+
+    /// Shuffled epochs of two views.
+    ///
+    /// # Errors
+    /// Ours: the recipe was checked before.
+    pub fn training(&self, plan: &Plan, selection: Selection, quarantine: Option<Quarantine>) -> Result<EpochPlan> {
+        let PairSettings::TwoViews(pair) = &plan.pipeline.pair;
+        let kernel = TwoViews::new(pair, &plan.pipeline.augment).map_err(unresolved)?;
+        Ok(EpochPlan { quarantine, ..self.epochs(plan, selection, Arc::new(kernel)) })
+    }
+
+    /// One sequential epoch of one view under the evaluation recipe, with labels.
+    ///
+    /// # Errors
+    /// Ours: the recipe was checked before.
+    pub fn evaluation(&self, plan: &Plan, selection: Selection, label: &str) -> Result<EpochPlan> {
+        let PairSettings::TwoViews(pair) = &plan.pipeline.pair;
+        let kernel = OneView::new(&pair.column, &plan.pipeline.augment).map_err(unresolved)?;
+        Ok(EpochPlan {
+            extra_columns: vec![label.to_owned()],
+            order: Order::Sequential,
+            drop_last: false,
+            pixel_digest: false,
+            ..self.epochs(plan, selection, Arc::new(kernel))
+        })
+    }
+
+    fn epochs(&self, plan: &Plan, selection: Selection, kernel: Arc<dyn SampleKernel>) -> EpochPlan {
+        let pipeline = &plan.pipeline;
+        EpochPlan {
+            shards: Arc::clone(&self.shards),
+            selection: Arc::new(selection),
+            scan: pipeline.scan.clone(),
+            kernel,
+            extra_columns: vec![],
+            seed: pipeline.seed,
+            order: Order::Shuffled,
+            batch_rows: pipeline.prefetch.batch_rows,
+            drop_last: true,
+            world: World::ONE,
+            decode_threads: decode_threads(pipeline.augment.decode_threads),
+            pixel_digest: pipeline.prefetch.pixel_digest,
+            memory_bytes: pipeline.memory_megabytes.saturating_mul(MEGABYTE),
+            quarantine: None,
+        }
+    }
+
+    /// A queue over an epoch from one of its batches on.
+    ///
+    /// # Errors
+    /// The epoch cannot be planned.
+    pub fn queue(&self, plan: &Plan, epochs: &EpochPlan, epoch: u64, first_batch: u64) -> Result<Queue> {
+        self.queue_noting(plan, epochs, epoch, first_batch, || ())
+    }
+
+    /// The same; `note` is called as each batch leaves the data half, before it waits in the queue.
+    ///
+    /// # Errors
+    /// The epoch cannot be planned.
+    pub fn queue_noting(
+        &self,
+        plan: &Plan,
+        epochs: &EpochPlan,
+        epoch: u64,
+        first_batch: u64,
+        mut note: impl FnMut() + Send + 'static,
+    ) -> Result<Queue> {
+        // Some streams spawn as they are made, not as they are polled.
+        let _runtime = self.runtime.enter();
+        let stream = epochs.execute(epoch, first_batch)?;
+        let noting = RecordBatchStreamAdapter::new(stream.schema(), stream.inspect_ok(move |_| note()));
+        let capacity = plan.pipeline.prefetch.capacity_megabytes.saturating_mul(MEGABYTE);
+        Ok(prefetch(Box::pin(noting), capacity, self.runtime.handle()))
+    }
+}
+
+/// Threads that decode: 0 in a pipeline means one per core.
+pub fn decode_threads(setting: usize) -> usize {
+    match setting {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    }
+}
+
+/// The first pairs of the first epoch, u8 `[pairs, 2, 3, side, side]`, and how many they are.
+///
+/// # Errors
+/// The epoch's.
+pub fn first_pairs(data: &Data, plan: &Plan, epochs: &EpochPlan, pairs: usize) -> Result<(Vec<u8>, usize)> {
+    let pairs = pairs.clamp(1, usize::try_from(epochs.items()).unwrap_or(usize::MAX).max(1));
+    let few = EpochPlan { batch_rows: pairs, quarantine: None, pixel_digest: false, ..epochs.clone() };
+    match data.queue(plan, &few, 0, 0)?.next_batch()? {
+        Some(batch) => Ok((pixels(&batch)?, pairs)),
+        None => Err(Error::internal("an epoch with items has no batch")),
+    }
+}
+
+fn pixels(batch: &RecordBatch) -> Result<Vec<u8>> {
+    let views = batch.column_by_name("views").and_then(|column| column.as_fixed_size_list_opt());
+    let values = views.and_then(|views| views.values().as_primitive_opt::<UInt8Type>());
+    match values {
+        Some(values) => Ok(values.values().to_vec()),
+        None => Err(Error::internal("a batch has no views of u8")),
+    }
+}
+
+fn unresolved(problems: Vec<RecipeProblem>) -> Error {
+    Error::internal(format!("a resolved recipe has mistakes: {problems:?}"))
+}

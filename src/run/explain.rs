@@ -1,0 +1,119 @@
+//! `diptych explain PIPELINE [--analyze]`: the whole plan, scan to trainer.
+use std::{sync::Arc, time::Instant};
+
+use datafusion::{
+    execution::TaskContext,
+    physical_plan::{ExecutionPlan, display::DisplayableExecutionPlan, displayable},
+};
+use futures::StreamExt as _;
+
+use super::{Named, data::Data, output};
+use crate::{
+    error::{Context as _, Result, Stage},
+    method::MethodSettings,
+    pipeline::Plan,
+    scan::epoch::EpochPlan,
+    select::{report::SelectReport, select::plan as plan_selection},
+    train::schedule::Schedule,
+};
+
+/// Batches that `--analyze` runs at most.
+const ANALYZED_BATCHES: usize = 32;
+
+/// Prints selection, DataFusion's plans, and our stages around them.
+///
+/// # Errors
+/// Mistakes of the pipeline, the data's.
+pub fn run(named: &Named, analyze: bool) -> Result<()> {
+    let plan = named.plan()?;
+    let data = Data::open(&plan)?;
+    let scan = &plan.pipeline.scan;
+    let (selection, report) = data.select_some("scan.sql", &scan.sql)?;
+    let select = data.runtime.block_on(plan_selection(&data.shards, &data.schema, &scan.sql, 1))?;
+    let epochs = data.training(&plan, selection, None)?;
+    let _runtime = data.runtime.enter();
+    let physical = epochs.physical_plan(0, 0)?;
+
+    output::line(&format!("select: {}", scan.sql))?;
+    output::line(&selected(&report))?;
+    output::line(&indented(&displayable(select.physical.as_ref()).indent(false).to_string()))?;
+    for warning in &report.warnings {
+        output::line(&format!("  warning: {warning}"))?;
+    }
+    output::line(&ordered(&plan, &epochs)?)?;
+    if analyze {
+        let analyzed = data.runtime.block_on(run_some(&physical))?;
+        output::line(&format!("scan → augment, {analyzed}"))?;
+        output::line(&indented(&DisplayableExecutionPlan::with_metrics(physical.as_ref()).indent(false).to_string()))?;
+    } else {
+        output::line("scan → augment:")?;
+        output::line(&indented(&displayable(physical.as_ref()).indent(false).to_string()))?;
+    }
+    output::line(&trained(&plan, &epochs))
+}
+
+fn selected(report: &SelectReport) -> String {
+    let SelectReport { items, of, row_groups, row_groups_pruned, digest, blob_bytes_selected, .. } = report;
+    format!(
+        "  {items} of {of} rows, digest {digest}; {row_groups_pruned} of {row_groups} row groups pruned; {:.1} MB of \
+         blobs an epoch",
+        *blob_bytes_selected as f64 / 1e6
+    )
+}
+
+fn ordered(plan: &Plan, epochs: &EpochPlan) -> Result<String> {
+    let scan = &plan.pipeline.scan;
+    let memory = epochs.memory()?;
+    Ok(format!(
+        "order: {} lanes, windows of {} rows or {} MB over all lanes; {} batches of {} an epoch, {} items dropped\n\
+         memory: {:.0} MB for windows, {:.0} MB for tensors of {:.1} MB a batch",
+        scan.lanes,
+        scan.shuffle_window_rows,
+        scan.shuffle_window_megabytes,
+        epochs.batches_per_epoch(),
+        epochs.batch_rows,
+        epochs.items_dropped(),
+        memory.window_bytes as f64 / 1e6,
+        memory.tensor_bytes as f64 / 1e6,
+        epochs.batch_bytes() as f64 / 1e6,
+    ))
+}
+
+fn trained(plan: &Plan, epochs: &EpochPlan) -> String {
+    let pipeline = &plan.pipeline;
+    let schedule = Schedule::new(&pipeline.train, epochs.batch_rows, epochs.batches_per_epoch());
+    let MethodSettings::Simclr(simclr) = &pipeline.method;
+    format!(
+        "prefetch: at most {} MB of finished batches\n\
+         train: simclr on {}: {:?}, head {:?} to {}, temperature {}\n\
+         \x20 {:?}\n\
+         \x20 {schedule}",
+        pipeline.prefetch.capacity_megabytes,
+        pipeline.device,
+        simclr.encoder,
+        simclr.head,
+        simclr.projection_width,
+        simclr.temperature,
+        pipeline.train.optimizer,
+    )
+}
+
+/// Pulls the first batches through, without a trainer.
+async fn run_some(plan: &Arc<dyn ExecutionPlan>) -> Result<String> {
+    let cannot = "cannot run the plan";
+    let started = Instant::now();
+    let mut stream = plan.execute(0, Arc::new(TaskContext::default())).context(Stage::Scan, "", cannot)?;
+    let (mut batches, mut rows) = (0, 0);
+    while batches < ANALYZED_BATCHES
+        && let Some(batch) = stream.next().await
+    {
+        rows += batch.context(Stage::Scan, "", cannot)?.num_rows();
+        batches += 1;
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(format!("{batches} batches run without a trainer in {seconds:.2} s, {:.0} samples/s:", rows as f64 / seconds))
+}
+
+fn indented(text: &str) -> String {
+    text.trim_end().lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,93 @@
+//! `diptych import FROM TO`
+use std::path::PathBuf;
+
+use super::{output, progress::{self, Progress}};
+use crate::{
+    error::Result,
+    ingest::{self, ImportReport, ImportSettings},
+    synthetic::{self, SyntheticSettings},
+};
+
+/// FROM with this prefix makes images instead of reading any.
+const SYNTHETIC: &str = "synthetic:shapes";
+
+/// The words of the command.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Folder to read.
+    pub from: PathBuf,
+    /// Folder to write.
+    pub to: PathBuf,
+    /// How; what is not named on the command line is as [`ImportSettings::default`] has it.
+    pub settings: ImportSettings,
+    /// Ends with a JSON line.
+    pub json: bool,
+}
+
+/// Imports and prints what became of it.
+///
+/// # Errors
+/// The import's.
+pub fn run(request: &Request) -> Result<()> {
+    let Request { from, to, settings, json } = request;
+    let report = match from.to_str() == Some(SYNTHETIC) {
+        true => synthetic::write_shards(to, &SyntheticSettings::default(), settings)?,
+        false => with_progress(request)?,
+    };
+    output::line(&summary(&report, &to.display().to_string()))?;
+    if *json { output::json(&report) } else { Ok(()) }
+}
+
+fn with_progress(request: &Request) -> Result<ImportReport> {
+    let mut bar: Option<Progress> = None;
+    let mut listing = Progress::new("listing", 0, "files");
+    let report = ingest::import(&request.from, &request.to, &request.settings, &mut |news| {
+        match news {
+            ingest::Progress::Listing { files } => listing.at(*files, ""),
+            ingest::Progress::Writing { done, total, bytes, quarantined, shards } => {
+                let news = format!("{:.0} MB, {shards} shards, {quarantined} bad", *bytes as f64 / 1e6);
+                bar.get_or_insert_with(|| Progress::new("import", *total, "images")).at(*done, &news);
+            }
+        }
+        Ok(())
+    });
+    listing.finish();
+    if let Some(bar) = bar {
+        bar.finish();
+    }
+    report
+}
+
+fn summary(report: &ImportReport, to: &str) -> String {
+    let mut text = format!(
+        "{to}: {} rows in {} shards, {:.1} MB of images, from {} in {:.1} s",
+        report.rows,
+        report.shards.len(),
+        report.image_bytes as f64 / 1e6,
+        report.kind,
+        report.seconds
+    );
+    let counts = |counts: &std::collections::BTreeMap<String, u64>| {
+        let named = |name: &str| if name.is_empty() { "none".to_owned() } else { name.to_owned() };
+        counts.iter().map(|(name, count)| format!("{} {count}", named(name))).collect::<Vec<_>>().join(", ")
+    };
+    if report.splits.keys().any(|split| !split.is_empty()) {
+        text.push_str(&format!("\nsplits: {}", counts(&report.splits)));
+    }
+    if report.labels.keys().any(|label| !label.is_empty()) {
+        text.push_str(&format!("\nlabels: {}", report.labels.keys().filter(|label| !label.is_empty()).count()));
+    }
+    if report.quarantined > 0 {
+        text.push_str(&format!("\nbad: {} images, listed in {to}/{}", report.quarantined, ingest::QUARANTINE_FILE));
+    }
+    if !report.skipped.is_empty() {
+        progress::log(&format!("skipped files that are no images: {}", counts(&report.skipped)));
+    }
+    if report.unlisted > 0 {
+        progress::log(&format!("left out {} images that no metadata table lists", report.unlisted));
+    }
+    for column in &report.ignored_columns {
+        progress::log(&format!("left out column {column}"));
+    }
+    text
+}

@@ -1,0 +1,30 @@
+//! `diptych preview PIPELINE`: real pairs as one picture.
+use std::path::Path;
+
+use super::{
+    Named,
+    contact_sheet::write_contact_sheet,
+    data::{Data, first_pairs},
+    output,
+};
+use crate::{error::Result, pipeline::Plan, scan::epoch::EpochPlan};
+
+/// Writes the contact sheet of the first pairs that training would see.
+///
+/// # Errors
+/// Mistakes of the pipeline, the data's, or the file cannot be written.
+pub fn run(named: &Named, to: &Path, pairs: usize) -> Result<()> {
+    let plan = named.plan()?;
+    let data = Data::open(&plan)?;
+    let (selection, _) = data.select_some("scan.sql", &plan.pipeline.scan.sql)?;
+    let epochs = data.training(&plan, selection, None)?;
+    let drawn = draw(&data, &plan, &epochs, to, pairs)?;
+    output::line(&format!("{}: {drawn} pairs of {}-pixel views", to.display(), plan.side_pixels))
+}
+
+/// The same for data that is open; returns how many pairs were drawn.
+pub(super) fn draw(data: &Data, plan: &Plan, epochs: &EpochPlan, to: &Path, pairs: usize) -> Result<usize> {
+    let (pixels, drawn) = first_pairs(data, plan, epochs, pairs)?;
+    write_contact_sheet(to, &pixels, drawn, 2, plan.side_pixels as usize)?;
+    Ok(drawn)
+}

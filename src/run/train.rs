@@ -1,0 +1,224 @@
+//! `diptych train PIPELINE --run DIR` and `diptych train --resume DIR`
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use super::{
+    Named,
+    data::Data,
+    evaluate::KnnWatch,
+    folder::RunFolder,
+    methods, output,
+    preview,
+    progress::{self, Progress},
+    source::EpochSource,
+};
+use crate::{
+    device,
+    error::{Error, Result},
+    method::Method,
+    pipeline::Plan,
+    scan::{
+        epoch::EpochPlan,
+        order::ORDER_VERSION,
+        quarantine::{Quarantine, QuarantineState},
+    },
+    select::{selection::Selection, shards::hex},
+    train::{
+        Observer, TrainPlan, TrainReport, checkpoint, identity::Identity, metrics::MetricsLine, report::write_report,
+        schedule::Schedule, stop::StopSignal, train,
+    },
+};
+
+/// Pairs on a run's `views.png`.
+const PAIRS_SHOWN: usize = 24;
+
+/// Begins a run.
+///
+/// # Errors
+/// Mistakes of the pipeline, a folder in use, and whatever stops the run.
+pub fn start(named: &Named, run: &Path) -> Result<()> {
+    let plan = named.plan()?;
+    let folder = RunFolder::create(run)?;
+    let data = Data::open(&plan)?;
+    let (selection, report) = data.select_some("scan.sql", &plan.pipeline.scan.sql)?;
+    progress::log(&format!("selected {} of {} rows, digest {}", report.items, report.of, report.digest));
+    selection.save(&folder.selection())?;
+    folder.save_plan(&plan)?;
+    let epochs = data.training(&plan, selection.clone(), None)?;
+    preview::draw(&data, &plan, &epochs, &folder.file("views.png"), PAIRS_SHOWN)?;
+    go(&folder, &plan, &data, selection, &Resume::default())
+}
+
+/// Goes on with a run from its newest checkpoint.
+///
+/// # Errors
+/// There is no such run, changes that `accept` does not name, and whatever stops the run.
+pub fn resume(run: &Path, sets: &[String], accept: &[String]) -> Result<()> {
+    let (folder, plan) = RunFolder::open(run, sets)?;
+    let data = Data::open(&plan)?;
+    let selection = data.load_selection(&folder.selection())?;
+    let newest = checkpoint::latest(folder.path())?.map(|(newest, _)| newest.state.progress);
+    let quarantine = newest.map_or_else(QuarantineState::default, |progress| QuarantineState {
+        rows: progress.quarantine_offset,
+        items: progress.samples,
+        bad: progress.bad_items,
+    });
+    let accept = accept.to_vec();
+    go(&folder, &plan, &data, selection, &Resume { resumes: true, accept, quarantine })
+}
+
+#[derive(Debug, Default)]
+struct Resume {
+    resumes: bool,
+    accept: Vec<String>,
+    quarantine: QuarantineState,
+}
+
+fn go(folder: &RunFolder, plan: &Plan, data: &Data, selection: Selection, resume: &Resume) -> Result<()> {
+    let device = device::open(&plan.pipeline.device)?.autodiff();
+    let quarantine = Quarantine::open(&folder.file("quarantine"), resume.quarantine)?;
+    let epochs = data.training(plan, selection, Some(quarantine.clone()))?;
+    if epochs.items_dropped() > 0 {
+        progress::log(&format!("{} items at each epoch's end fill no batch and are dropped", epochs.items_dropped()));
+    }
+    let train_plan = TrainPlan {
+        settings: plan.pipeline.train.clone(),
+        run: folder.path().to_owned(),
+        batches_per_epoch: epochs.batches_per_epoch(),
+        identity: identity(plan, &epochs),
+        device: device.clone(),
+        device_name: plan.pipeline.device.clone(),
+        resume: resume.resumes,
+        accept_changes: resume.accept.clone(),
+    };
+    let mut watch = Watch {
+        folder,
+        plan,
+        bar: Progress::new("train", train_plan.steps(), "steps"),
+        stop: StopSignal::listen()?,
+        quarantine: quarantine.clone(),
+        news: String::new(),
+        knn: KnnWatch::new(plan, data)?,
+    };
+    let trained = methods::simclr(plan, &device).and_then(|method| {
+        let source = |epoch, first_batch| EpochSource::new(data, plan, &epochs, &quarantine, &device, epoch, first_batch);
+        train(method, source, &train_plan, &mut watch)
+    });
+    quarantine.flush()?;
+    watch.bar.finish();
+    conclude(folder, &quarantine, trained)
+}
+
+/// What decides which batches a run sees.
+fn identity(plan: &Plan, epochs: &EpochPlan) -> Identity {
+    let scan = &epochs.scan;
+    Identity {
+        selection_digest: hex(&epochs.selection.digest()),
+        order: format!(
+            "v{ORDER_VERSION}, {} lanes, windows of {} rows or {} MB",
+            scan.lanes, scan.shuffle_window_rows, scan.shuffle_window_megabytes
+        ),
+        seed: plan.pipeline.seed,
+        batch_rows: epochs.batch_rows,
+        recipe: epochs.kernel.describe(),
+    }
+}
+
+fn conclude<M>(folder: &RunFolder, quarantine: &Quarantine, trained: Result<TrainReport<M>>) -> Result<()> {
+    let named = folder.path().display().to_string();
+    // A run that ended early has a report too; why it ended matters more than a report that could not be written.
+    let report = write_report(folder.path());
+    match trained {
+        Ok(trained) => {
+            let bad = quarantine.state().rows;
+            if bad > 0 {
+                progress::log(&format!("{bad} bad rows were replaced, listed in {named}/quarantine"));
+            }
+            output::line(&format!(
+                "{named}: {} steps, {} samples, last loss {:.4}; see {}",
+                trained.progress.step,
+                trained.progress.samples,
+                trained.last_loss,
+                report?.display()
+            ))
+        }
+        Err(error @ Error::Interrupted { .. }) => {
+            progress::log(&format!("go on with: diptych train --resume {named}"));
+            Err(error)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+struct Watch<'a> {
+    folder: &'a RunFolder,
+    plan: &'a Plan,
+    bar: Progress,
+    stop: StopSignal,
+    quarantine: Quarantine,
+    news: String,
+    knn: Option<KnnWatch<'a>>,
+}
+
+impl Watch<'_> {
+    /// A checkpoint names rows of the table, which must be on disk before it.
+    fn flush_quarantine(&self) {
+        if let Err(error) = self.quarantine.flush() {
+            self.bar.say(&format!("warning: {}", error.report()));
+        }
+    }
+}
+
+impl<M: Method> Observer<M> for Watch<'_> {
+    fn started(&mut self, schedule: &Schedule, progress: &crate::train::progress::Progress) {
+        self.bar.say(&schedule.to_string());
+        if progress.step > 0 {
+            self.bar.say(&format!("goes on after step {}", progress.step));
+        }
+        // Settings that a resume changed were accepted by now.
+        if let Err(error) = self.folder.save_plan(self.plan) {
+            self.bar.say(&format!("warning: {}", error.report()));
+        }
+    }
+
+    fn step(&mut self, step: u64, of: u64) {
+        self.bar.at(step, &self.news);
+        let every = self.plan.pipeline.train.checkpoint_every_steps;
+        if step == of || every.is_some_and(|every| step.is_multiple_of(every)) {
+            self.flush_quarantine();
+        }
+    }
+
+    fn report(&mut self, line: &MetricsLine) {
+        self.news = format!(
+            "epoch {} loss {:.4} {:.0} samples/s, waits for data {:.0} %",
+            line.epoch + 1,
+            line.loss,
+            line.samples_per_second,
+            100.0 * line.data_wait_share
+        );
+    }
+
+    fn checkpoint(&mut self, step: u64, folder: &Path) {
+        self.bar.say(&format!("checkpoint at step {step}: {}", folder.display()));
+    }
+
+    fn epoch_end(&mut self, epoch: u64, method: &M) -> Result<BTreeMap<String, f64>> {
+        self.flush_quarantine();
+        let Some(knn) = self.knn.as_ref().filter(|knn| knn.is_due(epoch)) else { return Ok(BTreeMap::new()) };
+        let accuracy = knn.accuracy(method)?;
+        self.bar.say(&format!("epoch {}: kNN accuracy {accuracy:.4}", epoch + 1));
+        Ok(BTreeMap::from([("knn_accuracy".to_owned(), accuracy)]))
+    }
+
+    fn warn(&mut self, text: &str) {
+        self.bar.say(&format!("warning: {text}"));
+    }
+
+    fn stop_signal(&mut self) -> Option<i32> {
+        let signal = self.stop.received();
+        if signal.is_some() {
+            self.flush_quarantine();
+        }
+        signal
+    }
+}
