@@ -1,5 +1,6 @@
 //! Whether bytes are an image we can use: the header always, every pixel where asked.
 use std::cell::RefCell;
+use std::fmt::Display;
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -53,7 +54,7 @@ pub(super) fn check(bytes: &[u8], max_pixels: u64, decode: bool) -> Result<Heade
     checked.unwrap_or_else(|_| Err(bad(BadClass::Decode, "the decoder gave up")))
 }
 
-fn bad(class: BadClass, message: impl ToString) -> BadSample {
+fn bad(class: BadClass, message: &(impl Display + ?Sized)) -> BadSample {
     BadSample { class, message: message.to_string() }
 }
 
@@ -65,21 +66,21 @@ fn probe(bytes: &[u8]) -> Result<Header, BadSample> {
         return Err(bad(BadClass::UnknownFormat, "begins like no JPEG, PNG, WebP or GIF"));
     };
     let dimensions = ImageReader::with_format(Cursor::new(bytes), format).into_dimensions();
-    let (width, height) = dimensions.map_err(|error| bad(BadClass::Header, error))?;
+    let (width, height) = dimensions.map_err(|error| bad(BadClass::Header, &error))?;
     if width == 0 || height == 0 {
-        return Err(bad(BadClass::Header, format!("declares {width}x{height} pixels")));
+        return Err(bad(BadClass::Header, &format!("declares {width}x{height} pixels")));
     }
     Ok(Header { format, width, height })
 }
 
 fn decode_all(bytes: &[u8], header: Header) -> Result<(), BadSample> {
     if header.format == ImageFormat::Jpeg {
-        return decode_jpeg(bytes).map_err(|error| bad(BadClass::Decode, error));
+        return decode_jpeg(bytes).map_err(|error| bad(BadClass::Decode, &error));
     }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), header.format);
     // The pixels are counted already.
     reader.no_limits();
-    reader.decode().map(drop).map_err(|error| bad(BadClass::Decode, error))
+    reader.decode().map(drop).map_err(|error| bad(BadClass::Decode, &error))
 }
 
 thread_local! {

@@ -125,9 +125,7 @@ mod tests {
 
     fn places(paths: &[&str]) -> Vec<(Option<String>, Option<String>)> {
         let source = source(paths).unwrap();
-        (0..paths.len())
-            .map(|i| (source.split(i).map(str::to_owned), source.label(i).map(Cow::into_owned)))
-            .collect()
+        (0..paths.len()).map(|i| (source.split(i).map(str::to_owned), source.label(i).map(Cow::into_owned))).collect()
     }
 
     fn place(split: &str, label: &str) -> (Option<String>, Option<String>) {

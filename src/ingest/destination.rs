@@ -32,12 +32,11 @@ impl Destination {
         std::fs::create_dir_all(folder).context(Stage::Import, &place, "cannot be made a folder; name another")?;
         refuse_occupied(folder, overwrite)?;
         let path = folder.join(IMPORTING_FILE);
-        let journal = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(&path)
-            .context(Stage::Import, path.display().to_string(), CANNOT_WRITE)?;
+        let journal = OpenOptions::new().read(true).append(true).create(true).open(&path).context(
+            Stage::Import,
+            path.display().to_string(),
+            CANNOT_WRITE,
+        )?;
         match journal.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -45,14 +44,22 @@ impl Destination {
                 return Err(Error::at(Stage::Import, place, reason));
             }
             Err(TryLockError::Error(error)) => {
-                return Err(error).context(Stage::Import, place, "cannot be locked; name a folder on another file system");
+                return Err(error).context(
+                    Stage::Import,
+                    place,
+                    "cannot be locked; name a folder on another file system",
+                );
             }
         }
         let claimed = Self { folder: folder.to_owned(), journal };
-        // The import we may have waited for can have finished since the first look.
+        // The other import can have finished between the first look and the lock.
         if let Err(error) = refuse_occupied(folder, overwrite) {
             claimed.abandon();
             return Err(error);
+        }
+        if folder.join(MANIFEST_FILE).exists() {
+            // An import that ended between its manifest and here: its files are a data set, and none of them a leftover.
+            claimed.journal.set_len(0).context(Stage::Import, claimed.place(IMPORTING_FILE), CANNOT_WRITE)?;
         }
         Ok(claimed)
     }
@@ -129,6 +136,11 @@ impl Destination {
 
     /// Removes what this import wrote and gives the folder back. What cannot be removed stays in the journal.
     pub fn abandon(self) {
+        if self.folder.join(MANIFEST_FILE).exists() {
+            // The old data set is whole as long as its manifest is there, whatever the journal was about to do with it.
+            let _ = self.remove(IMPORTING_FILE);
+            return;
+        }
         let names = self.journalled().unwrap_or_default();
         let removed = names.iter().all(|name| self.remove(name).is_ok() && self.remove(&temporary(name)).is_ok());
         if removed {
@@ -279,6 +291,19 @@ mod tests {
         assert!(folder.path().join("a.parquet").exists(), "claiming alone must not destroy");
         second.clear().unwrap();
         assert_eq!(names(folder.path()), ["diptych.importing"]);
+    }
+
+    #[test]
+    fn giving_up_before_the_first_row_leaves_the_old_data_set_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut first = Destination::claim(folder.path(), false).unwrap();
+        write(&mut first, "a.parquet");
+        first.finish(&manifest(&["a.parquet"])).unwrap();
+        // As if the process had died after its manifest, with the journal still there.
+        std::fs::write(folder.path().join(IMPORTING_FILE), "a.parquet\n").unwrap();
+        assert!(Destination::claim(folder.path(), false).is_err());
+        Destination::claim(folder.path(), true).unwrap().abandon();
+        assert_eq!(names(folder.path()), ["a.parquet", "diptych.json"]);
     }
 
     #[test]

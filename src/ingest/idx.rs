@@ -107,7 +107,8 @@ impl Part {
             return Err(Error::at(Stage::Import, place, format!("declares images of {columns}x{rows} pixels")));
         }
         let expected_bytes = u64::from(images).checked_mul(image_bytes).filter(|bytes| *bytes < u64::MAX / 2);
-        let expected_bytes = expected_bytes.ok_or_else(|| Error::at(Stage::Import, &place, "declares too many images"))?;
+        let expected_bytes =
+            expected_bytes.ok_or_else(|| Error::at(Stage::Import, &place, "declares too many images"))?;
         let (values, first_value_at) = match file {
             Reader::Plain(file) => (file.into_inner(), header.len() as u64),
             Reader::Gzip(packed) => (unpack(packed, expected_bytes, spool, &place)?, 0),
@@ -141,7 +142,8 @@ impl Part {
         let highest = self.labels.iter().flatten().max();
         match highest {
             Some(highest) if !label_names.is_empty() && usize::from(*highest) >= label_names.len() => {
-                let reason = format!("has label {highest}, but there are {} label names; give one each", label_names.len());
+                let reason =
+                    format!("has label {highest}, but there are {} label names; give one each", label_names.len());
                 Err(Error::at(Stage::Import, self.path.display().to_string(), reason))
             }
             _ => Ok(()),
@@ -175,7 +177,11 @@ fn labels_beside(root: &Path, path: &Path, name: &str, paths: &[PathBuf]) -> Res
     let mut labels = Vec::new();
     file.take(count + 1).read_to_end(&mut labels).context(Stage::Import, &place, cut_off)?;
     if labels.len() as u64 != count {
-        return Err(Error::at(Stage::Import, place, format!("holds no {count} labels, as it declares; fetch it again")));
+        return Err(Error::at(
+            Stage::Import,
+            place,
+            format!("holds no {count} labels, as it declares; fetch it again"),
+        ));
     }
     Ok(Some((path, labels)))
 }

@@ -55,7 +55,8 @@ impl MetadataFolder {
         let files = with_sizes(root, files)?;
         let listed: HashSet<&Path> = files.iter().map(|file| file.path.as_path()).collect();
         let unlisted = images.iter().filter(|image| !listed.contains(image.path.as_path())).count() as u64;
-        let text = |name: &str| Ok::<_, Error>(stacked(&tables, name, Some(&DataType::Utf8))?.as_string().clone());
+        let text =
+            |name: &str| Ok::<_, Error>(stacked(&tables, name, Some(&DataType::Utf8))?.as_string::<i32>().clone());
         let has_caption = tables.iter().any(|table| table.column_by_name("caption").is_some());
         let caption_column = if has_caption { "caption" } else { "text" };
         let splits = text("split")?;
@@ -170,7 +171,8 @@ fn with_sizes(root: &Path, paths: Vec<PathBuf>) -> Result<Vec<Listed>> {
     if wrong.is_empty() {
         return Ok(files);
     }
-    let reason = format!("metadata lists what it does not hold; correct the table or add the files:\n  {}", first_few(&wrong));
+    let reason =
+        format!("metadata lists what it does not hold; correct the table or add the files:\n  {}", first_few(&wrong));
     Err(Error::at(Stage::Import, root.display().to_string(), reason))
 }
 
@@ -303,7 +305,9 @@ mod tests {
             ("secret.png", "s"),
         ]);
         let error = open(&folder, &["in/metadata.csv"]).unwrap_err().to_string();
-        for part in ["row 0: \"../secret.png\" leads out", "row 1: \"/etc/passwd\"", "row 2: ", "row 3 has no file_name"] {
+        for part in
+            ["row 0: \"../secret.png\" leads out", "row 1: \"/etc/passwd\"", "row 2: ", "row 3 has no file_name"]
+        {
             assert!(error.contains(part), "{part} is not in {error}");
         }
     }

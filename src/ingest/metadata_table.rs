@@ -52,9 +52,8 @@ type Batches = std::result::Result<(SchemaRef, Vec<RecordBatch>), Cause>;
 
 fn read_csv(path: &Path) -> Batches {
     let (inferred, _) = csv::reader::Format::default().with_header(true).infer_schema(open_text(path)?, None)?;
-    let schema = as_text(&inferred, |data_type| {
-        matches!(data_type, DataType::Int64 | DataType::Float64 | DataType::Boolean)
-    });
+    let schema =
+        as_text(&inferred, |data_type| matches!(data_type, DataType::Int64 | DataType::Float64 | DataType::Boolean));
     let reader = csv::ReaderBuilder::new(schema.clone()).with_header(true).with_batch_size(BATCH_ROWS);
     let batches = reader.build(open_text(path)?)?.collect::<std::result::Result<_, ArrowError>>()?;
     Ok((schema, batches))
@@ -111,8 +110,11 @@ fn normalise(batch: &RecordBatch, place: &str) -> Result<MetadataTable> {
         let is_text = TEXT_COLUMNS.contains(&name.as_str());
         match target(column.data_type(), is_text) {
             Some(wanted) => {
-                let column: ArrayRef =
-                    cast(column, &wanted).context(Stage::Import, place, format!("column {name:?} cannot be {wanted}"))?;
+                let column: ArrayRef = cast(column, &wanted).context(
+                    Stage::Import,
+                    place,
+                    format!("column {name:?} cannot be {wanted}"),
+                )?;
                 fields.push(Field::new(name, wanted, true));
                 columns.push(column);
             }
@@ -124,8 +126,11 @@ fn normalise(batch: &RecordBatch, place: &str) -> Result<MetadataTable> {
         }
     }
     let options = datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
-        .context(Stage::Internal, place, "normalised columns do not fit")?;
+    let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).context(
+        Stage::Internal,
+        place,
+        "normalised columns do not fit",
+    )?;
     Ok(MetadataTable { batch, ignored })
 }
 
@@ -168,7 +173,8 @@ mod tests {
 
     #[test]
     fn csv_keeps_text_columns_as_text_and_types_the_rest() {
-        let content = b"\xef\xbb\xbffile_name,label,caption,stars,weight\na.png,007,\"two, three\nlines\",3,.5\nb.png,,,4,1\n";
+        let content =
+            b"\xef\xbb\xbffile_name,label,caption,stars,weight\na.png,007,\"two, three\nlines\",3,.5\nb.png,,,4,1\n";
         let table = table("metadata.csv", content).unwrap();
         assert_eq!(texts(&table, "file_name"), [Some("a.png".into()), Some("b.png".into())]);
         assert_eq!(texts(&table, "label"), [Some("007".into()), None]);
@@ -181,7 +187,8 @@ mod tests {
 
     #[test]
     fn json_lines_may_number_their_labels_and_nest_what_nobody_carries() {
-        let content = b"{\"file_name\": \"a.png\", \"label\": 7, \"objects\": {\"box\": [1, 2]}}\n{\"file_name\": \"b.png\"}\n";
+        let content =
+            b"{\"file_name\": \"a.png\", \"label\": 7, \"objects\": {\"box\": [1, 2]}}\n{\"file_name\": \"b.png\"}\n";
         let table = table("metadata.jsonl", content).unwrap();
         assert_eq!(texts(&table, "label"), [Some("7".into()), None]);
         assert!(table.batch.column_by_name("objects").is_none());

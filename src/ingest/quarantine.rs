@@ -17,9 +17,7 @@ pub(super) fn write(destination: &mut Destination, mut rejected: Vec<Rejected>) 
         return Ok(());
     }
     rejected.sort_by(|a, b| a.source.cmp(&b.source));
-    let text = |of: fn(&Rejected) -> &str| {
-        Arc::new(StringArray::from_iter_values(rejected.iter().map(of))) as ArrayRef
-    };
+    let text = |of: fn(&Rejected) -> &str| Arc::new(StringArray::from_iter_values(rejected.iter().map(of))) as ArrayRef;
     let columns = [
         ("source", text(|r| &r.source)),
         ("class", text(|r| r.reason.class.name())),

@@ -78,7 +78,7 @@ fn read_one(source: &dyn Source, number: u32, settings: &ImportSettings) -> Resu
         Err(reason) => return Ok(Err(Rejected { source: name, reason })),
     };
     let (caption, label, split) = (source.caption(at), source.label(at), source.split(at));
-    let texts = [caption, label.as_deref(), split, Some(&name)];
+    let texts = [caption, label.as_deref(), split, Some(name.as_str())];
     Ok(Ok(Row {
         number,
         content: content_of(&image, texts),

@@ -6,9 +6,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{
-    ArrayRef, BinaryViewBuilder, RecordBatch, StringArray, UInt32Array, UInt64Array,
-};
+use datafusion::arrow::array::{ArrayRef, BinaryViewBuilder, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use datafusion::arrow::buffer::Buffer;
 use datafusion::arrow::datatypes::{FieldRef, Schema as ArrowSchema, SchemaRef};
 use datafusion::parquet::arrow::ArrowWriter;
@@ -116,10 +114,12 @@ impl<'a> ShardWriter<'a> {
         let name = format!("{slug}-{:05}.parquet", self.shards.len());
         let file = destination.begin(&name)?;
         // The Arrow schema stays out of the footer: the Parquet types say it all, and views are a matter of the reader.
-        let options =
-            ArrowWriterOptions::new().with_properties(self.properties.clone()).with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(file, self.file_schema.clone(), options)
-            .context(Stage::Import, &name, CANNOT_WRITE)?;
+        let options = ArrowWriterOptions::new().with_properties(self.properties.clone()).with_skip_arrow_metadata(true);
+        let writer = ArrowWriter::try_new_with_options(file, self.file_schema.clone(), options).context(
+            Stage::Import,
+            &name,
+            CANNOT_WRITE,
+        )?;
         Ok(OpenShard { name, writer, rows: 0, image_bytes: 0, content: blake3::Hasher::new() })
     }
 
@@ -184,7 +184,7 @@ fn batch(source: &dyn Source, schema: SchemaRef, rows: Vec<Row>) -> Result<Recor
     let further = source.further_columns(&numbers)?;
     let text = |of: fn(&Row) -> Option<&str>| Arc::new(rows.iter().map(of).collect::<StringArray>()) as ArrayRef;
     let narrow: Vec<ArrayRef> = vec![
-        Arc::new(rows.iter().map(|row| row.width).collect::<UInt32Array>()),
+        Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| row.width))),
         Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| row.height))),
         text(|row| Some(row.format)),
         text(|row| row.caption.as_deref()),

@@ -35,11 +35,7 @@ pub(super) struct Listing {
 ///
 /// # Errors
 /// Something cannot be listed; a link leads nowhere; `progress` says stop.
-pub(super) fn walk(
-    root: &Path,
-    excluded: &Path,
-    progress: &mut dyn FnMut(&Progress) -> Result<()>,
-) -> Result<Listing> {
+pub(super) fn walk(root: &Path, excluded: &Path, progress: &mut dyn FnMut(&Progress) -> Result<()>) -> Result<Listing> {
     let mut walk = Walk { root, excluded, progress, files: 0, listing: Listing::default() };
     let canonical = root.canonicalize().context(
         Stage::Import,
@@ -82,8 +78,7 @@ impl Walk<'_> {
                 "cannot be looked at; check permissions, and remove it if it is a link that leads nowhere",
             )?;
             if metadata.is_dir() {
-                let canonical =
-                    path.canonicalize().context(Stage::Import, path.display().to_string(), cannot_list)?;
+                let canonical = path.canonicalize().context(Stage::Import, path.display().to_string(), cannot_list)?;
                 if canonical == self.excluded {
                     continue;
                 }
