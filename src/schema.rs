@@ -1,1 +1,335 @@
-//! (to be written)
+//! What shards look like: Arrow columns as data, one file per schema under `schemas/`, embedded in the binary.
+//!
+//! A shard is checked against its schema before any of it is read, and every difference is reported at once.
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
+use serde::Deserialize;
+
+use crate::error::{Context, Error, Result, Stage};
+
+/// Name and text of every schema in the binary.
+const EMBEDDED: [(&str, &str); 1] = [("image_text", include_str!("../schemas/image_text.toml"))];
+
+/// Names this alike are offered as "did you mean": finds a swapped or missing letter, not another word.
+const ALIKE: f64 = 0.84;
+
+/// Whether a column is read for SQL or only for training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Small values with statistics: what SQL selects by.
+    #[default]
+    Narrow,
+    /// Encoded images or samples: read only for the rows that training asks for.
+    Blob,
+}
+
+/// One column of a [`Schema`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// As SQL writes it.
+    pub name: String,
+    /// In flight: blobs are `BinaryView`, so that no buffer of a window meets Arrow's 2 GiB limit.
+    pub data_type: DataType,
+    /// Whether a row may lack it.
+    pub nullable: bool,
+    /// Made while reading, never stored in a shard.
+    pub is_virtual: bool,
+    /// Blob or narrow.
+    pub role: Role,
+    /// One sentence.
+    pub doc: String,
+}
+
+/// The declared columns of a kind of shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schema {
+    /// As `schema = "…"` in a pipeline writes it.
+    pub name: String,
+    /// Raised with every change that old shards do not satisfy.
+    pub version: u32,
+    /// In the order in which shards store them.
+    pub columns: Vec<Column>,
+}
+
+impl fmt::Display for Schema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} v{}", self.name, self.version)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SchemaAsWritten {
+    name: String,
+    version: u32,
+    column: Vec<ColumnAsWritten>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ColumnAsWritten {
+    name: String,
+    r#type: TypeAsWritten,
+    #[serde(default)]
+    nullable: bool,
+    #[serde(default)]
+    r#virtual: bool,
+    #[serde(default)]
+    role: Role,
+    doc: String,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum TypeAsWritten {
+    Binary,
+    Utf8,
+    Boolean,
+    Int32,
+    Int64,
+    Uint32,
+    Uint64,
+    Float32,
+    Float64,
+}
+
+impl TypeAsWritten {
+    fn resolve(self) -> DataType {
+        match self {
+            Self::Binary => DataType::BinaryView,
+            Self::Utf8 => DataType::Utf8,
+            Self::Boolean => DataType::Boolean,
+            Self::Int32 => DataType::Int32,
+            Self::Int64 => DataType::Int64,
+            Self::Uint32 => DataType::UInt32,
+            Self::Uint64 => DataType::UInt64,
+            Self::Float32 => DataType::Float32,
+            Self::Float64 => DataType::Float64,
+        }
+    }
+}
+
+impl Schema {
+    /// The embedded schema of that name.
+    ///
+    /// # Errors
+    /// There is none; the error lists those there are.
+    pub fn named(name: &str) -> Result<Self> {
+        let Some((_, text)) = EMBEDDED.iter().find(|(known, _)| *known == name) else {
+            let names = EMBEDDED.map(|(known, _)| known);
+            let meant = alike(name, names).map(|n| format!(", did you mean {n:?}?")).unwrap_or_default();
+            let reason = format!("no schema {name:?}{meant}; there is {}", names.join(", "));
+            return Err(Error::at(Stage::Schema, "", reason));
+        };
+        Self::parse(text, &format!("schemas/{name}.toml"))
+    }
+
+    /// A schema from the text of a file under `schemas/`; `place` names it in errors.
+    ///
+    /// # Errors
+    /// The text is no TOML, has unknown keys or types, or names a column twice.
+    pub fn parse(text: &str, place: &str) -> Result<Self> {
+        let written: SchemaAsWritten =
+            toml::from_str(text).context(Stage::Schema, place, "is no schema; correct what the cause points at")?;
+        let mut names = BTreeSet::new();
+        for column in &written.column {
+            if !names.insert(column.name.clone()) {
+                let reason = format!("column {:?} stands there twice; remove one", column.name);
+                return Err(Error::at(Stage::Schema, place, reason));
+            }
+        }
+        let columns = written.column.into_iter().map(|column| Column {
+            name: column.name,
+            data_type: column.r#type.resolve(),
+            nullable: column.nullable,
+            is_virtual: column.r#virtual,
+            role: column.role,
+            doc: column.doc,
+        });
+        Ok(Self { name: written.name, version: written.version, columns: columns.collect() })
+    }
+
+    /// The columns that shards store: all but the virtual ones.
+    pub fn stored(&self) -> impl Iterator<Item = &Column> {
+        self.columns.iter().filter(|column| !column.is_virtual)
+    }
+
+    /// The stored columns as Arrow has them in flight.
+    pub fn arrow_schema(&self) -> SchemaRef {
+        let field = |c: &Column| Field::new(&c.name, c.data_type.clone(), c.nullable);
+        Arc::new(ArrowSchema::new(self.stored().map(field).collect::<Vec<_>>()))
+    }
+
+    /// The column of that name, virtual or stored.
+    ///
+    /// # Errors
+    /// There is none: `no column "captoin" in image_text v1; did you mean "caption"?`
+    pub fn column(&self, name: &str) -> Result<&Column> {
+        self.columns.iter().find(|column| column.name == name).ok_or_else(|| {
+            let names = self.columns.iter().map(|column| column.name.as_str());
+            let remedy = match alike(name, names.clone()) {
+                Some(meant) => format!("did you mean {meant:?}?"),
+                None => format!("there are {}", names.collect::<Vec<_>>().join(", ")),
+            };
+            Error::at(Stage::Schema, "", format!("no column {name:?} in {self}; {remedy}"))
+        })
+    }
+
+    /// Checks the columns of a shard, named `place` in the error, against this schema.
+    ///
+    /// Text and binary may come in any layout (plain, large, view), columns in any order, and further columns are welcome.
+    /// A blob may be declared nullable, since a null is a bad sample like any other; a narrow column may not unless the
+    /// schema says so, since those are read without asking.
+    ///
+    /// # Errors
+    /// Every difference at once: missing columns, wrong types, nullability, stored columns that must be virtual.
+    pub fn check(&self, shard: &ArrowSchema, place: &str) -> Result<()> {
+        let differences: Vec<String> = self.columns.iter().filter_map(|c| self.difference(c, shard)).collect();
+        if differences.is_empty() {
+            return Ok(());
+        }
+        let count = match differences.len() {
+            1 => "differs".to_owned(),
+            n => format!("differs in {n} ways"),
+        };
+        let reason = format!("{count} from {self}:\n  {}", differences.join("\n  "));
+        Err(Error::at(Stage::Schema, place, reason))
+    }
+
+    fn difference(&self, column: &Column, shard: &ArrowSchema) -> Option<String> {
+        let name = &column.name;
+        let found = shard.fields().iter().find(|field| field.name() == name);
+        match (found, column.is_virtual) {
+            (None, true) => None,
+            (Some(_), true) => Some(format!("column {name:?} is made while reading; rename the stored one")),
+            (None, false) => {
+                let is_known = |field: &str| self.columns.iter().any(|c| c.name == field);
+                let further = shard.fields().iter().map(|field| field.name().as_str()).filter(|field| !is_known(field));
+                let remedy = match alike(name, further) {
+                    Some(meant) => format!("rename {meant:?}?"),
+                    None => format!("add it: {}", column.doc),
+                };
+                Some(format!("no column {name:?} ({}); {remedy}", type_name(&column.data_type)))
+            }
+            (Some(field), false) if !is_compatible(&column.data_type, field.data_type()) => {
+                let (wanted, got) = (type_name(&column.data_type), type_name(field.data_type()));
+                Some(format!("column {name:?} is {got}; cast it to {wanted}"))
+            }
+            (Some(field), false) if field.is_nullable() && !column.nullable && column.role == Role::Narrow => {
+                Some(format!("column {name:?} may be null; fill it and declare it not null (REQUIRED in Parquet)"))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The name most like `wanted`, if one is like it at all.
+pub(crate) fn alike<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = names.into_iter().map(|name| (strsim::jaro_winkler(wanted, name), name));
+    scored.filter(|(score, _)| *score >= ALIKE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
+}
+
+fn is_compatible(wanted: &DataType, found: &DataType) -> bool {
+    layout_free(wanted) == layout_free(found)
+}
+
+fn layout_free(data_type: &DataType) -> &DataType {
+    match data_type {
+        DataType::LargeUtf8 | DataType::Utf8View => &DataType::Utf8,
+        DataType::LargeBinary | DataType::BinaryView => &DataType::Binary,
+        other => other,
+    }
+}
+
+fn type_name(data_type: &DataType) -> String {
+    layout_free(data_type).to_string().to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image_text() -> Schema {
+        Schema::named("image_text").unwrap()
+    }
+
+    fn with(change: impl Fn(&Field) -> Option<Field>) -> ArrowSchema {
+        ArrowSchema::new(image_text().arrow_schema().fields().iter().filter_map(|f| change(f)).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn image_text_has_the_columns_that_the_design_names() {
+        let schema = image_text();
+        let names: Vec<&str> = schema.stored().map(|c| c.name.as_str()).collect();
+        let expected =
+            ["image", "width", "height", "format", "caption", "label", "split", "source", "image_bytes", "image_xxh3"];
+        assert_eq!(names, expected);
+        assert!(schema.column("sample_id").unwrap().is_virtual);
+        assert_eq!(schema.column("image").unwrap().role, Role::Blob);
+        assert!(schema.arrow_schema().field_with_name("sample_id").is_err());
+    }
+
+    #[test]
+    fn layouts_order_and_further_columns_make_no_difference() {
+        let mut fields: Vec<Field> = image_text()
+            .arrow_schema()
+            .fields()
+            .iter()
+            .map(|f| match f.data_type() {
+                DataType::Utf8 => f.as_ref().clone().with_data_type(DataType::Utf8View),
+                DataType::BinaryView => f.as_ref().clone().with_data_type(DataType::LargeBinary).with_nullable(true),
+                _ => f.as_ref().clone(),
+            })
+            .collect();
+        fields.reverse();
+        fields.push(Field::new("licence", DataType::Utf8, true));
+        image_text().check(&ArrowSchema::new(fields), "a.parquet").unwrap();
+    }
+
+    #[test]
+    fn every_difference_is_reported_at_once() {
+        let shard = with(|f| match f.name().as_str() {
+            "caption" => Some(f.clone().with_name("captoin")),
+            "width" => Some(f.clone().with_data_type(DataType::Utf8)),
+            "image_xxh3" => Some(f.clone().with_nullable(true)),
+            "source" => None,
+            "height" => Some(f.clone().with_name("sample_id")),
+            _ => Some(f.clone()),
+        });
+        let text = image_text().check(&shard, "a.parquet").unwrap_err().to_string();
+        assert!(text.starts_with("schema: a.parquet: differs in 6 ways from image_text v1:"), "{text}");
+        for part in [
+            "no column \"caption\" (utf8); rename \"captoin\"?",
+            "column \"width\" is utf8; cast it to uint32",
+            "column \"image_xxh3\" may be null",
+            "no column \"source\" (utf8); add it: where import found the image",
+            "no column \"height\"",
+            "column \"sample_id\" is made while reading",
+        ] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn unknown_names_come_with_a_suggestion() {
+        let column = image_text().column("captoin").unwrap_err().to_string();
+        assert_eq!(column, "schema: no column \"captoin\" in image_text v1; did you mean \"caption\"?");
+        let schema = Schema::named("image_txet").unwrap_err().to_string();
+        assert!(schema.contains("did you mean \"image_text\"?"), "{schema}");
+        assert!(image_text().column("zzz").unwrap_err().to_string().contains("there are sample_id, image"));
+    }
+
+    #[test]
+    fn unknown_keys_types_and_repeated_columns_are_refused() {
+        let column = |rest: &str| format!("name = \"s\"\nversion = 1\n[[column]]\nname = \"a\"\ndoc = \"\"\n{rest}");
+        assert!(Schema::parse(&column("type = \"utf8\""), "s").is_ok());
+        assert!(Schema::parse(&column("type = \"utf9\""), "s").is_err());
+        assert!(Schema::parse(&column("type = \"utf8\"\nnulable = true"), "s").is_err());
+        let twice = column("type = \"utf8\"\n[[column]]\nname = \"a\"\ndoc = \"\"\ntype = \"utf8\"");
+        assert!(Schema::parse(&twice, "s").unwrap_err().to_string().contains("twice"));
+    }
+}

@@ -1,1 +1,178 @@
-//! (to be written)
+//! Foreign data into shards: class folders, folders with a metadata table, IDX files.
+//!
+//! ```text
+//!  FROM ──▶ walk ──▶ detect ──▶ order ──▶ check ──────▶ shard ────▶ manifest
+//!           names    what kind  keyed,    header and    Parquet,    written last
+//!           + sizes  of source  by split  full decode   one blob
+//!                                         ✗ quarantine  per page
+//!  └────────── pass 1: names only ─────┘└──────── pass 2: bytes ──────────┘
+//! ```
+//!
+//! Rows are written in a keyed random order: class folders imported as they lie would fill batches with negatives of
+//! the same class, which no shuffle window can mix away.
+//!
+//! **Memory.** Pass 1 keeps about 150 bytes per file. Pass 2 holds at most two chunks of [`CHUNK_BYTES`] of encoded
+//! images (one being read and checked, one being written), two row groups (rows, and the pages Parquet made of them), and
+//! one image more in each of these where images are larger than they; and the pixels of one image per thread.
+//!
+//! **Crashes.** A shard appears under its name complete or not at all, and the manifest appears last; what a crashed import
+//! left is removed by the next one into the same folder (see [`destination`]).
+mod check;
+mod class_folders;
+pub mod destination;
+mod detect;
+pub mod fingerprint;
+mod idx;
+mod import;
+pub mod manifest;
+mod metadata_folder;
+mod metadata_table;
+mod order;
+mod quarantine;
+mod rows;
+mod shard;
+pub mod source;
+mod walk;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+pub use idx::{FASHION_MNIST, known_label_names};
+pub use import::{import, import_source};
+
+use crate::error::{Error, Result, Stage};
+
+/// The manifest of a data set, written last.
+pub const MANIFEST_FILE: &str = "diptych.json";
+/// What could not be imported: `source`, `class`, `message`. No shard, though it lies beside them.
+pub const QUARANTINE_FILE: &str = "quarantine.parquet";
+/// Stands in a folder while an import writes into it, and after one that crashed.
+pub const IMPORTING_FILE: &str = "diptych.importing";
+
+/// Encoded bytes that are read and checked as one piece of work, while the piece before it is written.
+pub const CHUNK_BYTES: u64 = 32 << 20;
+/// Images that are read and checked as one piece of work, where they are small.
+pub const CHUNK_IMAGES: usize = 4096;
+/// A larger file is no image: it is refused unread.
+pub const MAX_IMAGE_BYTES: u64 = 512 << 20;
+
+/// How to import.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImportSettings {
+    /// Encoded bytes per shard.
+    pub shard_megabytes: u64,
+    /// Rows per shard, where that is reached before the bytes.
+    pub shard_rows: Option<u64>,
+    /// Rows per row group.
+    pub row_group_rows: usize,
+    /// Encoded bytes per row group, where that is reached before the rows.
+    pub row_group_megabytes: u64,
+    /// Rows in the order of names instead of a keyed random one.
+    pub keep_order: bool,
+    /// Names the random order.
+    pub seed: u64,
+    /// Threads that read, check and encode; 0: one per core.
+    pub threads: usize,
+    /// Decode every image, not only its header.
+    pub decode_check: bool,
+    /// Images that declare more pixels go to quarantine.
+    pub max_megapixels: f64,
+    /// Names of the classes of IDX files, by index; empty: the index itself is the label.
+    pub label_names: Vec<String>,
+    /// Replace a data set that is already there.
+    pub overwrite: bool,
+}
+
+impl Default for ImportSettings {
+    fn default() -> Self {
+        Self {
+            shard_megabytes: 256,
+            shard_rows: None,
+            row_group_rows: 256,
+            row_group_megabytes: 32,
+            keep_order: false,
+            seed: 0,
+            threads: 0,
+            decode_check: true,
+            max_megapixels: 100.0,
+            label_names: vec![],
+            overwrite: false,
+        }
+    }
+}
+
+impl ImportSettings {
+    /// Whether every number can be meant.
+    ///
+    /// # Errors
+    /// Every one that cannot, at once.
+    pub fn check(&self) -> Result<()> {
+        let at_least_one = [
+            ("shard_megabytes", self.shard_megabytes == 0),
+            ("shard_rows", self.shard_rows == Some(0)),
+            ("row_group_rows", self.row_group_rows == 0),
+            ("row_group_megabytes", self.row_group_megabytes == 0),
+        ];
+        let mut wrong: Vec<String> = at_least_one
+            .into_iter()
+            .filter(|(_, is_zero)| *is_zero)
+            .map(|(name, _)| format!("{name} is 0; give at least 1"))
+            .collect();
+        if self.max_megapixels.is_nan() || self.max_megapixels <= 0.0 {
+            wrong.push(format!("max_megapixels is {}; give a number above 0", self.max_megapixels));
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(Error::at(Stage::CommandLine, "import", wrong.join("; "))) }
+    }
+}
+
+/// How far an import is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// Pass 1: names so far.
+    Listing {
+        /// Files seen.
+        files: u64,
+    },
+    /// Pass 2.
+    Writing {
+        /// Images done: written or put into quarantine.
+        done: u64,
+        /// Images there are.
+        total: u64,
+        /// Encoded bytes written.
+        bytes: u64,
+        /// Images in quarantine so far.
+        quarantined: u64,
+        /// Shards complete.
+        shards: usize,
+    },
+}
+
+/// What an import did.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct ImportReport {
+    /// What FROM was: `class_folders`, `metadata_folder`, `idx`, ….
+    pub kind: String,
+    /// Rows written.
+    pub rows: u64,
+    /// Encoded bytes written.
+    pub image_bytes: u64,
+    /// Images that could not be used; [`QUARANTINE_FILE`] names them.
+    pub quarantined: u64,
+    /// Rows by split; "" for rows without.
+    pub splits: BTreeMap<String, u64>,
+    /// Rows by label; "" for rows without.
+    pub labels: BTreeMap<String, u64>,
+    /// Files that are no images, by what they are: ".txt", "hidden", ….
+    pub skipped: BTreeMap<String, u64>,
+    /// Images that no metadata table lists, and that are therefore not imported.
+    pub unlisted: u64,
+    /// Columns of metadata tables that shards cannot carry, and why.
+    pub ignored_columns: Vec<String>,
+    /// The shards, as the manifest lists them.
+    pub shards: Vec<manifest::ManifestShard>,
+    /// Wall time.
+    pub seconds: f64,
+}

@@ -1,0 +1,196 @@
+//! The two passes of an import.
+use std::path::Path;
+use std::time::Instant;
+
+use super::destination::Destination;
+use super::detect::{Detected, detect};
+use super::manifest::Manifest;
+use super::order::{Group, groups};
+use super::rows::{Outcome, Rejected, chunks, read_all};
+use super::shard::ShardWriter;
+use super::source::Source;
+use super::{ImportReport, ImportSettings, Progress, quarantine};
+use crate::error::{Context, Error, Result, Stage};
+use crate::schema::Schema;
+
+/// Images are numbered in 32 bits while they are imported.
+const MAX_IMAGES: usize = u32::MAX as usize;
+
+/// Imports whatever `from` holds into shards in `to`, which is made where it is not there.
+///
+/// `progress` is called on this thread, a few times a second at most for files of usual size; an error that it returns
+/// stops the import. Whatever stops it, `to` then holds nothing of it.
+///
+/// # Errors
+/// Settings that cannot be meant, a source that cannot be made out or read, a folder that cannot be written or holds a
+/// data set already, no usable image at all. Images that cannot be *used* are no error: they are in the report.
+pub fn import(
+    from: &Path,
+    to: &Path,
+    settings: &ImportSettings,
+    progress: &mut dyn FnMut(&Progress) -> Result<()>,
+) -> Result<ImportReport> {
+    let started = Instant::now();
+    settings.check()?;
+    if !from.is_dir() {
+        let reason = "is no folder; name the folder that holds the images";
+        return Err(Error::at(Stage::Import, from.display().to_string(), reason));
+    }
+    let mut destination = Destination::claim(to, settings.overwrite)?;
+    let imported = canonical(from).and_then(|from_path| {
+        let to_path = canonical(to)?;
+        if from_path == to_path {
+            let reason = "is both source and destination; name another folder to write into";
+            return Err(Error::at(Stage::Import, to.display().to_string(), reason));
+        }
+        let Detected { source, skipped, unlisted, ignored_columns } = detect(from, &to_path, settings, progress)?;
+        let (manifest, report) = write(source.as_ref(), &mut destination, settings, progress)?;
+        Ok((manifest, ImportReport { skipped, unlisted, ignored_columns, ..report }))
+    });
+    conclude(imported, destination, started)
+}
+
+/// The same for a source of one's own.
+///
+/// # Errors
+/// As [`import`].
+pub fn import_source(
+    source: &dyn Source,
+    to: &Path,
+    settings: &ImportSettings,
+    progress: &mut dyn FnMut(&Progress) -> Result<()>,
+) -> Result<ImportReport> {
+    let started = Instant::now();
+    settings.check()?;
+    let mut destination = Destination::claim(to, settings.overwrite)?;
+    let imported = write(source, &mut destination, settings, progress);
+    conclude(imported, destination, started)
+}
+
+fn canonical(path: &Path) -> Result<std::path::PathBuf> {
+    path.canonicalize().context(Stage::Import, path.display().to_string(), "cannot be found; check permissions")
+}
+
+fn conclude(
+    imported: Result<(Manifest, ImportReport)>,
+    destination: Destination,
+    started: Instant,
+) -> Result<ImportReport> {
+    match imported {
+        Ok((manifest, report)) => {
+            destination.finish(&manifest)?;
+            Ok(ImportReport { shards: manifest.shards, seconds: started.elapsed().as_secs_f64(), ..report })
+        }
+        Err(error) => {
+            destination.abandon();
+            Err(error)
+        }
+    }
+}
+
+/// Pass 2: everything but the manifest.
+fn write(
+    source: &dyn Source,
+    destination: &mut Destination,
+    settings: &ImportSettings,
+    progress: &mut dyn FnMut(&Progress) -> Result<()>,
+) -> Result<(Manifest, ImportReport)> {
+    if source.images() > MAX_IMAGES {
+        let reason = format!("{} images are more than one import takes; import them in parts", source.images());
+        return Err(Error::at(Stage::Import, "", reason));
+    }
+    let schema = Schema::named("image_text")?;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(settings.threads)
+        .thread_name(|number| format!("import-{number}"))
+        .build()
+        .context(Stage::Import, "", "cannot start its threads")?;
+    let groups = groups(source, settings.seed, settings.keep_order);
+    destination.clear()?;
+    let mut writing = Writing {
+        shards: ShardWriter::new(source, &schema, settings)?,
+        report: ImportReport { kind: source.kind().to_owned(), ..ImportReport::default() },
+        rejected: vec![],
+        total: source.images() as u64,
+        progress,
+    };
+    for group in &groups {
+        writing.group(source, group, destination, settings, &pool)?;
+    }
+    let Writing { shards, mut report, rejected, .. } = writing;
+    if report.rows == 0 {
+        return Err(no_rows(&rejected));
+    }
+    report.quarantined = rejected.len() as u64;
+    quarantine::write(destination, rejected)?;
+    let manifest = Manifest {
+        quarantined: report.quarantined,
+        order: if settings.keep_order { "kept" } else { "keyed" }.to_owned(),
+        seed: settings.seed,
+        ..Manifest::new(&schema, shards.shards().to_vec())
+    };
+    Ok((manifest, report))
+}
+
+fn no_rows(rejected: &[Rejected]) -> Error {
+    let first = rejected.first().map(|r| format!("; the first is {}: {}", r.source, r.reason)).unwrap_or_default();
+    let reason = format!("none of {} images can be used{first}; name a folder with images", rejected.len());
+    Error::at(Stage::Import, "", reason)
+}
+
+struct Writing<'a> {
+    shards: ShardWriter<'a>,
+    report: ImportReport,
+    rejected: Vec<Rejected>,
+    total: u64,
+    progress: &'a mut dyn FnMut(&Progress) -> Result<()>,
+}
+
+impl Writing<'_> {
+    /// One split: while a chunk is written on this thread, the pool reads and checks the next.
+    fn group(
+        &mut self,
+        source: &dyn Source,
+        group: &Group,
+        destination: &mut Destination,
+        settings: &ImportSettings,
+        pool: &rayon::ThreadPool,
+    ) -> Result<()> {
+        let mut ready: Vec<Outcome> = vec![];
+        for chunk in chunks(source, &group.images) {
+            let mut next = Ok(vec![]);
+            let next_slot = &mut next;
+            let outcomes = std::mem::take(&mut ready);
+            pool.in_place_scope(|scope| {
+                scope.spawn(move |_| *next_slot = read_all(source, chunk, settings));
+                self.outcomes(outcomes, &group.slug, destination)
+            })?;
+            ready = next?;
+        }
+        self.outcomes(ready, &group.slug, destination)?;
+        self.shards.close(destination)
+    }
+
+    fn outcomes(&mut self, outcomes: Vec<Outcome>, slug: &str, destination: &mut Destination) -> Result<()> {
+        for outcome in outcomes {
+            match outcome {
+                Ok(row) => {
+                    let report = &mut self.report;
+                    report.rows += 1;
+                    report.image_bytes += row.image.len() as u64;
+                    *report.splits.entry(row.split.clone().unwrap_or_default()).or_default() += 1;
+                    *report.labels.entry(row.label.clone().unwrap_or_default()).or_default() += 1;
+                    self.shards.push(destination, slug, row)?;
+                }
+                Err(rejected) => self.rejected.push(rejected),
+            }
+        }
+        (self.progress)(&Progress::Writing {
+            done: self.report.rows + self.rejected.len() as u64,
+            total: self.total,
+            bytes: self.report.image_bytes,
+            quarantined: self.rejected.len() as u64,
+            shards: self.shards.shards().len(),
+        })
+    }
+}

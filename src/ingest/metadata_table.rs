@@ -1,0 +1,218 @@
+//! One `metadata.csv`, `.jsonl` or `.parquet`, as one batch: texts as Utf8, numbers as they are.
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::compute::{cast, concat_batches};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::{csv, json};
+use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use crate::error::{Cause, Context, Error, Result, Stage};
+
+/// Read as text, whatever they look like: class 007 is not class 7.
+const TEXT_COLUMNS: [&str; 5] = ["file_name", "caption", "text", "label", "split"];
+const BATCH_ROWS: usize = 8192;
+const UTF8_BOM: [u8; 3] = [0xef, 0xbb, 0xbf];
+
+/// A table and the columns of it that no shard can carry.
+#[derive(Debug)]
+pub(super) struct MetadataTable {
+    pub(super) batch: RecordBatch,
+    pub(super) ignored: Vec<String>,
+}
+
+/// Reads the table at `path`, whose extension says what it is.
+///
+/// # Errors
+/// It cannot be read, is damaged, names a column twice, or has lists where names or captions belong.
+pub(super) fn read(path: &Path) -> Result<MetadataTable> {
+    let place = path.display().to_string();
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    let batches = match extension.as_str() {
+        "csv" => read_csv(path),
+        "jsonl" => read_json_lines(path),
+        _ => read_parquet(path),
+    };
+    let (schema, batches) = batches.context(Stage::Import, &place, "cannot be read as a table; see the cause")?;
+    let batch = concat_batches(&schema, &batches).context(Stage::Import, &place, "cannot be put together")?;
+    let mut names = std::collections::BTreeSet::new();
+    if let Some(twice) = schema.fields().iter().find(|field| !names.insert(field.name().as_str())) {
+        let reason = format!("has the column {:?} twice; rename one", twice.name());
+        return Err(Error::at(Stage::Import, place, reason));
+    }
+    normalise(&batch, &place)
+}
+
+type Batches = std::result::Result<(SchemaRef, Vec<RecordBatch>), Cause>;
+
+fn read_csv(path: &Path) -> Batches {
+    let (inferred, _) = csv::reader::Format::default().with_header(true).infer_schema(open_text(path)?, None)?;
+    let schema =
+        as_text(&inferred, |data_type| matches!(data_type, DataType::Int64 | DataType::Float64 | DataType::Boolean));
+    let reader = csv::ReaderBuilder::new(schema.clone()).with_header(true).with_batch_size(BATCH_ROWS);
+    let batches = reader.build(open_text(path)?)?.collect::<std::result::Result<_, ArrowError>>()?;
+    Ok((schema, batches))
+}
+
+fn read_json_lines(path: &Path) -> Batches {
+    let (inferred, _) = json::reader::infer_json_schema(open_text(path)?, None)?;
+    let schema = as_text(&inferred, |data_type| *data_type != DataType::Null);
+    let reader = json::ReaderBuilder::new(schema.clone()).with_batch_size(BATCH_ROWS).with_coerce_primitive(true);
+    let batches = reader.build(open_text(path)?)?.collect::<std::result::Result<_, ArrowError>>()?;
+    Ok((schema, batches))
+}
+
+fn read_parquet(path: &Path) -> Batches {
+    // Malformed Parquet can panic inside the reader; here it is one more way of being damaged.
+    let read = || -> Batches {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
+        let schema = builder.schema().clone();
+        let batches = builder.with_batch_size(BATCH_ROWS).build()?.collect::<std::result::Result<_, ArrowError>>()?;
+        Ok((schema, batches))
+    };
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err("the file is damaged".into()))
+}
+
+/// Without the byte order mark that spreadsheets put first, which would become a part of the first column's name.
+fn open_text(path: &Path) -> std::io::Result<BufReader<File>> {
+    let mut file = File::open(path)?;
+    let mut first = Vec::new();
+    file.by_ref().take(3).read_to_end(&mut first)?;
+    if first != UTF8_BOM {
+        file.seek(SeekFrom::Start(0))?;
+    }
+    Ok(BufReader::new(file))
+}
+
+/// Text for the columns that are always text, and for those whose inferred type is not to be kept.
+fn as_text(inferred: &Schema, keep: impl Fn(&DataType) -> bool) -> SchemaRef {
+    let fields = inferred.fields().iter().map(|field| {
+        let keep = keep(field.data_type()) && !is_plain_text_column(field);
+        Field::new(field.name(), if keep { field.data_type().clone() } else { DataType::Utf8 }, true)
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// A list stays a list even where text belongs, so that the error can say so.
+fn is_plain_text_column(field: &Field) -> bool {
+    TEXT_COLUMNS.contains(&field.name().as_str()) && !field.data_type().is_nested()
+}
+
+fn normalise(batch: &RecordBatch, place: &str) -> Result<MetadataTable> {
+    let (mut fields, mut columns, mut ignored) = (vec![], vec![], vec![]);
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        let name = field.name();
+        let is_text = TEXT_COLUMNS.contains(&name.as_str());
+        match target(column.data_type(), is_text) {
+            Some(wanted) => {
+                let column: ArrayRef = cast(column, &wanted).context(
+                    Stage::Import,
+                    place,
+                    format!("column {name:?} cannot be {wanted}"),
+                )?;
+                fields.push(Field::new(name, wanted, true));
+                columns.push(column);
+            }
+            None if is_text => {
+                let reason = format!("column {name:?} is {}; it must be text", column.data_type());
+                return Err(Error::at(Stage::Import, place, reason));
+            }
+            None => ignored.push(format!("{name}: {} has no place in a shard", column.data_type())),
+        }
+    }
+    let options = datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).context(
+        Stage::Internal,
+        place,
+        "normalised columns do not fit",
+    )?;
+    Ok(MetadataTable { batch, ignored })
+}
+
+/// The type a column is carried in; `None` where it is not.
+fn target(data_type: &DataType, is_text: bool) -> Option<DataType> {
+    use DataType::{
+        Boolean, Date32, Dictionary, Float16, Float32, Float64, Int8, Int16, Int32, Int64, LargeUtf8, Null, Timestamp,
+        UInt8, UInt16, UInt32, UInt64, Utf8, Utf8View,
+    };
+    match data_type {
+        Utf8 | LargeUtf8 | Utf8View | Null => Some(Utf8),
+        Dictionary(_, values) => target(values, is_text),
+        Boolean | Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | UInt64 | Float32 | Float64 | Date32 => {
+            Some(if is_text { Utf8 } else { data_type.clone() })
+        }
+        Float16 => Some(if is_text { Utf8 } else { Float32 }),
+        Timestamp(TimeUnit::Millisecond | TimeUnit::Microsecond, _) if !is_text => Some(data_type.clone()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::AsArray;
+    use datafusion::arrow::datatypes::{Float64Type, Int64Type};
+
+    use super::*;
+
+    fn table(name: &str, content: &[u8]) -> Result<MetadataTable> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        read(&path)
+    }
+
+    fn texts(table: &MetadataTable, column: &str) -> Vec<Option<String>> {
+        let column = table.batch.column_by_name(column).unwrap().as_string::<i32>();
+        column.iter().map(|text| text.map(str::to_owned)).collect()
+    }
+
+    #[test]
+    fn csv_keeps_text_columns_as_text_and_types_the_rest() {
+        let content =
+            b"\xef\xbb\xbffile_name,label,caption,stars,weight\na.png,007,\"two, three\nlines\",3,.5\nb.png,,,4,1\n";
+        let table = table("metadata.csv", content).unwrap();
+        assert_eq!(texts(&table, "file_name"), [Some("a.png".into()), Some("b.png".into())]);
+        assert_eq!(texts(&table, "label"), [Some("007".into()), None]);
+        assert_eq!(texts(&table, "caption"), [Some("two, three\nlines".into()), None]);
+        let stars = table.batch.column_by_name("stars").unwrap();
+        assert_eq!(stars.as_primitive::<Int64Type>().values(), &[3, 4]);
+        let weight = table.batch.column_by_name("weight").unwrap();
+        assert_eq!(weight.as_primitive::<Float64Type>().values(), &[0.5, 1.0]);
+    }
+
+    #[test]
+    fn json_lines_may_number_their_labels_and_nest_what_nobody_carries() {
+        let content =
+            b"{\"file_name\": \"a.png\", \"label\": 7, \"objects\": {\"box\": [1, 2]}}\n{\"file_name\": \"b.png\"}\n";
+        let table = table("metadata.jsonl", content).unwrap();
+        assert_eq!(texts(&table, "label"), [Some("7".into()), None]);
+        assert!(table.batch.column_by_name("objects").is_none());
+        assert_eq!(table.ignored.len(), 1);
+        assert!(table.ignored[0].starts_with("objects: "), "{:?}", table.ignored);
+    }
+
+    #[test]
+    fn captions_that_are_lists_are_an_error_and_not_left_out() {
+        let error = table("metadata.jsonl", b"{\"file_name\": \"a.png\", \"caption\": [\"x\", \"y\"]}\n").unwrap_err();
+        assert!(error.to_string().contains("column \"caption\" is"), "{error}");
+    }
+
+    #[test]
+    fn damaged_tables_are_named() {
+        let cases: [(&str, &[u8]); 4] = [
+            ("metadata.csv", b"file_name,label\na.png,1,2\n"),
+            ("metadata.jsonl", b"{\"file_name\": \"a.png\"\n"),
+            ("metadata.parquet", b"PAR1 no more PAR1"),
+            ("metadata.csv", b"file_name,a,a\nx,1,2\n"),
+        ];
+        for (name, content) in cases {
+            let error = table(name, content).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Images into checked rows, many at once.
+use std::borrow::Cow;
+
+use rayon::prelude::*;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::source::Source;
+use super::{CHUNK_BYTES, CHUNK_IMAGES, ImportSettings, MAX_IMAGE_BYTES, check};
+use crate::augment::{BadClass, BadSample};
+use crate::error::Result;
+
+/// One row of a shard to be.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// Number in the source.
+    pub(super) number: u32,
+    pub(super) source: String,
+    pub(super) image: Vec<u8>,
+    pub(super) width: u32,
+    pub(super) height: u32,
+    pub(super) format: &'static str,
+    pub(super) caption: Option<String>,
+    pub(super) label: Option<String>,
+    pub(super) split: Option<String>,
+    pub(super) xxh3: u64,
+    /// BLAKE3 of image, caption, label, split and source.
+    pub(super) content: [u8; 32],
+}
+
+/// An image that is no row.
+#[derive(Debug)]
+pub(super) struct Rejected {
+    pub(super) source: String,
+    pub(super) reason: BadSample,
+}
+
+pub(super) type Outcome = std::result::Result<Row, Rejected>;
+
+/// Cuts images into pieces of work by their expected bytes; a function of the images alone, so that shards are too.
+pub(super) fn chunks<'a>(source: &dyn Source, images: &'a [u32]) -> Vec<&'a [u32]> {
+    let mut chunks = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (at, &image) in images.iter().enumerate() {
+        let next = source.expected_bytes(image as usize);
+        if at > start && (bytes + next > CHUNK_BYTES || at - start == CHUNK_IMAGES) {
+            chunks.push(&images[start..at]);
+            (start, bytes) = (at, 0);
+        }
+        bytes += next;
+    }
+    chunks.push(&images[start..]);
+    chunks
+}
+
+/// Reads and checks images, on the threads of the pool this is called in; the result has their order.
+///
+/// # Errors
+/// The first image that cannot be *read*; one that cannot be *used* is an outcome.
+pub(super) fn read_all(source: &dyn Source, images: &[u32], settings: &ImportSettings) -> Result<Vec<Outcome>> {
+    let outcomes: Vec<Result<Outcome>> = images.par_iter().map(|&image| read_one(source, image, settings)).collect();
+    // Here and not in `par_iter`: which of several errors is reported must not depend on the threads.
+    outcomes.into_iter().collect()
+}
+
+fn read_one(source: &dyn Source, number: u32, settings: &ImportSettings) -> Result<Outcome> {
+    let at = number as usize;
+    let name = source.name(at).into_owned();
+    let expected_bytes = source.expected_bytes(at);
+    if expected_bytes > MAX_IMAGE_BYTES {
+        let message = format!("{expected_bytes} bytes are more than the {MAX_IMAGE_BYTES} that an image may have");
+        let reason = BadSample { class: BadClass::TooManyPixels, message };
+        return Ok(Err(Rejected { source: name, reason }));
+    }
+    let image = source.read(at)?;
+    let max_pixels = (settings.max_megapixels * 1e6) as u64;
+    let header = match check::check(&image, max_pixels, settings.decode_check) {
+        Ok(header) => header,
+        Err(reason) => return Ok(Err(Rejected { source: name, reason })),
+    };
+    let (caption, label, split) = (source.caption(at), source.label(at), source.split(at));
+    let texts = [caption, label.as_deref(), split, Some(name.as_str())];
+    Ok(Ok(Row {
+        number,
+        content: content_of(&image, texts),
+        xxh3: xxh3_64(&image),
+        width: header.width,
+        height: header.height,
+        format: check::format_name(header.format),
+        caption: caption.map(str::to_owned),
+        label: label.map(Cow::into_owned),
+        split: split.map(str::to_owned),
+        source: name,
+        image,
+    }))
+}
+
+/// Lengths go in, null as the highest one, so that no two rows read the same.
+fn content_of(image: &[u8], texts: [Option<&str>; 4]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    for part in std::iter::once(Some(image)).chain(texts.map(|text| text.map(str::as_bytes))) {
+        hasher.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
+        hasher.update(part.unwrap_or_default());
+    }
+    *hasher.finalize().as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Images of declared sizes that nobody can read.
+    struct Sizes(Vec<u64>);
+
+    impl Source for Sizes {
+        fn kind(&self) -> &'static str {
+            "sizes"
+        }
+        fn images(&self) -> usize {
+            self.0.len()
+        }
+        fn name(&self, image: usize) -> Cow<'_, str> {
+            Cow::Owned(image.to_string())
+        }
+        fn expected_bytes(&self, image: usize) -> u64 {
+            self.0[image]
+        }
+        fn read(&self, _image: usize) -> Result<Vec<u8>> {
+            Ok(b"no image".to_vec())
+        }
+        fn split(&self, _image: usize) -> Option<&str> {
+            None
+        }
+        fn label(&self, _image: usize) -> Option<Cow<'_, str>> {
+            None
+        }
+    }
+
+    fn cut(sizes: Vec<u64>) -> Vec<usize> {
+        let images: Vec<u32> = (0..sizes.len() as u32).collect();
+        chunks(&Sizes(sizes), &images).iter().map(|chunk| chunk.len()).collect()
+    }
+
+    #[test]
+    fn a_chunk_is_bounded_in_bytes_and_in_images() {
+        let half = CHUNK_BYTES / 2;
+        assert_eq!(cut(vec![half, half, 1, 1]), [2, 2]);
+        assert_eq!(cut(vec![1, 2 * CHUNK_BYTES, 1]), [1, 1, 1]);
+        assert_eq!(cut(vec![1; CHUNK_IMAGES + 1]), [CHUNK_IMAGES, 1]);
+    }
+
+    #[test]
+    fn a_file_too_large_for_an_image_is_refused_unread() {
+        let outcomes = read_all(&Sizes(vec![MAX_IMAGE_BYTES + 1, 8]), &[0, 1], &ImportSettings::default()).unwrap();
+        let class = |at: usize| outcomes[at].as_ref().unwrap_err().reason.class;
+        assert_eq!((class(0), class(1)), (BadClass::TooManyPixels, BadClass::UnknownFormat));
+    }
+
+    #[test]
+    fn the_content_hash_tells_null_from_empty_and_one_column_from_the_next() {
+        let base = content_of(b"x", [None, Some("a"), None, Some("s")]);
+        for other in [
+            [Some("a"), None, None, Some("s")],
+            [None, Some("a"), Some(""), Some("s")],
+            [None, Some("as"), None, Some("")],
+        ] {
+            assert_ne!(content_of(b"x", other), base);
+        }
+        assert_ne!(content_of(b"y", [None, Some("a"), None, Some("s")]), base);
+    }
+}

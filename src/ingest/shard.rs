@@ -1,0 +1,207 @@
+//! Rows into Parquet files that are made to be streamed.
+//!
+//! Row groups are small (256 rows or 32 MB), so that an epoch can permute them. Blobs are plain, uncompressed (JPEG
+//! and PNG are already), without dictionary or statistics, and a page ends as soon as it holds [`BLOB_PAGE_BYTES`]: a
+//! row selection reads about the blobs it wants and no others. Narrow columns have zstd and statistics per page.
+use std::fs::File;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, BinaryViewBuilder, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use datafusion::arrow::buffer::Buffer;
+use datafusion::arrow::datatypes::{FieldRef, Schema as ArrowSchema, SchemaRef};
+use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::parquet::arrow::arrow_writer::ArrowWriterOptions;
+use datafusion::parquet::basic::{Compression, Encoding, ZstdLevel};
+use datafusion::parquet::file::metadata::KeyValue;
+use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
+use datafusion::parquet::schema::types::ColumnPath;
+
+use super::ImportSettings;
+use super::destination::Destination;
+use super::manifest::ManifestShard;
+use super::rows::Row;
+use super::source::Source;
+use crate::error::{Context, Error, Result, Stage};
+use crate::schema::{Role, Schema};
+
+/// A page of blobs ends with the blob that reaches this: one photo, or a dozen 28-pixel PNGs. Reading 4 KB costs a disk
+/// or a network what reading one byte costs.
+pub const BLOB_PAGE_BYTES: usize = 4096;
+/// Footer key: name of the schema.
+pub const KEY_SCHEMA: &str = "diptych.schema";
+/// Footer key: version of the schema.
+pub const KEY_SCHEMA_VERSION: &str = "diptych.schema_version";
+/// Footer key: BLAKE3, in hexadecimal, of each row's BLAKE3 of image, caption, label, split and source.
+pub const KEY_CONTENT: &str = "diptych.content_blake3";
+
+const CANNOT_WRITE: &str = "cannot be written; check permissions and free space, and import again";
+const MEGABYTE: u64 = 1 << 20;
+
+/// Writes rows into as many shards as they need.
+pub(super) struct ShardWriter<'a> {
+    source: &'a dyn Source,
+    settings: &'a ImportSettings,
+    schema: &'a Schema,
+    file_schema: SchemaRef,
+    properties: WriterProperties,
+    open: Option<OpenShard>,
+    /// The row group to be.
+    pending: Vec<Row>,
+    pending_bytes: u64,
+    shards: Vec<ManifestShard>,
+}
+
+struct OpenShard {
+    name: String,
+    writer: ArrowWriter<File>,
+    rows: u64,
+    image_bytes: u64,
+    content: blake3::Hasher,
+}
+
+impl<'a> ShardWriter<'a> {
+    pub(super) fn new(source: &'a dyn Source, schema: &'a Schema, settings: &'a ImportSettings) -> Result<Self> {
+        let mut fields: Vec<FieldRef> = schema.arrow_schema().fields().iter().cloned().collect();
+        fields.extend(source.further_fields());
+        Ok(Self {
+            source,
+            settings,
+            schema,
+            file_schema: Arc::new(ArrowSchema::new(fields)),
+            properties: properties(schema)?,
+            open: None,
+            pending: Vec::new(),
+            pending_bytes: 0,
+            shards: Vec::new(),
+        })
+    }
+
+    /// Shards that are complete.
+    pub(super) fn shards(&self) -> &[ManifestShard] {
+        &self.shards
+    }
+
+    /// Adds a row; `slug` is how a shard that it opens begins its name.
+    pub(super) fn push(&mut self, destination: &mut Destination, slug: &str, row: Row) -> Result<()> {
+        let row_bytes = row.image.len() as u64;
+        let shard_is_full = self.open.as_ref().is_some_and(|open| {
+            open.image_bytes + row_bytes > self.settings.shard_megabytes * MEGABYTE
+                || self.settings.shard_rows.is_some_and(|limit| open.rows >= limit)
+        });
+        if shard_is_full {
+            self.close(destination)?;
+        }
+        if self.open.is_none() {
+            self.open = Some(self.begin(destination, slug)?);
+        }
+        let group_is_full = self.pending.len() >= self.settings.row_group_rows
+            || self.pending_bytes + row_bytes > self.settings.row_group_megabytes * MEGABYTE;
+        if group_is_full {
+            self.flush()?;
+        }
+        if let Some(open) = &mut self.open {
+            open.rows += 1;
+            open.image_bytes += row_bytes;
+            open.content.update(&row.content);
+        }
+        self.pending_bytes += row_bytes;
+        self.pending.push(row);
+        Ok(())
+    }
+
+    fn begin(&self, destination: &mut Destination, slug: &str) -> Result<OpenShard> {
+        // Numbered through all splits: names sort as ordinals do, so that the set keeps its meaning without a manifest.
+        let name = format!("{slug}-{:05}.parquet", self.shards.len());
+        let file = destination.begin(&name)?;
+        // The Arrow schema stays out of the footer: the Parquet types say it all, and views are a matter of the reader.
+        let options = ArrowWriterOptions::new().with_properties(self.properties.clone()).with_skip_arrow_metadata(true);
+        let writer = ArrowWriter::try_new_with_options(file, self.file_schema.clone(), options).context(
+            Stage::Import,
+            &name,
+            CANNOT_WRITE,
+        )?;
+        Ok(OpenShard { name, writer, rows: 0, image_bytes: 0, content: blake3::Hasher::new() })
+    }
+
+    /// Writes the pending rows as one row group.
+    fn flush(&mut self) -> Result<()> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let batch = batch(self.source, self.file_schema.clone(), std::mem::take(&mut self.pending))?;
+        self.pending_bytes = 0;
+        open.writer.write(&batch).and_then(|()| open.writer.flush()).context(Stage::Import, &open.name, CANNOT_WRITE)
+    }
+
+    /// Completes the shard that is open, if one is.
+    pub(super) fn close(&mut self, destination: &Destination) -> Result<()> {
+        self.flush()?;
+        let Some(mut open) = self.open.take() else { return Ok(()) };
+        for (key, value) in [
+            (KEY_SCHEMA, self.schema.name.clone()),
+            (KEY_SCHEMA_VERSION, self.schema.version.to_string()),
+            (KEY_CONTENT, open.content.finalize().to_hex().to_string()),
+        ] {
+            open.writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
+        }
+        let file = open.writer.into_inner().context(Stage::Import, &open.name, CANNOT_WRITE)?;
+        destination.publish(&open.name, &file)?;
+        let ordinal = u32::try_from(self.shards.len()).map_err(|_| Error::internal("more than 2^32 shards"))?;
+        self.shards.push(ManifestShard::of_file(destination.folder(), &open.name, ordinal, open.rows)?);
+        Ok(())
+    }
+}
+
+fn properties(schema: &Schema) -> Result<WriterProperties> {
+    let zstd = ZstdLevel::try_new(3).context(Stage::Internal, "zstd", "has no level 3")?;
+    let mut properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(zstd))
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_offset_index_disabled(false)
+        // Row groups are cut by us, where their bytes are known exactly.
+        .set_max_row_group_row_count(None)
+        .set_max_row_group_bytes(None);
+    for column in schema.stored() {
+        let path = ColumnPath::from(column.name.as_str());
+        if column.role == Role::Blob {
+            properties = properties
+                .set_column_compression(path.clone(), Compression::UNCOMPRESSED)
+                .set_column_encoding(path.clone(), Encoding::PLAIN)
+                .set_column_dictionary_enabled(path.clone(), false)
+                .set_column_statistics_enabled(path.clone(), EnabledStatistics::None)
+                .set_column_data_page_size_limit(path, BLOB_PAGE_BYTES);
+        } else if !matches!(column.name.as_str(), "format" | "label" | "split" | "width" | "height") {
+            // Values that never repeat gain nothing from a dictionary.
+            properties = properties.set_column_dictionary_enabled(path, false);
+        }
+    }
+    Ok(properties.build())
+}
+
+fn batch(source: &dyn Source, schema: SchemaRef, rows: Vec<Row>) -> Result<RecordBatch> {
+    let numbers: Vec<u32> = rows.iter().map(|row| row.number).collect();
+    let further = source.further_columns(&numbers)?;
+    let text = |of: fn(&Row) -> Option<&str>| Arc::new(rows.iter().map(of).collect::<StringArray>()) as ArrayRef;
+    let narrow: Vec<ArrayRef> = vec![
+        Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| row.width))),
+        Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| row.height))),
+        text(|row| Some(row.format)),
+        text(|row| row.caption.as_deref()),
+        text(|row| row.label.as_deref()),
+        text(|row| row.split.as_deref()),
+        text(|row| Some(&row.source)),
+        Arc::new(UInt64Array::from_iter_values(rows.iter().map(|row| row.image.len() as u64))),
+        Arc::new(UInt64Array::from_iter_values(rows.iter().map(|row| row.xxh3))),
+    ];
+    let mut images = BinaryViewBuilder::with_capacity(rows.len());
+    for row in rows {
+        let length = row.image.len() as u32;
+        // Each image is a buffer of its own: nothing is copied until Parquet makes pages of it.
+        let block = images.append_block(Buffer::from_vec(row.image));
+        images.try_append_view(block, 0, length).context(Stage::Internal, "image", "does not fit a view")?;
+    }
+    let image: ArrayRef = Arc::new(images.finish());
+    let columns = std::iter::once(image).chain(narrow).chain(further).collect();
+    RecordBatch::try_new(schema, columns).context(Stage::Internal, "row group", "does not fit the schema")
+}

@@ -1,0 +1,94 @@
+//! What an import asks of any kind of source.
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::datatypes::FieldRef;
+
+use crate::error::{Context, Error, Result, Stage};
+
+/// Images that can be read by number, in any order and by several threads at once.
+pub trait Source: Sync {
+    /// As reports name it: `class_folders`.
+    fn kind(&self) -> &'static str;
+    /// Number of images.
+    fn images(&self) -> usize;
+    /// The `source` column: path below the imported folder, or `file#index`. Names the image's place in the keyed order.
+    fn name(&self, image: usize) -> Cow<'_, str>;
+    /// Encoded bytes, at least roughly, known without reading them.
+    fn expected_bytes(&self, image: usize) -> u64;
+    /// The encoded image.
+    ///
+    /// # Errors
+    /// It cannot be read. (What cannot be *decoded* is no concern of a source.)
+    fn read(&self, image: usize) -> Result<Vec<u8>>;
+    /// Train, test, ….
+    fn split(&self, image: usize) -> Option<&str>;
+    /// Class name.
+    fn label(&self, image: usize) -> Option<Cow<'_, str>>;
+    /// Words.
+    fn caption(&self, _image: usize) -> Option<&str> {
+        None
+    }
+    /// Narrow columns beyond the schema's.
+    fn further_fields(&self) -> Vec<FieldRef> {
+        vec![]
+    }
+    /// Their values for these images, one array per field.
+    ///
+    /// # Errors
+    /// The values cannot be gathered.
+    fn further_columns(&self, _images: &[u32]) -> Result<Vec<ArrayRef>> {
+        Ok(vec![])
+    }
+}
+
+/// Reads a file that had `expected_bytes` when it was listed.
+///
+/// # Errors
+/// It cannot be read, or changed its length meanwhile: memory is planned by it.
+pub(super) fn read_file(path: &Path, expected_bytes: u64) -> Result<Vec<u8>> {
+    let place = || path.display().to_string();
+    let mut bytes = Vec::with_capacity(usize::try_from(expected_bytes).unwrap_or(0));
+    File::open(path)
+        .and_then(|file| file.take(expected_bytes + 1).read_to_end(&mut bytes))
+        .with_context_at(place, "cannot be read; check permissions and the disk, and import again")?;
+    if bytes.len() as u64 != expected_bytes {
+        let reason = "changed while it was imported; import again when nothing writes to it";
+        return Err(Error::at(Stage::Import, place(), reason));
+    }
+    Ok(bytes)
+}
+
+/// Builds the place of an error only where there is one.
+trait ContextAt<T> {
+    fn with_context_at(self, place: impl FnOnce() -> String, reason: &str) -> Result<T>;
+}
+
+impl<T> ContextAt<T> for std::io::Result<T> {
+    fn with_context_at(self, place: impl FnOnce() -> String, reason: &str) -> Result<T> {
+        match self {
+            Ok(value) => Ok(value),
+            Err(error) => Err(error).context(Stage::Import, place(), reason),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_changed_its_length_is_an_error_and_no_image() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        std::fs::write(&path, b"12345").unwrap();
+        assert_eq!(read_file(&path, 5).unwrap(), b"12345");
+        for wrong in [4, 6] {
+            assert!(read_file(&path, wrong).unwrap_err().to_string().contains("changed while"));
+        }
+        assert!(read_file(&folder.path().join("b.png"), 5).unwrap_err().to_string().contains("cannot be read"));
+    }
+}

@@ -1,0 +1,204 @@
+//! What lies in a folder: images, metadata tables, IDX files and the rest, by name and size, in the order of names.
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::Progress;
+use crate::error::{Context, Result, Stage};
+
+const IMAGE_EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "jpe", "png", "webp", "gif"];
+const METADATA_NAMES: [&str; 3] = ["metadata.csv", "metadata.jsonl", "metadata.parquet"];
+/// How often a long listing says how far it is.
+const FILES_PER_PROGRESS: u64 = 10_000;
+
+/// One file, below the folder that was walked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub(super) path: PathBuf,
+    pub(super) bytes: u64,
+}
+
+/// Everything below a folder.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    pub(super) images: Vec<Listed>,
+    pub(super) metadata: Vec<PathBuf>,
+    pub(super) idx: Vec<PathBuf>,
+    /// Files that are none of these, counted by what they are.
+    pub(super) skipped: BTreeMap<String, u64>,
+}
+
+/// Walks `root`, and into folders behind links, but not into `excluded` (canonical), where an import writes.
+///
+/// Links are followed: data sets are often assembled from them. A link to a folder that contains it is skipped.
+///
+/// # Errors
+/// Something cannot be listed; a link leads nowhere; `progress` says stop.
+pub(super) fn walk(root: &Path, excluded: &Path, progress: &mut dyn FnMut(&Progress) -> Result<()>) -> Result<Listing> {
+    let mut walk = Walk { root, excluded, progress, files: 0, listing: Listing::default() };
+    let canonical = root.canonicalize().context(
+        Stage::Import,
+        root.display().to_string(),
+        "cannot be listed; name a folder that is there and may be read",
+    )?;
+    walk.folder(Path::new(""), &mut vec![canonical])?;
+    Ok(walk.listing)
+}
+
+struct Walk<'a> {
+    root: &'a Path,
+    excluded: &'a Path,
+    progress: &'a mut dyn FnMut(&Progress) -> Result<()>,
+    files: u64,
+    listing: Listing,
+}
+
+impl Walk<'_> {
+    /// `above` holds the canonical paths of this folder and those it was reached through.
+    fn folder(&mut self, below: &Path, above: &mut Vec<PathBuf>) -> Result<()> {
+        let path = self.root.join(below);
+        let place = path.display().to_string();
+        let cannot_list = "cannot be listed; check permissions";
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(&path).context(Stage::Import, &place, cannot_list)? {
+            entries.push(entry.context(Stage::Import, &place, cannot_list)?.file_name());
+        }
+        entries.sort_unstable();
+        for name in entries {
+            let below = below.join(&name);
+            let path = self.root.join(&below);
+            if name.as_encoded_bytes().starts_with(b".") {
+                self.skip("hidden");
+                continue;
+            }
+            let metadata = std::fs::metadata(&path).context(
+                Stage::Import,
+                path.display().to_string(),
+                "cannot be looked at; check permissions, and remove it if it is a link that leads nowhere",
+            )?;
+            if metadata.is_dir() {
+                let canonical = path.canonicalize().context(Stage::Import, path.display().to_string(), cannot_list)?;
+                if canonical == self.excluded {
+                    continue;
+                }
+                if above.contains(&canonical) {
+                    self.skip("links to a folder above");
+                    continue;
+                }
+                above.push(canonical);
+                self.folder(&below, above)?;
+                above.pop();
+            } else if metadata.is_file() {
+                self.file(below, metadata.len())?;
+            } else {
+                self.skip("neither file nor folder");
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: PathBuf, bytes: u64) -> Result<()> {
+        self.files += 1;
+        if self.files.is_multiple_of(FILES_PER_PROGRESS) {
+            (self.progress)(&Progress::Listing { files: self.files })?;
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        if METADATA_NAMES.contains(&name.as_str()) {
+            self.listing.metadata.push(path);
+        } else if name.ends_with("-ubyte") || name.ends_with("-ubyte.gz") {
+            self.listing.idx.push(path);
+        } else {
+            match Path::new(&name).extension().map(|extension| extension.to_string_lossy()) {
+                Some(extension) if IMAGE_EXTENSIONS.contains(&extension.as_ref()) => {
+                    self.listing.images.push(Listed { path, bytes });
+                }
+                Some(extension) => self.skip(&format!(".{extension}")),
+                None if self.looks_like_an_image(&path)? => self.listing.images.push(Listed { path, bytes }),
+                None => self.skip("no extension, no image"),
+            }
+        }
+        Ok(())
+    }
+
+    fn looks_like_an_image(&self, path: &Path) -> Result<bool> {
+        let path = self.root.join(path);
+        let mut first = Vec::new();
+        File::open(&path).and_then(|file| file.take(16).read_to_end(&mut first)).context(
+            Stage::Import,
+            path.display().to_string(),
+            "cannot be read; check permissions",
+        )?;
+        Ok(super::check::format_of(&first).is_some())
+    }
+
+    fn skip(&mut self, what: &str) {
+        *self.listing.skipped.entry(what.to_owned()).or_default() += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn write(root: &Path, name: &str, content: &[u8]) {
+        let path = root.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
+    fn listing(root: &Path) -> Result<Listing> {
+        walk(root, &root.join("out"), &mut |_| Ok(()))
+    }
+
+    fn images(listing: &Listing) -> Vec<&str> {
+        listing.images.iter().map(|image| image.path.to_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn images_are_found_by_extension_in_any_case_or_by_their_first_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = &folder.path().canonicalize().unwrap();
+        write(root, "b/äöü 猫.JPeG", b"x");
+        write(root, "a.PNG", b"");
+        write(root, "c/0a1b2c", b"GIF89a??????????????");
+        write(root, "c/README", b"hello");
+        write(root, "c/notes.txt", b"");
+        write(root, "c/.a.png", b"");
+        write(root, "c/photo.bmp", b"");
+        write(root, "out/a.png", b"");
+        write(root, "metadata.jsonl", b"");
+        write(root, "raw/train-images-idx3-ubyte.gz", b"");
+        let found = listing(root).unwrap();
+        assert_eq!(images(&found), ["a.PNG", "b/äöü 猫.JPeG", "c/0a1b2c"]);
+        assert_eq!(found.metadata, [Path::new("metadata.jsonl")]);
+        assert_eq!(found.idx, [Path::new("raw/train-images-idx3-ubyte.gz")]);
+        let skipped: Vec<_> = found.skipped.iter().map(|(k, n)| (k.as_str(), *n)).collect();
+        assert_eq!(skipped, [(".bmp", 1), (".txt", 1), ("hidden", 1), ("no extension, no image", 1)]);
+    }
+
+    #[test]
+    fn links_are_followed_but_not_round_in_circles() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = &folder.path().canonicalize().unwrap();
+        write(root, "a/1.png", b"1");
+        write(root, "b/2.png", b"22");
+        symlink(root.join("b"), root.join("a/to_b")).unwrap();
+        symlink(root.join("a"), root.join("b/to_a")).unwrap();
+        symlink(root.join("a/1.png"), root.join("3.png")).unwrap();
+        let found = listing(root).unwrap();
+        assert_eq!(images(&found), ["3.png", "a/1.png", "a/to_b/2.png", "b/2.png", "b/to_a/1.png"]);
+        assert_eq!(found.images[0].bytes, 1);
+        assert_eq!(found.skipped["links to a folder above"], 2);
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        symlink("gone", folder.path().join("a.png")).unwrap();
+        let error = listing(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("a.png: cannot be looked at"), "{error}");
+    }
+}
