@@ -1,3 +1,33 @@
 //! SQL over the narrow columns, once: which samples a run sees.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`shards`] | the files of a data set, numbered, with fingerprints and footers |
+//! | [`manifest`] | the list that fixes their order |
+//! | [`counting_store`] | where they are; counts the bytes on the wire |
+//! | [`session`], [`provider`], [`footer_cache`] | the table `shards` in DataFusion |
+//! | [`functions`] | functions for SQL |
+//! | [`select`] | a query into a selection |
+//! | [`selection`] | the selection and its digest; saved as one file |
+//! | [`report`] | what it keeps, cost and saves |
+//! | [`sorted`] | a warning about shards whose order spoils batches |
+
+mod collect;
+mod columns;
+pub mod counting_store;
+mod footer;
+pub mod footer_cache;
+pub mod functions;
+mod glob;
+mod locate;
+pub mod manifest;
+pub mod provider;
+pub mod report;
+mod reproducible;
+#[expect(clippy::module_inception, reason = "the file is named as the command that it runs")]
+pub mod select;
 pub mod selection;
+mod selection_file;
+pub mod session;
 pub mod shards;
+pub mod sorted;

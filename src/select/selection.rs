@@ -2,6 +2,13 @@
 use std::collections::BTreeMap;
 
 use roaring::RoaringBitmap;
+use serde::{Deserialize, Serialize};
+
+use super::shards::ShardSet;
+use crate::error::{Error, Result, Stage};
+
+/// Version of what the digest covers and of the file format.
+pub const SELECTION_VERSION: u32 = 1;
 
 /// The kept rows of one row group.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,5 +29,228 @@ impl SelectedGroup {
     /// Items of the group: kept rows with their repeats.
     pub fn items(&self) -> u64 {
         self.rows.len() + self.repeats.values().map(|&n| u64::from(n) - 1).sum::<u64>()
+    }
+
+    /// Every item of the group in order: row in group and occurrence, from 0.
+    pub fn iter_items(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.rows.iter().flat_map(|row| {
+            let times = self.repeats.get(&row).copied().unwrap_or(1);
+            (0..times).map(move |occurrence| (row, occurrence))
+        })
+    }
+}
+
+/// A shard that has items, as it was when they were selected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SelectedShard {
+    /// Ordinal in the set that the selection belongs to.
+    pub ordinal: u32,
+    /// As messages name it.
+    pub name: String,
+    /// What the shard is known by.
+    pub fingerprint: [u8; 32],
+}
+
+/// Where a selection came from. The digest does not cover it, so local and remote copies agree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The query.
+    pub sql: String,
+    /// Program and version.
+    pub written_by: String,
+}
+
+impl Provenance {
+    /// This program running `sql`.
+    pub fn of(sql: &str) -> Self {
+        Self { sql: sql.to_owned(), written_by: concat!("diptych ", env!("CARGO_PKG_VERSION")).to_owned() }
+    }
+}
+
+/// The samples that a run sees: the identity of its data set.
+///
+/// Equal digests mean equal items of equal shards, whatever the query, the paths, the order of the shards and the
+/// number of threads were.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Selection {
+    /// Row groups that hold items, by shard and row group.
+    pub groups: Vec<SelectedGroup>,
+    /// Rows of the set at the time.
+    pub total_rows: u64,
+    shards: Vec<SelectedShard>,
+    items: u64,
+    digest: [u8; 32],
+    provenance: Provenance,
+}
+
+impl Selection {
+    /// The selection of `groups` out of `set`.
+    ///
+    /// # Errors
+    /// Groups that are out of order, empty or not in the set.
+    pub fn new(set: &ShardSet, groups: Vec<SelectedGroup>, provenance: Provenance) -> Result<Self> {
+        let mut shards: Vec<SelectedShard> = Vec::new();
+        let mut before = None;
+        for group in &groups {
+            check(set, group)?;
+            let at = (group.shard, group.row_group);
+            if before.is_some_and(|before| before >= at) {
+                return Err(Error::internal("selected row groups are not in order"));
+            }
+            before = Some(at);
+            if shards.last().is_none_or(|shard| shard.ordinal != group.shard) {
+                let shard = &set.shards[group.shard as usize];
+                let (name, fingerprint) = (shard.name.clone(), shard.fingerprint);
+                shards.push(SelectedShard { ordinal: shard.ordinal, name, fingerprint });
+            }
+        }
+        let items = groups.iter().map(SelectedGroup::items).sum();
+        let digest = digest(&shards, &groups);
+        Ok(Self { groups, total_rows: set.rows(), shards, items, digest, provenance })
+    }
+
+    /// Kept rows with their repeats.
+    pub fn items(&self) -> u64 {
+        self.items
+    }
+
+    /// BLAKE3 over format version, fingerprints of the shards that have items, and items.
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+
+    /// The shards that have items, by ordinal.
+    pub fn shards(&self) -> &[SelectedShard] {
+        &self.shards
+    }
+
+    /// Where it came from.
+    pub fn provenance(&self) -> &Provenance {
+        &self.provenance
+    }
+
+    /// Positions in `groups` in an order that follows from the digest alone: by fingerprint and row group.
+    ///
+    /// Ordinals may differ between copies of a data set; what is permuted by a seed should start from here.
+    pub fn canonical_order(&self) -> Vec<usize> {
+        let fingerprints: BTreeMap<u32, &[u8; 32]> =
+            self.shards.iter().map(|shard| (shard.ordinal, &shard.fingerprint)).collect();
+        let mut order: Vec<usize> = (0..self.groups.len()).collect();
+        order.sort_by_key(|&at| {
+            let group = &self.groups[at];
+            (fingerprints.get(&group.shard), group.shard, group.row_group)
+        });
+        order
+    }
+}
+
+/// Whether the set has the rows of `group`.
+fn check(set: &ShardSet, group: &SelectedGroup) -> Result<()> {
+    let shard = set.shards.get(group.shard as usize);
+    let rows = shard.and_then(|shard| shard.metadata.row_groups().get(group.row_group as usize)).map(|g| g.num_rows());
+    let first = shard.map(|shard| {
+        let before = shard.metadata.row_groups().iter().take(group.row_group as usize);
+        before.map(|group| group.num_rows() as u64).sum::<u64>()
+    });
+    let fits = group.rows.max().zip(rows).is_some_and(|(last, rows)| i64::from(last) < rows);
+    let repeats_fit = group.repeats.iter().all(|(row, &times)| times >= 2 && group.rows.contains(*row));
+    if fits && repeats_fit && first == Some(group.first_row) {
+        return Ok(());
+    }
+    let place = shard.map_or_else(|| format!("shard {}", group.shard), |shard| shard.name.clone());
+    let reason = format!("row group {} has not the rows that are selected; select again", group.row_group);
+    Err(Error::at(Stage::Select, place, reason))
+}
+
+fn digest(shards: &[SelectedShard], groups: &[SelectedGroup]) -> [u8; 32] {
+    let mut parts: Vec<([u8; 32], [u8; 32])> = Vec::with_capacity(shards.len());
+    let mut rest = groups;
+    for shard in shards {
+        let (own, others) = rest.split_at(rest.partition_point(|group| group.shard <= shard.ordinal));
+        parts.push((shard.fingerprint, digest_of_items(own)));
+        rest = others;
+    }
+    // Sorted by content: ordinals follow paths, the digest must not.
+    parts.sort_unstable();
+    let mut hash = blake3::Hasher::new_derive_key("diptych selection");
+    hash.update(&SELECTION_VERSION.to_le_bytes());
+    hash.update(&(parts.len() as u64).to_le_bytes());
+    for (fingerprint, items) in parts {
+        hash.update(&fingerprint);
+        hash.update(&items);
+    }
+    *hash.finalize().as_bytes()
+}
+
+/// Over the longest runs of rows and the repeats: the same however rows are grouped and bitmaps are compressed.
+fn digest_of_items(groups: &[SelectedGroup]) -> [u8; 32] {
+    let mut runs = blake3::Hasher::new();
+    let mut repeats = blake3::Hasher::new();
+    let mut open: Option<(u64, u64)> = None;
+    let mut write = |(start, end): (u64, u64)| {
+        runs.update(&start.to_le_bytes());
+        runs.update(&end.to_le_bytes());
+    };
+    for group in groups {
+        let mut rows = group.rows.iter();
+        while let Some(range) = rows.next_range() {
+            let start = group.first_row + u64::from(*range.start());
+            let end = group.first_row + u64::from(*range.end()) + 1;
+            open = match open {
+                Some((first, last)) if last == start => Some((first, end)),
+                other => {
+                    other.map(&mut write);
+                    Some((start, end))
+                }
+            };
+        }
+        for (&row, &times) in &group.repeats {
+            repeats.update(&(group.first_row + u64::from(row)).to_le_bytes());
+            repeats.update(&times.to_le_bytes());
+        }
+    }
+    open.map(&mut write);
+    let mut both = blake3::Hasher::new();
+    both.update(runs.finalize().as_bytes());
+    both.update(repeats.finalize().as_bytes());
+    *both.finalize().as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(shard: u32, row_group: u32, first_row: u64, rows: &[u32]) -> SelectedGroup {
+        SelectedGroup { shard, row_group, first_row, rows: rows.iter().collect(), repeats: BTreeMap::new() }
+    }
+
+    fn shard(ordinal: u32, fingerprint: u8) -> SelectedShard {
+        SelectedShard { ordinal, name: String::new(), fingerprint: [fingerprint; 32] }
+    }
+
+    #[test]
+    fn repeats_are_items_of_their_own() {
+        let mut group = group(0, 0, 0, &[1, 5]);
+        group.repeats.insert(5, 3);
+        assert_eq!(group.items(), 4);
+        assert_eq!(group.iter_items().collect::<Vec<_>>(), [(1, 0), (5, 0), (5, 1), (5, 2)]);
+    }
+
+    #[test]
+    fn the_digest_ignores_ordinals_and_grouping_but_no_item() {
+        let base = digest(&[shard(0, 1), shard(1, 2)], &[group(0, 0, 0, &[0, 1, 2, 3]), group(1, 0, 0, &[7])]);
+        let swapped = digest(&[shard(0, 2), shard(1, 1)], &[group(0, 0, 0, &[7]), group(1, 0, 0, &[0, 1, 2, 3])]);
+        let regrouped = [group(0, 0, 0, &[0, 1]), group(0, 1, 2, &[0, 1]), group(1, 0, 0, &[7])];
+        assert_eq!(base, swapped);
+        assert_eq!(base, digest(&[shard(0, 1), shard(1, 2)], &regrouped));
+
+        let other_row = [group(0, 0, 0, &[0, 1, 2, 4]), group(1, 0, 0, &[7])];
+        let mut repeated = regrouped.clone();
+        repeated[1].repeats.insert(0, 2);
+        for other in [&other_row[..], &repeated[..]] {
+            assert_ne!(base, digest(&[shard(0, 1), shard(1, 2)], other));
+        }
+        assert_ne!(base, digest(&[shard(0, 1), shard(1, 3)], &regrouped));
+        assert_ne!(digest(&[], &[]), base);
     }
 }

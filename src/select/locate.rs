@@ -1,0 +1,244 @@
+//! Which files a list of paths, globs and folders means, and in which order.
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::glob::{Glob, is_glob};
+use super::manifest::{MANIFEST_FILE, Manifest, ManifestShard};
+use crate::error::{Context, Error, Result, Stage};
+
+/// Suffix of the files that a folder is searched for.
+const SUFFIX: &str = ".parquet";
+
+/// One file that belongs to the set.
+#[derive(Debug, Clone)]
+pub(crate) struct Located {
+    /// Absolute.
+    pub(crate) path: PathBuf,
+    /// As messages name it.
+    pub(crate) name: String,
+    /// Bytes of the file.
+    pub(crate) bytes: u64,
+    /// What the manifest of its data set says, where there is one.
+    pub(crate) listed: Option<ManifestShard>,
+}
+
+/// The files of all patterns, each once, in the order of their ordinals: pattern by pattern, within one in the order of
+/// the manifest, and those that no manifest lists by relative path. Warnings name what was left out.
+///
+/// # Errors
+/// A pattern that matches nothing, a manifest that lists what is not there.
+pub(crate) fn locate(patterns: &[String]) -> Result<(Vec<Located>, Vec<(String, String)>)> {
+    let mut located: Vec<Located> = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut warnings = Vec::new();
+    let mut problems = Vec::new();
+    for pattern in patterns {
+        if pattern.contains("://") {
+            problems.push(format!("`{pattern}` is a URL; name local files, globs or folders"));
+            continue;
+        }
+        let path = Path::new(pattern);
+        let problems_before = problems.len();
+        let found = if path.is_dir() {
+            folder(path, &mut warnings, &mut problems)?
+        } else if path.exists() || !is_glob(pattern) {
+            file(path)?
+        } else {
+            matching(pattern)?
+        };
+        if found.is_empty() && problems.len() == problems_before {
+            problems.push(format!("`{pattern}` matches no file; name a file, a glob or a folder with *{SUFFIX} in it"));
+        }
+        located.extend(found.into_iter().filter(|found| seen.insert(found.path.clone())));
+    }
+    if patterns.is_empty() {
+        problems.push("no shards are named; name a file, a glob or a folder".into());
+    }
+    if problems.is_empty() { Ok((located, warnings)) } else { Err(Error::at(Stage::Select, "", problems.join("\n  "))) }
+}
+
+fn file(path: &Path) -> Result<Vec<Located>> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let listed = match (Manifest::of_folder(folder)?, path.file_name().and_then(|name| name.to_str())) {
+        (Some(manifest), Some(name)) => manifest.shards.into_iter().find(|shard| shard.file == name),
+        _ => None,
+    };
+    Ok(vec![one(path, listed)?])
+}
+
+fn one(path: &Path, listed: Option<ManifestShard>) -> Result<Located> {
+    let name = path.display().to_string();
+    let bytes = std::fs::metadata(path).context(Stage::Select, &name, "cannot read this file")?.len();
+    let path = std::path::absolute(path).context(Stage::Select, &name, "has no absolute path")?;
+    Ok(Located { path, name, bytes, listed })
+}
+
+fn folder(folder: &Path, warnings: &mut Vec<(String, String)>, problems: &mut Vec<String>) -> Result<Vec<Located>> {
+    let files = files_below(folder)?;
+    let Some(manifest) = Manifest::of_folder(folder)? else {
+        return files.iter().filter(|file| file.ends_with(SUFFIX)).map(|file| one(&folder.join(file), None)).collect();
+    };
+    let mut located = Vec::new();
+    let mut left: BTreeSet<&String> = files.iter().filter(|file| file.ends_with(SUFFIX)).collect();
+    for shard in manifest.shards {
+        left.remove(&shard.file);
+        let path = folder.join(&shard.file);
+        if path.is_file() {
+            located.push(one(&path, Some(shard))?);
+        } else {
+            problems.push(format!("{}: {MANIFEST_FILE} lists it, but it is not there", path.display()));
+        }
+    }
+    for file in left {
+        let text = format!("is left out: {MANIFEST_FILE} does not list it (an import that did not finish?)");
+        warnings.push((folder.join(file).display().to_string(), text));
+    }
+    Ok(located)
+}
+
+fn matching(pattern: &str) -> Result<Vec<Located>> {
+    // The longest head without wildcards is the folder to search.
+    let mut base = PathBuf::from(if pattern.starts_with('/') { "/" } else { "" });
+    let mut parts = pattern.split('/').filter(|part| !part.is_empty() && *part != ".").peekable();
+    while let Some(part) = parts.next_if(|part| !is_glob(part)) {
+        base.push(part);
+    }
+    let rest: Vec<&str> = parts.collect();
+    let glob = Glob::new(&rest.join("/"));
+    let search = if base.as_os_str().is_empty() { Path::new(".") } else { base.as_path() };
+    if !search.is_dir() {
+        return Ok(Vec::new());
+    }
+    let files = files_below(search)?;
+    let matching = files.iter().filter(|file| glob.matches(&file.split('/').collect::<Vec<_>>()));
+    let mut manifests = Manifests::default();
+    let mut found = Vec::new();
+    for file in matching.filter(|file| Path::new(file).file_name().is_some_and(|name| name != MANIFEST_FILE)) {
+        let listed = manifests.entry(search, file)?;
+        let order = match &listed {
+            // A data set stands where its folder stands among the paths.
+            Some((folder, position, _)) if folder.is_empty() => (String::new(), *position),
+            Some((folder, position, _)) => (format!("{folder}/"), *position),
+            None => (file.clone(), usize::MAX),
+        };
+        found.push((order, one(&base.join(file), listed.map(|(_, _, shard)| shard))?));
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(found.into_iter().map(|(_, located)| located).collect())
+}
+
+fn parent(file: &str) -> &str {
+    file.rsplit_once('/').map_or("", |(folder, _)| folder)
+}
+
+/// Manifests by folder, each read once.
+#[derive(Default)]
+struct Manifests(BTreeMap<String, Option<BTreeMap<String, (usize, ManifestShard)>>>);
+
+impl Manifests {
+    /// Folder, position and entry of `file` in the nearest manifest at or above it, up to `base`.
+    fn entry(&mut self, base: &Path, file: &str) -> Result<Option<(String, usize, ManifestShard)>> {
+        let mut folder = parent(file);
+        loop {
+            if !self.0.contains_key(folder) {
+                let manifest = Manifest::of_folder(&base.join(folder))?;
+                let by_file = |manifest: Manifest| {
+                    let entries = manifest.shards.into_iter().enumerate();
+                    entries.map(|(position, shard)| (shard.file.clone(), (position, shard))).collect()
+                };
+                self.0.insert(folder.to_owned(), manifest.map(by_file));
+            }
+            if let Some(Some(entries)) = self.0.get(folder) {
+                let below = if folder.is_empty() { file } else { &file[folder.len() + 1..] };
+                return Ok(entries.get(below).map(|(position, shard)| (folder.to_owned(), *position, shard.clone())));
+            }
+            if folder.is_empty() {
+                return Ok(None);
+            }
+            folder = parent(folder);
+        }
+    }
+}
+
+/// Relative paths of all files below `folder`, sorted, parts separated by `/`; hidden ones are passed over.
+fn files_below(folder: &Path) -> Result<Vec<String>> {
+    let mut files = Vec::new();
+    let mut waiting = vec![(folder.to_owned(), String::new())];
+    while let Some((folder, prefix)) = waiting.pop() {
+        let place = folder.display().to_string();
+        for entry in std::fs::read_dir(&folder).context(Stage::Select, &place, "cannot list this folder")? {
+            let entry = entry.context(Stage::Select, &place, "cannot list this folder")?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
+            let relative = format!("{prefix}{name}");
+            if entry.path().is_dir() {
+                waiting.push((entry.path(), format!("{relative}/")));
+            } else {
+                files.push(relative);
+            }
+        }
+    }
+    files.sort_unstable();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(files: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = folder.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, file).unwrap();
+        }
+        folder
+    }
+
+    fn names(folder: &tempfile::TempDir, patterns: &[&str]) -> Result<Vec<String>> {
+        let patterns: Vec<String> =
+            patterns.iter().map(|p| folder.path().join(p).display().to_string()).collect::<Vec<_>>();
+        let (located, _) = locate(&patterns)?;
+        let relative = |l: &Located| l.path.strip_prefix(folder.path()).unwrap().display().to_string();
+        Ok(located.iter().map(relative).collect())
+    }
+
+    fn manifest(files: &[&str]) -> String {
+        let shard = |file: &&str| ManifestShard { file: (*file).into(), rows: 0, bytes: 0, fingerprint: String::new() };
+        serde_json::to_string(&Manifest { shards: files.iter().map(shard).collect() }).unwrap()
+    }
+
+    #[test]
+    fn folders_globs_and_files_are_sorted_and_met_once() {
+        let tree = tree(&["b.parquet", "a.parquet", "x/c.parquet", "x/d.txt", ".hidden/e.parquet", "f.parquet.tmp"]);
+        assert_eq!(names(&tree, &[""]).unwrap(), ["a.parquet", "b.parquet", "x/c.parquet"]);
+        assert_eq!(names(&tree, &["*.parquet"]).unwrap(), ["a.parquet", "b.parquet"]);
+        assert_eq!(names(&tree, &["b.parquet", "**/*.parquet"]).unwrap(), ["b.parquet", "a.parquet", "x/c.parquet"]);
+        assert_eq!(names(&tree, &["x/d.txt"]).unwrap(), ["x/d.txt"]);
+    }
+
+    #[test]
+    fn every_pattern_without_match_is_named() {
+        let tree = tree(&["a.parquet"]);
+        let text = names(&tree, &["z*.parquet", "a.parquet"]).unwrap_err().to_string();
+        assert!(text.contains("z*.parquet` matches no file"), "{text}");
+        assert!(locate(&["s3://bucket/x".into()]).unwrap_err().to_string().contains("is a URL"));
+        assert!(locate(&[]).unwrap_err().to_string().contains("no shards are named"));
+    }
+
+    #[test]
+    fn the_manifest_decides_the_order() {
+        let tree = tree(&["b.parquet", "a.parquet", "c.parquet"]);
+        std::fs::write(tree.path().join(MANIFEST_FILE), manifest(&["c.parquet", "a.parquet"])).unwrap();
+        assert_eq!(names(&tree, &[""]).unwrap(), ["c.parquet", "a.parquet"]);
+        let (_, warnings) = locate(&[tree.path().display().to_string()]).unwrap();
+        assert!(warnings[0].0.ends_with("b.parquet"), "{warnings:?}");
+        assert_eq!(names(&tree, &["*.parquet"]).unwrap(), ["c.parquet", "a.parquet", "b.parquet"]);
+        std::fs::write(tree.path().join(MANIFEST_FILE), manifest(&["gone.parquet"])).unwrap();
+        assert!(names(&tree, &[""]).unwrap_err().to_string().contains("gone.parquet: diptych.json lists it"));
+    }
+}

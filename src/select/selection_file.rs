@@ -1,0 +1,233 @@
+//! A selection as one file, `*.selection`.
+//!
+//! ```text
+//! "DIPTYSEL" │ version u32 │ header bytes u64 │ header (JSON) │ groups … │ BLAKE3 of all before, 32 bytes
+//! group: shard u32 (position in the header's list) │ row group u32 │ first row u64
+//!        │ bitmap bytes u64 │ bitmap (standard Roaring format) │ repeats u32 │ (row u32, times u32) …
+//! ```
+//! Numbers are little endian.
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use roaring::RoaringBitmap;
+use serde::{Deserialize, Serialize};
+
+use super::selection::{Provenance, SELECTION_VERSION, SelectedGroup, Selection};
+use super::shards::{ShardSet, hex};
+use crate::error::{Context, Error, Result, Stage};
+
+const MAGIC: &[u8; 8] = b"DIPTYSEL";
+const CHECKSUM_BYTES: usize = 32;
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    digest: String,
+    items: u64,
+    total_rows: u64,
+    groups: u64,
+    shards: Vec<HeaderShard>,
+    provenance: Provenance,
+}
+
+#[derive(Serialize, Deserialize)]
+struct HeaderShard {
+    name: String,
+    fingerprint: String,
+}
+
+impl Selection {
+    /// Writes the selection to `path`: under another name first, so that a crash leaves the old file or the new one.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let bytes = encode(self)?;
+        let place = path.display().to_string();
+        replace(path, &bytes).context(Stage::Select, place, "cannot write the selection")
+    }
+
+    /// Reads a selection and renumbers its shards as `set` does, which knows them by their fingerprints.
+    ///
+    /// # Errors
+    /// The file is no selection, cut short, corrupt or of another version; the set lacks shards, all of which are named.
+    pub fn load(path: &Path, set: &ShardSet) -> Result<Self> {
+        let place = path.display().to_string();
+        let bytes = fs::read(path).context(Stage::Select, &place, "cannot read the selection")?;
+        decode(&bytes, set, &place)
+    }
+}
+
+fn encode(selection: &Selection) -> Result<Vec<u8>> {
+    let shard = |shard: &super::selection::SelectedShard| HeaderShard {
+        name: shard.name.clone(),
+        fingerprint: hex(&shard.fingerprint),
+    };
+    let header = Header {
+        digest: hex(&selection.digest()),
+        items: selection.items(),
+        total_rows: selection.total_rows,
+        groups: selection.groups.len() as u64,
+        shards: selection.shards().iter().map(shard).collect(),
+        provenance: selection.provenance().clone(),
+    };
+    let header = serde_json::to_vec(&header).context(Stage::Internal, "", "cannot write the header of a selection")?;
+    let mut bytes = Vec::new();
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&SELECTION_VERSION.to_le_bytes());
+    bytes.extend_from_slice(&(header.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(&header);
+    let position: BTreeMap<u32, u32> =
+        selection.shards().iter().enumerate().map(|(at, shard)| (shard.ordinal, at as u32)).collect();
+    for group in &selection.groups {
+        let Some(shard) = position.get(&group.shard) else {
+            return Err(Error::internal("a selected row group belongs to no shard"));
+        };
+        bytes.extend_from_slice(&shard.to_le_bytes());
+        bytes.extend_from_slice(&group.row_group.to_le_bytes());
+        bytes.extend_from_slice(&group.first_row.to_le_bytes());
+        bytes.extend_from_slice(&(group.rows.serialized_size() as u64).to_le_bytes());
+        group.rows.serialize_into(&mut bytes).context(Stage::Internal, "", "cannot write a bitmap")?;
+        bytes.extend_from_slice(&(group.repeats.len() as u32).to_le_bytes());
+        for (row, times) in &group.repeats {
+            bytes.extend_from_slice(&row.to_le_bytes());
+            bytes.extend_from_slice(&times.to_le_bytes());
+        }
+    }
+    let checksum = blake3::hash(&bytes);
+    bytes.extend_from_slice(checksum.as_bytes());
+    Ok(bytes)
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let name = path.file_name().ok_or(std::io::ErrorKind::InvalidFilename)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // The process id keeps two writers of one file apart.
+    let temporary = folder.join(format!(".{}.{}.tmp", name.display(), std::process::id()));
+    let written = File::create(&temporary).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    if let Err(error) = written.and_then(|()| fs::rename(&temporary, path)) {
+        // The first error is the one to tell.
+        drop(fs::remove_file(&temporary));
+        return Err(error);
+    }
+    // Without this the rename itself may be lost with the power.
+    File::open(folder)?.sync_all()
+}
+
+fn decode(bytes: &[u8], set: &ShardSet, place: &str) -> Result<Selection> {
+    let wrong = |reason: &str| Error::at(Stage::Select, place, format!("{reason}; select again"));
+    if !bytes.starts_with(MAGIC) {
+        return Err(wrong("is no selection file"));
+    }
+    let Some((content, checksum)) = bytes.split_last_chunk::<CHECKSUM_BYTES>() else {
+        return Err(wrong("was cut short"));
+    };
+    let mut rest = Reader { bytes: content, position: MAGIC.len(), place };
+    let version = rest.u32()?;
+    if version != SELECTION_VERSION {
+        let reason = format!("has version {version}, and this program reads {SELECTION_VERSION}");
+        return Err(wrong(&reason));
+    }
+    if blake3::hash(content) != blake3::Hash::from_bytes(*checksum) {
+        return Err(wrong("was cut short or changed: its checksum is wrong"));
+    }
+    let header_bytes = rest.u64()?;
+    let header: Header = serde_json::from_slice(rest.take(header_bytes)?).context(
+        Stage::Select,
+        place,
+        "has a malformed header; select again",
+    )?;
+    let ordinals = remap(&header.shards, set, place)?;
+    let mut groups = Vec::new();
+    for _ in 0..header.groups {
+        let shard = rest.u32()?;
+        let shard = *ordinals.get(shard as usize).ok_or_else(|| wrong("names a shard that it does not list"))?;
+        let (row_group, first_row, bitmap_bytes) = (rest.u32()?, rest.u64()?, rest.u64()?);
+        let at = rest.position;
+        let rows = RoaringBitmap::deserialize_from(rest.take(bitmap_bytes)?).context(
+            Stage::Select,
+            format!("{place} byte {at}"),
+            "has a malformed bitmap; select again",
+        )?;
+        let mut repeats = BTreeMap::new();
+        for _ in 0..rest.u32()? {
+            repeats.insert(rest.u32()?, rest.u32()?);
+        }
+        groups.push(SelectedGroup { shard, row_group, first_row, rows, repeats });
+    }
+    if rest.position != content.len() {
+        return Err(wrong("has more bytes than it should"));
+    }
+    groups.sort_by_key(|group| (group.shard, group.row_group));
+    let mut selection = Selection::new(set, groups, header.provenance)?;
+    if hex(&selection.digest()) != header.digest {
+        return Err(wrong("does not hold what its digest says"));
+    }
+    selection.total_rows = header.total_rows;
+    Ok(selection)
+}
+
+/// Ordinal in `set` for every listed shard.
+fn remap(listed: &[HeaderShard], set: &ShardSet, place: &str) -> Result<Vec<u32>> {
+    // Shards with equal footers are told apart by their order alone.
+    let mut ordinals: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    for shard in set.shards.iter().rev() {
+        ordinals.entry(hex(&shard.fingerprint)).or_default().push(shard.ordinal);
+    }
+    let mut mapped = Vec::with_capacity(listed.len());
+    let mut missing = Vec::new();
+    for shard in listed {
+        match ordinals.get_mut(&shard.fingerprint).and_then(Vec::pop) {
+            Some(ordinal) => mapped.push(ordinal),
+            None => {
+                let file = |name: &str| Path::new(name).file_name().map(std::ffi::OsStr::to_owned);
+                let changed = set.shards.iter().find(|other| file(&other.name) == file(&shard.name));
+                missing.push(match changed {
+                    Some(other) => format!("{} has changed since (now {})", shard.name, other.name),
+                    None => format!("{} is missing", shard.name),
+                });
+            }
+        }
+    }
+    if missing.is_empty() {
+        return Ok(mapped);
+    }
+    let reason = format!("its shards are not those that were selected from:\n  {}", missing.join("\n  "));
+    Err(Error::at(Stage::Select, place, format!("{reason}\nrestore them, or select again")))
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    position: usize,
+    place: &'a str,
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: u64) -> Result<&'a [u8]> {
+        let end = usize::try_from(count).ok().and_then(|count| self.position.checked_add(count));
+        let Some(taken) = end.and_then(|end| self.bytes.get(self.position..end)) else {
+            let place = format!("{} byte {}", self.place, self.position);
+            return Err(Error::at(Stage::Select, place, "ends here, in the middle of a value; select again"));
+        };
+        self.position += taken.len();
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N as u64)?);
+        Ok(array)
+    }
+
+    fn u32(&mut self) -> Result<u32> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    fn u64(&mut self) -> Result<u64> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+}
