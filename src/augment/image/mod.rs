@@ -12,14 +12,13 @@
 //! without fused multiply-add, so the same key gives the same bits on every machine.
 use std::fmt::Debug;
 
-use fast_image_resize::Resizer;
-
 use crate::seed::Draws;
 
 pub mod center_crop;
 mod check;
 pub mod color_jitter;
 pub mod decoded;
+mod filter;
 pub mod gaussian_blur;
 pub mod grayscale;
 pub mod header;
@@ -63,7 +62,7 @@ pub trait PixelOp: Debug + Send + Sync {
 /// Memory that ops reuse, one per thread.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    resizer: Resizer,
+    resampler: resample::Resampler,
     decoders: source::Decoders,
     decoded: decoded::Decoded,
     blur_weights: Vec<u16>,
@@ -79,7 +78,7 @@ const KEPT_BYTES: usize = 64 << 20;
 impl Scratch {
     /// Gives back what a huge image has left.
     fn trim(&mut self) {
-        let kept = self.decoders.capacity_bytes() + self.decoded.capacity_bytes() + self.resizer.size_of_internal_buffers();
+        let kept = self.decoders.capacity_bytes() + self.decoded.capacity_bytes();
         if kept > KEPT_BYTES {
             *self = Self::default();
         }

@@ -124,7 +124,7 @@ impl Plan {
         let rest = &recipe.ops[self.done..];
         let mut out = Planes::new(side, side, slot).ok_or_else(|| decode_failure("the slot is too small"))?;
         if rest.iter().all(|op| matches!(op, ImageOp::Pixel(_))) {
-            if !resample(&mut scratch.resizer, &scratch.decoded, &self.region, &mut out) {
+            if !resample(&mut scratch.resampler, &scratch.decoded, &self.region, &mut out) {
                 return Err(decode_failure("the region is not within the decoded image"));
             }
             self.apply(recipe, key, self.done, &mut out, scratch);
@@ -134,7 +134,7 @@ impl Plan {
         let mut image = std::mem::take(&mut scratch.image);
         let mut spare = std::mem::take(&mut scratch.spare);
         image.resize(self.region.out_width, self.region.out_height);
-        let mut within = resample(&mut scratch.resizer, &scratch.decoded, &self.region, &mut image.planes());
+        let mut within = resample(&mut scratch.resampler, &scratch.decoded, &self.region, &mut image.planes());
         for (index, op) in recipe.ops.iter().enumerate().skip(self.done) {
             let mut draws = draws(recipe, key, self.view, index);
             match op {
@@ -142,7 +142,7 @@ impl Plan {
                 ImageOp::Geometry(op) => {
                     let region = op.region(image.width(), image.height(), &mut draws);
                     spare.resize(region.out_width, region.out_height);
-                    within &= resample_image(&mut scratch.resizer, &image, &region, &mut spare.planes());
+                    within &= resample_image(&mut scratch.resampler, &image, &region, &mut spare.planes());
                     std::mem::swap(&mut image, &mut spare);
                 }
             }
