@@ -1,4 +1,7 @@
 //! Which things meet in a batch.
+pub mod one_view;
+pub mod two_views;
+
 use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};

@@ -1,1 +1,86 @@
-//! Image ops.
+//! Image ops, one per file, and how an encoded image becomes the pixels of its views.
+//!
+//! ```text
+//!  bytes ──▶ header ──▶ every view's region ──▶ source ──▶ decoded ──▶ resample ──▶ pixel ops, in place
+//!            size,      drawn before a pixel    as few     planes as   only the     color_jitter, grayscale,
+//!            limit      is decoded              rows as    stored      view's       gaussian_blur, solarize,
+//!                                               needed                 pixels       horizontal_flip
+//! ```
+//!
+//! A recipe's leading geometric ops (`random_resized_crop`, `resize`, `center_crop`) decide regions; the rest works on
+//! three planes of u8 in the batch's own memory. All draws are named by `seed::DrawKey`; arithmetic is integers, or f32
+//! without fused multiply-add, so the same key gives the same bits on every machine.
+use std::fmt::Debug;
+
+use crate::seed::Draws;
+
+pub mod center_crop;
+mod check;
+pub mod color_jitter;
+pub mod decoded;
+mod filter;
+pub mod gaussian_blur;
+pub mod grayscale;
+pub mod header;
+pub mod horizontal_flip;
+mod interleaved;
+mod jpeg;
+pub mod planes;
+pub mod random_resized_crop;
+pub mod recipe;
+pub mod region;
+mod resample;
+pub mod resize;
+mod simd;
+pub mod solarize;
+pub mod source;
+pub mod views;
+
+use planes::{PlanarImage, Planes};
+use region::Region;
+
+/// An op that decides which part of an image becomes which size.
+pub trait GeometryOp: Debug + Send + Sync {
+    /// As a pipeline writes it.
+    fn name(&self) -> &'static str;
+    /// Name, version of its arithmetic, settings: whatever decides its pixels.
+    fn describe(&self) -> String;
+    /// What of an image of this size becomes what. Only padding may lie outside the image.
+    fn region(&self, width: usize, height: usize, draws: &mut Draws) -> Region;
+}
+
+/// An op that changes values and leaves the size as it is.
+pub trait PixelOp: Debug + Send + Sync {
+    /// As a pipeline writes it.
+    fn name(&self) -> &'static str;
+    /// Name, version of its arithmetic, settings: whatever decides its pixels.
+    fn describe(&self) -> String;
+    /// Works in place; allocates nothing once `scratch` has grown.
+    fn apply(&self, planes: &mut Planes<'_>, draws: &mut Draws, scratch: &mut Scratch);
+}
+
+/// Memory that ops reuse, one per thread.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    resampler: resample::Resampler,
+    decoders: source::Decoders,
+    decoded: decoded::Decoded,
+    blur_weights: Vec<u16>,
+    blur_source: Vec<u8>,
+    blur_row: Vec<u16>,
+    image: PlanarImage,
+    spare: PlanarImage,
+}
+
+/// What one thread keeps between images; after a larger one its memory is given back.
+const KEPT_BYTES: usize = 64 << 20;
+
+impl Scratch {
+    /// Gives back what a huge image has left.
+    fn trim(&mut self) {
+        let kept = self.decoders.capacity_bytes() + self.decoded.capacity_bytes();
+        if kept > KEPT_BYTES {
+            *self = Self::default();
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! `gaussian_blur`: a separable Gaussian of random width.
+use super::{PixelOp, Scratch, planes::Planes, simd::multiversion};
+use crate::{augment::recipe::GaussianBlurSettings, seed::Draws};
+
+/// Columns whose sums stay in registers.
+const LANES: usize = 64;
+/// Fraction bits of values between the two passes.
+const FRACTION_BITS: u32 = 7;
+
+/// Blurs with a Gaussian whose standard deviation is drawn, with a probability; borders are reflected.
+///
+/// torchvision on u8 tensors, within one level: there a float convolution is rounded once, here weights have 16 bits and
+/// values 7 fraction bits between the passes, in integers only. The kernel's side follows SimCLR where none is set: a
+/// tenth of the image's side, made odd, 224 → 23.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GaussianBlur {
+    /// In [0, 1].
+    pub probability: f64,
+    /// Standard deviation in pixels, lowest and highest.
+    pub sigma: [f64; 2],
+    /// Odd side of the kernel.
+    pub kernel_pixels: Option<u32>,
+}
+
+impl GaussianBlur {
+    /// As a pipeline writes it.
+    pub const NAME: &'static str = "gaussian_blur";
+
+    /// From settings that `ImageRecipe::resolve` has checked.
+    pub(super) fn new(settings: &GaussianBlurSettings) -> Self {
+        let GaussianBlurSettings { probability, sigma, kernel_pixels } = *settings;
+        Self { probability, sigma, kernel_pixels }
+    }
+}
+
+impl PixelOp for GaussianBlur {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn describe(&self) -> String {
+        let kernel = self.kernel_pixels.map_or("a tenth".to_owned(), |k| k.to_string());
+        format!("{} v1 probability={} sigma={:?} kernel_pixels={kernel}", Self::NAME, self.probability, self.sigma)
+    }
+
+    fn apply(&self, planes: &mut Planes<'_>, draws: &mut Draws, scratch: &mut Scratch) {
+        if draws.chance(self.probability) {
+            let sigma = draws.between(self.sigma[0], self.sigma[1]);
+            let radius = self.kernel_pixels.map_or(planes.height() / 10 / 2, |side| side as usize / 2);
+            blur(planes, radius, sigma, scratch);
+        }
+    }
+}
+
+/// Blurs with a kernel of side 2 `radius` + 1.
+pub(super) fn blur(planes: &mut Planes<'_>, radius: usize, sigma: f64, scratch: &mut Scratch) {
+    let (width, height) = (planes.width(), planes.height());
+    let weights = &mut scratch.blur_weights;
+    quantised_weights(radius, sigma, weights);
+    if weights.len() < 2 || width == 0 || height == 0 {
+        return;
+    }
+    let stride = width.next_multiple_of(LANES);
+    scratch.blur_source.resize(stride * height, 0);
+    scratch.blur_row.resize(stride + 2 * (weights.len() - 1), 0);
+    for plane in planes.rgb() {
+        blur_plane(plane, width, weights, &mut scratch.blur_source, &mut scratch.blur_row);
+    }
+}
+
+/// Half of the kernel, centre first, in 1/65536: both halves and the centre sum to 65536 exactly. Weights that round to
+/// 0 are left out, so a narrow Gaussian is cheap whatever the kernel's side; one weight or none means no blur at all.
+fn quantised_weights(radius: usize, sigma: f64, weights: &mut Vec<u16>) {
+    const ONE: f64 = 65_536.0;
+    let density = |offset: usize| {
+        let x = offset as f64 / sigma;
+        libm::exp(-0.5 * x * x)
+    };
+    let sum = 1.0 + 2.0 * (1..=radius).map(density).sum::<f64>();
+    weights.clear();
+    weights.push(0);
+    for offset in 1..=radius {
+        let weight = libm::round(density(offset) / sum * ONE) as u16;
+        if weight == 0 {
+            break;
+        }
+        weights.push(weight);
+    }
+    let sides: u32 = weights.iter().map(|&weight| 2 * u32::from(weight)).sum();
+    weights[0] = 65_536_u32.saturating_sub(sides).min(65_535) as u16;
+}
+
+/// Mirrors an index at the borders, without repeating them.
+fn reflect(index: isize, length: usize) -> usize {
+    let last = length as isize - 1;
+    if last == 0 {
+        return 0;
+    }
+    let mut index = index;
+    while index < 0 || index > last {
+        index = if index < 0 { -index } else { 2 * last - index };
+    }
+    index as usize
+}
+
+/// The upper half of the product: a value with 7 fraction bits times a weight in 1/65536.
+#[inline(always)]
+fn weighted(value: u16, weight: u16) -> u16 {
+    ((u32::from(value) * u32::from(weight)) >> 16) as u16
+}
+
+/// `LANES` values from `start`.
+#[inline(always)]
+fn lanes<T>(values: &[T], start: usize) -> &[T; LANES] {
+    values[start..].first_chunk().expect("rows are padded to whole lanes")
+}
+
+multiversion! {
+    fn blur_plane(plane: &mut [u8], width: usize, weights: &[u16], source: &mut [u8], row: &mut [u16]) {
+        let stride = width.next_multiple_of(LANES);
+        let height = plane.len() / width;
+        let radius = weights.len() - 1;
+        // Cutting each product loses half a unit on average; this gives it back.
+        let bias = weights.len() as u16 / 2;
+        for (to, from) in source.chunks_exact_mut(stride).zip(plane.chunks_exact(width)) {
+            to[..width].copy_from_slice(from);
+        }
+        for (y, out) in plane.chunks_exact_mut(width).enumerate() {
+            for x in (0..stride).step_by(LANES) {
+                let mut sums = [bias; LANES];
+                let centre = lanes(source, y * stride + x);
+                for (sum, value) in sums.iter_mut().zip(centre) {
+                    *sum += weighted(u16::from(*value) << FRACTION_BITS, weights[0]);
+                }
+                for (offset, &weight) in weights.iter().enumerate().skip(1) {
+                    let above = lanes(source, reflect(y as isize - offset as isize, height) * stride + x);
+                    let below = lanes(source, reflect(y as isize + offset as isize, height) * stride + x);
+                    for ((sum, above), below) in sums.iter_mut().zip(above).zip(below) {
+                        // 2 · 255 · 128 fits 16 bits.
+                        *sum += weighted((u16::from(*above) + u16::from(*below)) << FRACTION_BITS, weight);
+                    }
+                }
+                row[radius + x..][..LANES].copy_from_slice(&sums);
+            }
+            for offset in 1..=radius {
+                row[radius - offset] = row[radius + reflect(-(offset as isize), width)];
+                row[radius + width - 1 + offset] = row[radius + reflect((width - 1 + offset) as isize, width)];
+            }
+            for x in (0..width).step_by(LANES) {
+                let mut sums = [bias + (1 << (FRACTION_BITS - 1)); LANES];
+                for (sum, value) in sums.iter_mut().zip(lanes(row, radius + x)) {
+                    *sum += weighted(*value, weights[0]);
+                }
+                for (offset, &weight) in weights.iter().enumerate().skip(1) {
+                    let (left, right) = (lanes(row, radius + x - offset), lanes(row, radius + x + offset));
+                    for ((sum, left), right) in sums.iter_mut().zip(left).zip(right) {
+                        *sum += weighted(left + right, weight);
+                    }
+                }
+                let values = sums.map(|sum| (sum >> FRACTION_BITS).min(255) as u8);
+                let count = LANES.min(width - x);
+                out[x..x + count].copy_from_slice(&values[..count]);
+            }
+        }
+    }
+}

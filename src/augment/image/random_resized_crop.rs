@@ -1,0 +1,82 @@
+//! `random_resized_crop`: a random box of random area and aspect, resized to a square.
+use super::{GeometryOp, region::Region};
+use crate::{augment::recipe::RandomResizedCropSettings, seed::Draws};
+
+/// Boxes that are tried before the fallback, as in torchvision.
+const ATTEMPTS: usize = 10;
+
+/// A box whose area is a random share of the image's and whose aspect is log-uniform, resized to a square.
+///
+/// torchvision's `RandomResizedCrop` with bilinear interpolation and antialiasing: ten attempts to place a box, then the
+/// largest central one whose aspect is in range. Within one level for RGB images; how a JPEG's planes and a scaled decode
+/// differ from decode-all-then-crop is said in [`decoded`](super::decoded).
+#[derive(Debug, Clone, PartialEq)]
+pub struct RandomResizedCrop {
+    /// Side of the result.
+    pub side_pixels: usize,
+    /// Share of the image's area, lowest and highest.
+    pub area: [f64; 2],
+    /// Width over height, lowest and highest.
+    pub aspect: [f64; 2],
+}
+
+impl RandomResizedCrop {
+    /// As a pipeline writes it.
+    pub const NAME: &'static str = "random_resized_crop";
+
+    /// From settings that `ImageRecipe::resolve` has checked.
+    pub(super) fn new(settings: &RandomResizedCropSettings) -> Self {
+        let RandomResizedCropSettings { side_pixels, area, aspect } = *settings;
+        Self { side_pixels: side_pixels as usize, area, aspect }
+    }
+
+    fn closed(&self, left: usize, top: usize, width: usize, height: usize) -> Region {
+        Region {
+            left: left as f64,
+            top: top as f64,
+            width: width as f64,
+            height: height as f64,
+            out_width: self.side_pixels,
+            out_height: self.side_pixels,
+            closed: true,
+        }
+    }
+}
+
+impl GeometryOp for RandomResizedCrop {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn describe(&self) -> String {
+        let Self { side_pixels, area, aspect } = self;
+        format!("{} v1 side_pixels={side_pixels} area={area:?} aspect={aspect:?}", Self::NAME)
+    }
+
+    fn region(&self, width: usize, height: usize, draws: &mut Draws) -> Region {
+        let pixels = (width * height) as f64;
+        let logarithms = self.aspect.map(libm::log);
+        for _ in 0..ATTEMPTS {
+            let area = pixels * draws.between(self.area[0], self.area[1]);
+            let aspect = libm::exp(draws.between(logarithms[0], logarithms[1]));
+            // `rint` rounds halves to even, like Python's `round`.
+            let box_width = libm::rint(libm::sqrt(area * aspect)) as usize;
+            let box_height = libm::rint(libm::sqrt(area / aspect)) as usize;
+            if (1..=width).contains(&box_width) && (1..=height).contains(&box_height) {
+                let top = draws.below((height - box_height) as u64 + 1) as usize;
+                let left = draws.below((width - box_width) as u64 + 1) as usize;
+                return self.closed(left, top, box_width, box_height);
+            }
+        }
+        let ratio = width as f64 / height as f64;
+        let (box_width, box_height) = if ratio < self.aspect[0] {
+            (width, libm::rint(width as f64 / self.aspect[0]) as usize)
+        } else if ratio > self.aspect[1] {
+            (libm::rint(height as f64 * self.aspect[1]) as usize, height)
+        } else {
+            (width, height)
+        };
+        let (box_width, box_height) = (box_width.clamp(1, width), box_height.clamp(1, height));
+        self.closed((width - box_width) / 2, (height - box_height) / 2, box_width, box_height)
+    }
+}

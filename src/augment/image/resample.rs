@@ -1,0 +1,239 @@
+//! Boxes of decoded planes into pixels of a view.
+use super::{
+    decoded::{Decoded, Layout, PlaneRef},
+    filter::{Filter, GROUP, Shuffles, Span},
+    planes::{PlanarImage, Planes},
+    region::Region,
+    simd::{clamp_and_cut, multiversion},
+};
+
+/// Resamples `region` of `decoded` into `out`, whose size is the region's, bilinearly and without aliases.
+///
+/// The filter is the triangle whose support grows with the reduction, as in PIL and in torchvision with `antialias`;
+/// results are within one level of theirs for an RGB image. A closed region's filter sees no sample outside it; where its
+/// edge cuts a sample of a subsampled or scaled plane, that sample counts as inside.
+///
+/// Returns whether the region lay within the image.
+pub(super) fn resample(resampler: &mut Resampler, decoded: &Decoded, region: &Region, out: &mut Planes<'_>) -> bool {
+    let size = (region.out_width, region.out_height);
+    if (out.width(), out.height()) != size {
+        return false;
+    }
+    let channels = out.rgb();
+    match decoded.layout {
+        Layout::Gray => {
+            let [red, green, blue] = channels;
+            let done = resampler.resample_plane(decoded.planes[0].as_ref(), region, red);
+            green.copy_from_slice(red);
+            blue.copy_from_slice(red);
+            done
+        }
+        layout => {
+            let done = channels
+                .into_iter()
+                .zip(&decoded.planes)
+                .all(|(channel, plane)| resampler.resample_plane(plane.as_ref(), region, channel));
+            if layout == Layout::YCbCr {
+                let [luma, blueness, redness] = out.rgb();
+                ycbcr_to_rgb(luma, blueness, redness);
+            }
+            done
+        }
+    }
+}
+
+/// [`resample`] from an image that is RGB already; what lies outside it becomes black where nothing is resized.
+pub(super) fn resample_image(resampler: &mut Resampler, image: &PlanarImage, region: &Region, out: &mut Planes<'_>) -> bool {
+    let (width, height) = (image.width(), image.height());
+    let plane = width * height;
+    if !region.lies_within(width, height) {
+        let (left, top) = (region.left as isize, region.top as isize);
+        return region.is_crop() && pad(image, left, top, out);
+    }
+    out.rgb().into_iter().enumerate().all(|(channel, out)| {
+        let samples = &image.pixels()[channel * plane..(channel + 1) * plane];
+        resampler.resample_plane(PlaneRef { width, height, scale: [1.0; 2], samples }, region, out)
+    })
+}
+
+/// Copies an image so that its pixel (`left`, `top`) comes to lie at the corner of `out`; black around it.
+fn pad(image: &PlanarImage, left: isize, top: isize, out: &mut Planes<'_>) -> bool {
+    let (width, height) = (image.width(), image.height());
+    let (out_width, out_height) = (out.width(), out.height());
+    for (channel, out) in out.rgb().into_iter().enumerate() {
+        let samples = &image.pixels()[channel * width * height..];
+        out.fill(0);
+        for (y, row) in out.chunks_exact_mut(out_width).enumerate().take(out_height) {
+            let from_y = y as isize + top;
+            if from_y < 0 || from_y >= height as isize {
+                continue;
+            }
+            let from = &samples[from_y as usize * width..][..width];
+            let skipped = usize::try_from(left).unwrap_or(0);
+            let indent = usize::try_from(-left).unwrap_or(0);
+            let count = width.saturating_sub(skipped).min(out_width.saturating_sub(indent));
+            row[indent..indent + count].copy_from_slice(&from[skipped..skipped + count]);
+        }
+    }
+    true
+}
+
+/// Memory and tables of one thread.
+#[derive(Debug, Default)]
+pub(super) struct Resampler {
+    rows: Filter,
+    columns: Filter,
+    shuffles: Shuffles,
+    row: Vec<u8>,
+}
+
+/// Weights of the vertical pass sum to this.
+const ROW_ONE: u32 = 1 << 16;
+/// Fraction bits of the horizontal pass: weights must fit an i16.
+const COLUMN_BITS: u32 = 14;
+/// Columns whose sums stay in registers.
+const LANES: usize = 64;
+
+impl Resampler {
+    /// One plane: rows first, each at once followed by its columns, so what lies between stays in the first cache.
+    fn resample_plane(&mut self, plane: PlaneRef<'_>, region: &Region, out: &mut [u8]) -> bool {
+        let span = |axis: usize, start: f64, length: f64, samples: usize, outputs: usize| {
+            let (start, length) = (start * plane.scale[axis], length * plane.scale[axis]);
+            // A plane may be a fraction of a sample smaller than the image says.
+            let end = (start + length).min(samples as f64);
+            let (low, high) = if region.closed { (start as usize, end.ceil() as usize) } else { (0, samples) };
+            (start >= 0.0 && end > start && outputs > 0).then_some(Span { start, length: end - start, low, high, outputs })
+        };
+        let columns = span(0, region.left, region.width, plane.width, region.out_width);
+        let rows = span(1, region.top, region.height, plane.height, region.out_height);
+        let (Some(columns), Some(rows)) = (columns, rows) else { return false };
+        self.columns.prepare(columns, 1 << COLUMN_BITS);
+        self.rows.prepare(rows, ROW_ONE);
+        let reach = self.columns.reach(columns.high);
+        self.shuffles.prepare(&self.columns, reach.start);
+        // Windows and weightless taps reach beyond the last sample.
+        let needed = reach.len() + self.columns.taps + 2 * LANES;
+        if self.row.len() < needed {
+            self.row.resize(needed, 0);
+        }
+        for (output, to) in out.chunks_exact_mut(region.out_width).enumerate() {
+            let weights = &self.rows.weights[output * self.rows.taps..][..self.rows.taps];
+            let first = self.rows.starts[output] as usize;
+            let taps = weights.iter().rposition(|&weight| weight != 0).map_or(1, |last| last + 1);
+            let from = &plane.samples[first * plane.width + reach.start..];
+            mix_rows(from, plane.width, &weights[..taps], &mut self.row[..reach.len()]);
+            mix_columns(&self.row, reach.start, &self.columns, &self.shuffles, to);
+        }
+        true
+    }
+}
+
+/// Weighs the bytes of one row, eight results at a time where the processor can.
+fn mix_columns(row: &[u8], origin: usize, filter: &Filter, shuffles: &Shuffles, out: &mut [u8]) {
+    #[cfg(target_arch = "x86_64")]
+    if shuffles.usable && is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has just been asked for the one feature the callee needs.
+        return unsafe { mix_columns_avx2(row, shuffles, out) };
+    }
+    mix_columns_portable(row, origin, filter, out);
+}
+
+fn mix_columns_portable(row: &[u8], origin: usize, filter: &Filter, out: &mut [u8]) {
+    for ((out, weights), start) in out.iter_mut().zip(filter.weights.chunks_exact(filter.taps)).zip(&filter.starts) {
+        let samples = &row[*start as usize - origin..];
+        let sum: u32 = weights.iter().zip(samples).map(|(&w, &s)| u32::from(w) * u32::from(s)).sum();
+        *out = ((sum + (1 << (COLUMN_BITS - 1))) >> COLUMN_BITS) as u8;
+    }
+}
+
+/// The same sums as [`mix_columns_portable`], in another order of exact integers.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn mix_columns_avx2(row: &[u8], shuffles: &Shuffles, out: &mut [u8]) {
+    use std::arch::x86_64::{
+        __m128i, __m256i, _mm_loadu_si128, _mm_packus_epi16, _mm_storel_epi64, _mm256_add_epi32, _mm256_castsi256_si128,
+        _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_packs_epi32, _mm256_set_m128i,
+        _mm256_set1_epi32, _mm256_shuffle_epi8, _mm256_srai_epi32, _mm_unpacklo_epi32,
+    };
+    let load = |at: usize| {
+        let window: &[u8; 16] = row[at..].first_chunk().expect("rows are padded by more than a window");
+        // SAFETY: reads the sixteen bytes of `window`.
+        unsafe { _mm_loadu_si128(window.as_ptr().cast::<__m128i>()) }
+    };
+    let groups = shuffles.windows.iter().zip(&shuffles.controls).zip(shuffles.weights.chunks_exact(shuffles.pairs));
+    for ((([first, second], control), weights), out) in groups.zip(out.chunks_mut(GROUP)) {
+        // SAFETY: reads the thirty-two bytes of `control`.
+        let control = unsafe { _mm256_loadu_si256(control.as_ptr().cast::<__m256i>()) };
+        let mut sums = _mm256_set1_epi32(1 << (COLUMN_BITS - 1));
+        for (pair, weights) in weights.iter().enumerate() {
+            let samples = _mm256_set_m128i(load(*second as usize + 2 * pair), load(*first as usize + 2 * pair));
+            // SAFETY: reads the sixteen 16-bit values of `weights`.
+            let weights = unsafe { _mm256_loadu_si256(weights.as_ptr().cast::<__m256i>()) };
+            let products = _mm256_madd_epi16(_mm256_shuffle_epi8(samples, control), weights);
+            sums = _mm256_add_epi32(sums, products);
+        }
+        let sums = _mm256_srai_epi32(sums, COLUMN_BITS as i32);
+        let words = _mm256_packs_epi32(sums, sums);
+        let bytes = _mm_unpacklo_epi32(
+            _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_castsi256_si128(words)),
+            _mm_packus_epi16(_mm256_extracti128_si256(words, 1), _mm256_extracti128_si256(words, 1)),
+        );
+        let mut eight = [0_u8; GROUP];
+        // SAFETY: writes the eight bytes of `eight`.
+        unsafe { _mm_storel_epi64(eight.as_mut_ptr().cast::<__m128i>(), bytes) };
+        if out.len() == GROUP {
+            out.copy_from_slice(&eight);
+        } else {
+            out.copy_from_slice(&eight[..out.len()]);
+        }
+    }
+}
+
+/// One lane of the vertical pass: seven fraction bits are enough and leave room for rounding in 16 bits.
+#[inline(always)]
+fn weighted(sample: u8, weight: u16) -> u16 {
+    ((u32::from(sample) * 128 * u32::from(weight)) >> 16) as u16
+}
+
+multiversion! {
+    /// Weighs rows that lie `stride` apart.
+    fn mix_rows(samples: &[u8], stride: usize, weights: &[u16], out: &mut [u8]) {
+        // Cutting each product loses half a unit on average; this gives it back, and rounds the sum.
+        let bias = weights.len() as u16 / 2 + 64;
+        let width = out.len();
+        let mut x = 0;
+        while x < width {
+            if width < LANES {
+                for (x, out) in out.iter_mut().enumerate() {
+                    let rows = weights.iter().enumerate();
+                    let sum = rows.map(|(row, &weight)| weighted(samples[row * stride + x], weight)).sum::<u16>() + bias;
+                    *out = (sum >> 7).min(255) as u8;
+                }
+                return;
+            }
+            // The last step overlaps the one before.
+            let from = x.min(width - LANES);
+            let mut sums = [bias; LANES];
+            for (row, &weight) in weights.iter().enumerate() {
+                let row: &[u8; LANES] = samples[row * stride + from..].first_chunk().expect("the row has this width");
+                for (sum, sample) in sums.iter_mut().zip(row) {
+                    *sum += weighted(*sample, weight);
+                }
+            }
+            out[from..from + LANES].copy_from_slice(&sums.map(|sum| (sum >> 7).min(255) as u8));
+            x += LANES;
+        }
+    }
+
+    /// JFIF's full-range YCbCr to RGB, in place, rounded.
+    fn ycbcr_to_rgb(first: &mut [u8], second: &mut [u8], third: &mut [u8]) {
+        for ((first, second), third) in first.iter_mut().zip(second).zip(third) {
+            let luma = f32::from(*first) + 0.5;
+            let (blueness, redness) = (f32::from(*second) - 128.0, f32::from(*third) - 128.0);
+            *first = clamp_and_cut(luma + 1.402 * redness);
+            *second = clamp_and_cut(luma - 0.344_136_29 * blueness - 0.714_136_29 * redness);
+            *third = clamp_and_cut(luma + 1.772 * blueness);
+        }
+    }
+}
+

@@ -1,0 +1,166 @@
+//! An encoded image, from its first bytes to decoded planes.
+use std::io::Cursor;
+
+use image::{
+    ColorType, ImageDecoder, ImageResult, Limits,
+    codecs::{gif::GifDecoder, png::PngDecoder, webp::WebPDecoder},
+    metadata::Orientation,
+};
+
+use super::{
+    decoded::Decoded,
+    header::{Format, Header, jpeg_orientation, probe},
+    interleaved,
+    jpeg::JpegDecoder,
+    region::Region,
+};
+use crate::augment::{BadClass, BadSample};
+
+/// Room beside the pixels themselves that decoders of PNG, WebP and GIF may take.
+const DECODER_ROOM_BYTES: u64 = 64 << 20;
+
+/// An encoded image whose header has been read and found to be within the limit.
+///
+/// What becomes RGB by which rule: grey → three equal channels; palette → its colours; 1, 2 and 4 bits → stretched to 8;
+/// 16 bits → the high byte; alpha and transparent palette entries → dropped, not blended, as PIL's `convert("RGB")` does;
+/// CMYK and YCCK → as PIL, ink times black, with Adobe's inversion; GIF and WebP animations → the first frame, on black
+/// where a GIF's frame does not cover the canvas. Colour profiles are ignored. EXIF orientation is ignored unless asked
+/// for, as in torchvision and CLIP.
+#[derive(Debug)]
+pub struct Source<'a> {
+    encoded: &'a [u8],
+    header: Header,
+    orientation: Orientation,
+    max_pixels: u64,
+}
+
+/// Decoders' memory, one per thread.
+#[derive(Debug, Default)]
+pub(super) struct Decoders {
+    jpeg: Option<JpegDecoder>,
+    interleaved: Vec<u8>,
+}
+
+impl Decoders {
+    /// Bytes this holds on to.
+    pub(super) fn capacity_bytes(&self) -> usize {
+        self.interleaved.capacity() + self.jpeg.as_ref().map_or(0, JpegDecoder::capacity_bytes)
+    }
+}
+
+impl<'a> Source<'a> {
+    /// Reads the header; decodes nothing.
+    ///
+    /// # Errors
+    /// What [`probe`] and [`Header::check_pixels`] refuse.
+    pub fn open(encoded: &'a [u8], max_pixels: u64, exif_orientation: bool) -> Result<Self, BadSample> {
+        let header = probe(encoded)?;
+        header.check_pixels(max_pixels)?;
+        let orientation = match header.format {
+            _ if !exif_orientation => None,
+            Format::Jpeg => jpeg_orientation(encoded),
+            Format::Png => with_limits(PngDecoder::new(Cursor::new(encoded)), &header, max_pixels)?.orientation().ok(),
+            Format::Webp => {
+                with_limits(WebPDecoder::new(Cursor::new(encoded)), &header, max_pixels)?.orientation().ok()
+            }
+            Format::Gif => None,
+        };
+        Ok(Self { encoded, header, orientation: orientation.unwrap_or(Orientation::NoTransforms), max_pixels })
+    }
+
+    /// The header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Width and height as the views see them: turned where orientation is asked for.
+    pub fn size(&self) -> (usize, usize) {
+        let (width, height) = (self.header.width as usize, self.header.height as usize);
+        if interleaved::swaps_sides(self.orientation) { (height, width) } else { (width, height) }
+    }
+
+    /// Decodes at least what `regions` need.
+    ///
+    /// # Errors
+    /// [`BadClass::Decode`]; [`BadClass::Header`] where the decoder reads another size than the header's.
+    pub(super) fn decode(
+        &self,
+        regions: &[Region],
+        decoders: &mut Decoders,
+        decoded: &mut Decoded,
+    ) -> Result<(), BadSample> {
+        let reader = Cursor::new(self.encoded);
+        match self.header.format {
+            Format::Jpeg => {
+                let decoder = match &mut decoders.jpeg {
+                    Some(decoder) => decoder,
+                    none => none.insert(JpegDecoder::new()?),
+                };
+                decoder.decode(self.encoded, regions, self.orientation, decoded)
+            }
+            Format::Png => self.read(PngDecoder::with_limits(reader, limits(self.max_pixels)), decoders, decoded),
+            Format::Webp => self.read(WebPDecoder::new(reader), decoders, decoded),
+            Format::Gif => self.read(GifDecoder::new(reader), decoders, decoded),
+        }
+    }
+
+    fn read(
+        &self,
+        decoder: ImageResult<impl ImageDecoder>,
+        decoders: &mut Decoders,
+        decoded: &mut Decoded,
+    ) -> Result<(), BadSample> {
+        let decoder = with_limits(decoder, &self.header, self.max_pixels)?;
+        let color = decoder.color_type();
+        let bytes = self.header.pixels() as usize * usize::from(color.bytes_per_pixel());
+        if decoders.interleaved.len() < bytes {
+            decoders.interleaved.resize(bytes, 0);
+        }
+        let samples = &mut decoders.interleaved[..bytes];
+        decoder.read_image(samples).map_err(|error| refused(&error))?;
+        let channels = usize::from(color.channel_count());
+        let samples = match color {
+            ColorType::L8 | ColorType::La8 | ColorType::Rgb8 | ColorType::Rgba8 => samples,
+            ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16 => high_bytes(samples),
+            other => {
+                let message = format!("samples of type {other:?} are not supported");
+                return Err(BadSample { class: BadClass::Decode, message });
+            }
+        };
+        let width = self.header.width as usize;
+        interleaved::into_planes(samples, width, channels, self.orientation, [1.0; 2], decoded);
+        Ok(())
+    }
+}
+
+fn limits(max_pixels: u64) -> Limits {
+    let mut limits = Limits::no_limits();
+    // Eight bytes: RGBA of 16 bits.
+    limits.max_alloc = Some(max_pixels.saturating_mul(8).saturating_add(DECODER_ROOM_BYTES));
+    limits
+}
+
+/// A decoder that agrees with the header and will not allocate beyond the limit.
+fn with_limits<D: ImageDecoder>(decoder: ImageResult<D>, header: &Header, max_pixels: u64) -> Result<D, BadSample> {
+    let mut decoder = decoder.map_err(|error| refused(&error))?;
+    decoder.set_limits(limits(max_pixels)).map_err(|error| refused(&error))?;
+    if decoder.dimensions() != (header.width, header.height) {
+        let message = "two headers declare different sizes".to_owned();
+        return Err(BadSample { class: BadClass::Header, message });
+    }
+    Ok(decoder)
+}
+
+fn refused(error: &image::ImageError) -> BadSample {
+    BadSample { class: BadClass::Decode, message: error.to_string() }
+}
+
+/// Moves the high bytes of native 16-bit samples to the front.
+fn high_bytes(samples: &mut [u8]) -> &mut [u8] {
+    let count = samples.len() / 2;
+    for index in 0..count {
+        let sample = u16::from_ne_bytes([samples[2 * index], samples[2 * index + 1]]);
+        samples[index] = (sample >> 8) as u8;
+    }
+    &mut samples[..count]
+}
