@@ -1,1 +1,164 @@
-//! (to be written)
+//! Arrow tensors into device tensors: the one file that knows both halves.
+//!
+//! Pixels travel as u8 and become floats on the device. On the way to the device the buffer that the decode threads
+//! filled is lent to Burn, not copied: the memory, and its charge against the budget, end with the last tensor.
+
+use burn::tensor::{AllocationProperty, Bytes, DType, Device, Int, Tensor, TensorCreationOptions, TensorData};
+use datafusion::arrow::{
+    array::{Array, AsArray, RecordBatch},
+    compute::cast,
+    datatypes::{DataType, UInt8Type, UInt32Type, UInt64Type},
+};
+
+use crate::{
+    augment::exec::KERNEL_KEY,
+    error::{Context, Error, Result, Stage},
+    scan::tensor_column::tensor_shape,
+    seed::ItemKey,
+    select::shards::Shard,
+};
+
+use std::sync::Arc;
+
+/// Column of texts that evaluation knows items by.
+const LABEL: &str = "label";
+
+/// One batch on a device.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// u8. Shape: [items, views, 3, side, side].
+    pub pixels: Tensor<5, Int>,
+    /// The column `label` where the plan carries it.
+    pub labels: Option<Vec<Option<String>>>,
+    /// Item keys, in the order of the epoch.
+    pub keys: Vec<ItemKey>,
+    /// As SQL names the samples.
+    pub sample_ids: Vec<u64>,
+    /// Index of each item in its epoch.
+    pub positions: Vec<u64>,
+    /// Hex BLAKE3 over the kernel's description, item keys and replaced flags, and over pixel digests where the plan
+    /// carries them.
+    pub digest: String,
+    /// Items that stand in for bad ones.
+    pub replaced: usize,
+}
+
+/// What the digest covers of one item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DigestedItem {
+    /// Index in the epoch: items of several ranks combine in its order.
+    pub position: u64,
+    /// Which item.
+    pub key: ItemKey,
+    /// Whether it stands in for a bad one.
+    pub replaced: bool,
+    /// BLAKE3 of its pixels, where asked for.
+    pub pixels: Option<[u8; 32]>,
+}
+
+/// Digest of a batch: of one rank's items, or of all ranks' in the order of the epoch.
+pub fn batch_digest(kernel: &str, items: &[DigestedItem]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(kernel.len() as u64).to_le_bytes());
+    hasher.update(kernel.as_bytes());
+    for item in items {
+        hasher.update(&item.key.shard.to_le_bytes());
+        hasher.update(&item.key.row.to_le_bytes());
+        hasher.update(&item.key.occurrence.to_le_bytes());
+        hasher.update(&[u8::from(item.replaced), u8::from(item.pixels.is_some())]);
+        hasher.update(&item.pixels.unwrap_or_default());
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+/// What the digest covers, read from a batch of an epoch's plan.
+///
+/// # Errors
+/// The batch does not come from `AugmentExec` over these shards.
+pub fn digested_items(batch: &RecordBatch, shards: &[Arc<Shard>]) -> Result<Vec<DigestedItem>> {
+    let shard_ordinals = column(batch, "shard", |c| c.as_primitive_opt::<UInt32Type>())?;
+    let rows = column(batch, "row", |c| c.as_primitive_opt::<UInt64Type>())?;
+    let occurrences = column(batch, "occurrence", |c| c.as_primitive_opt::<UInt32Type>())?;
+    let positions = column(batch, "position", |c| c.as_primitive_opt::<UInt64Type>())?;
+    let replaced = column(batch, "replaced", |c| c.as_boolean_opt())?;
+    let digests = batch.column_by_name("pixel_digest").and_then(|c| c.as_fixed_size_binary_opt());
+    (0..batch.num_rows())
+        .map(|row| {
+            let ordinal = shard_ordinals.value(row);
+            let shard = shards.get(ordinal as usize).ok_or_else(|| {
+                Error::internal(format!("a batch names shard {ordinal}, of which there are {}", shards.len()))
+            })?;
+            Ok(DigestedItem {
+                position: positions.value(row),
+                key: shard.item_key(rows.value(row), occurrences.value(row)),
+                replaced: replaced.value(row),
+                pixels: digests.and_then(|digests| digests.value(row).try_into().ok()),
+            })
+        })
+        .collect()
+}
+
+fn column<'a, T>(batch: &'a RecordBatch, name: &str, read: impl Fn(&'a dyn Array) -> Option<&'a T>) -> Result<&'a T> {
+    let found = batch.column_by_name(name).and_then(|column| read(column.as_ref()));
+    found.ok_or_else(|| Error::at(Stage::Batch, name, "is no column of this batch, or of another type"))
+}
+
+impl Batch {
+    /// Lends a batch of an epoch's plan to the device.
+    ///
+    /// # Errors
+    /// The batch does not come from `AugmentExec` over these shards, or its tensors are not [views, 3, side, side].
+    pub fn from_record_batch(batch: &RecordBatch, device: &Device, shards: &[Arc<Shard>]) -> Result<Self> {
+        let schema = batch.schema();
+        let views = column(batch, "views", |c| c.as_fixed_size_list_opt())?;
+        let field = schema.field_with_name("views").context(Stage::Batch, "views", "is missing")?;
+        let shape = tensor_shape(field)?;
+        if shape.len() != 4 || shape.iter().product::<usize>() != views.value_length() as usize {
+            let reason = format!("{shape:?} is not [views, channels, height, width] of {} bytes", views.value_length());
+            return Err(Error::at(Stage::Batch, "views", reason));
+        }
+        let values = views.values().as_primitive_opt::<UInt8Type>();
+        let values = values.ok_or_else(|| Error::at(Stage::Batch, "views", "holds no u8"))?;
+        let length = views.value_length() as usize;
+        let first = views.value_offset(0) as usize;
+        let pixels = values.values().inner().slice_with_length(first, batch.num_rows() * length);
+        let items = digested_items(batch, shards)?;
+        let kernel = schema.metadata().get(KERNEL_KEY).map_or("", String::as_str);
+        let full_shape = [batch.num_rows(), shape[0], shape[1], shape[2], shape[3]];
+        let ordinals = column(batch, "shard", |c| c.as_primitive_opt::<UInt32Type>())?;
+        Ok(Self {
+            pixels: lend(pixels, full_shape, device)?, // [items, views, channels, height, width]
+            labels: labels(batch)?,
+            keys: items.iter().map(|item| item.key).collect(),
+            sample_ids: ordinals.values().iter().zip(&items).map(|(&o, item)| u64::from(o) << 40 | item.key.row).collect(),
+            positions: items.iter().map(|item| item.position).collect(),
+            digest: batch_digest(kernel, &items),
+            replaced: items.iter().filter(|item| item.replaced).count(),
+        })
+    }
+
+    /// Items.
+    pub fn items(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// One view of every item as floats in [0, 1], converted on the device. Shape: [items, 3, side, side].
+    pub fn view(&self, view: usize) -> Tensor<4> {
+        let one = self.pixels.clone().narrow(1, view, 1); // [items, 1, 3, side, side]
+        one.squeeze_dim::<4>(1).float().div_scalar(255.0) // [items, 3, side, side]
+    }
+}
+
+/// The buffer as a tensor's storage. The CPU backend keeps it as it is; others copy it to their device.
+fn lend(pixels: datafusion::arrow::buffer::Buffer, shape: [usize; 5], device: &Device) -> Result<Tensor<5, Int>> {
+    let shared = Bytes::from_shared(bytes::Bytes::from_owner(pixels), AllocationProperty::Native);
+    let data = TensorData::try_from_bytes(shared, shape, DType::U8)
+        .context(Stage::Batch, "views", "its bytes do not fill its shape")?;
+    Ok(Tensor::from_data(data, TensorCreationOptions::new(device.clone()).with_dtype(DType::U8)))
+}
+
+fn labels(batch: &RecordBatch) -> Result<Option<Vec<Option<String>>>> {
+    let Some(column) = batch.column_by_name(LABEL) else { return Ok(None) };
+    let texts = cast(column, &DataType::Utf8).context(Stage::Batch, LABEL, "cannot be read as text")?;
+    Ok(Some(texts.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect()))
+}

@@ -1,5 +1,32 @@
 //! The queue between the data half and the trainer, bounded in bytes.
+//!
+//! A task on the data half's runtime fills it, the trainer's thread empties it; both sides' waits are measured. What the
+//! task meets (an error, a panic, the end) arrives at the trainer in its place; dropping the queue stops the task.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use datafusion::{arrow::array::RecordBatch, execution::SendableRecordBatchStream};
+use futures::{FutureExt, StreamExt};
 use serde::{Deserialize, Serialize};
+use tokio::{runtime::Handle, sync::mpsc, task::JoinHandle};
+
+use crate::{
+    error::{Error, Result, Stage},
+    scan::{
+        budget::{ByteBudget, Charge},
+        failure::{from_datafusion, panic_text},
+    },
+};
+
+/// Bytes of a megabyte in settings.
+const MEGABYTE: u64 = 1 << 20;
 
 /// `[prefetch]` of a pipeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,4 +43,365 @@ pub struct PrefetchSettings {
 }
 fn default_capacity() -> u64 {
     512
+}
+
+impl PrefetchSettings {
+    /// Checks the capacity against the bytes of one batch.
+    ///
+    /// # Errors
+    /// Fewer than two batches may wait.
+    pub fn check(&self, batch_bytes: u64) -> Result<()> {
+        check_capacity(self.capacity_megabytes.saturating_mul(MEGABYTE), batch_bytes)
+    }
+}
+
+/// Checks that two batches may wait: with fewer, trainer and data half take turns instead of working side by side.
+///
+/// # Errors
+/// They may not.
+pub fn check_capacity(capacity_bytes: u64, batch_bytes: u64) -> Result<()> {
+    if capacity_bytes >= batch_bytes.saturating_mul(2) {
+        return Ok(());
+    }
+    let reason = format!(
+        "{capacity_bytes} bytes hold fewer than two batches of {batch_bytes}; write at least {}",
+        batch_bytes.saturating_mul(2).div_ceil(MEGABYTE)
+    );
+    Err(Error::at(Stage::Prefetch, "prefetch.capacity_megabytes", reason))
+}
+
+/// Who waited for whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Waits {
+    /// The trainer for a batch.
+    pub trainer_waited: Duration,
+    /// The data half for room.
+    pub data_waited: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Clocks {
+    trainer_nanoseconds: AtomicU64,
+    data_nanoseconds: AtomicU64,
+}
+
+fn add(clock: &AtomicU64, since: Instant) {
+    clock.fetch_add(u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+}
+
+enum Message {
+    Batch(RecordBatch, Charge),
+    Failed(Error),
+    End,
+}
+
+/// Batches that wait for the trainer.
+#[derive(Debug)]
+pub struct Queue {
+    messages: mpsc::UnboundedReceiver<Message>,
+    task: JoinHandle<()>,
+    budget: Arc<ByteBudget>,
+    clocks: Arc<Clocks>,
+    is_finished: bool,
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Batch(..) => "Batch",
+            Self::Failed(_) => "Failed",
+            Self::End => "End",
+        })
+    }
+}
+
+/// Starts to fill a queue of `capacity_bytes` from `stream`, on the data half's runtime.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use datafusion::{arrow::{array::RecordBatch, datatypes::Schema}, physical_plan::stream::RecordBatchStreamAdapter};
+/// # let runtime = tokio::runtime::Runtime::new()?;
+/// # let schema = Arc::new(Schema::empty());
+/// # let batches = futures::stream::iter([Ok(RecordBatch::new_empty(schema.clone()))]);
+/// let stream = Box::pin(RecordBatchStreamAdapter::new(schema, batches));
+/// let mut queue = diptych::prefetch::prefetch(stream, 64 << 20, runtime.handle());
+/// while let Some(batch) = queue.next_batch()? {
+///     assert_eq!(batch.num_rows(), 0);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn prefetch(stream: SendableRecordBatchStream, capacity_bytes: u64, runtime: &Handle) -> Queue {
+    let (sender, messages) = mpsc::unbounded_channel();
+    let budget = ByteBudget::new(capacity_bytes);
+    let clocks = Arc::new(Clocks::default());
+    let task = runtime.spawn(fill(stream, sender, Arc::clone(&budget), Arc::clone(&clocks)));
+    Queue { messages, task, budget, clocks, is_finished: false }
+}
+
+async fn fill(
+    mut stream: SendableRecordBatchStream,
+    sender: mpsc::UnboundedSender<Message>,
+    budget: Arc<ByteBudget>,
+    clocks: Arc<Clocks>,
+) {
+    loop {
+        let polled = AssertUnwindSafe(stream.next()).catch_unwind().await;
+        let message = match polled {
+            Ok(Some(Ok(batch))) => {
+                let waiting = Instant::now();
+                let charge = budget.charge(batch.get_array_memory_size() as u64).await;
+                add(&clocks.data_nanoseconds, waiting);
+                Message::Batch(batch, charge)
+            }
+            Ok(Some(Err(error))) => Message::Failed(from_datafusion(error, Stage::Prefetch)),
+            Ok(None) => Message::End,
+            Err(payload) => Message::Failed(
+                Error::internal("the data half panicked").caused_by(panic_text(payload.as_ref())),
+            ),
+        };
+        let is_last = !matches!(message, Message::Batch(..));
+        if sender.send(message).is_err() || is_last {
+            return;
+        }
+    }
+}
+
+impl Queue {
+    /// The next batch, `None` after the last one. Blocks: not for async code.
+    ///
+    /// # Errors
+    /// What failed upstream, in its place behind the batches that came before it.
+    pub fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        if self.is_finished {
+            return Ok(None);
+        }
+        let waiting = Instant::now();
+        let message = self.messages.blocking_recv();
+        add(&self.clocks.trainer_nanoseconds, waiting);
+        match message {
+            Some(Message::Batch(batch, _charge)) => Ok(Some(batch)),
+            Some(Message::End) => {
+                self.is_finished = true;
+                Ok(None)
+            }
+            Some(Message::Failed(error)) => {
+                self.is_finished = true;
+                Err(error)
+            }
+            None => {
+                self.is_finished = true;
+                Err(Error::at(Stage::Prefetch, "", "the data half was stopped before its last batch"))
+            }
+        }
+    }
+
+    /// Waits so far.
+    pub fn waits(&self) -> Waits {
+        let read = |clock: &AtomicU64| Duration::from_nanos(clock.load(Ordering::Relaxed));
+        Waits {
+            trainer_waited: read(&self.clocks.trainer_nanoseconds),
+            data_waited: read(&self.clocks.data_nanoseconds),
+        }
+    }
+
+    /// Bytes of the batches that wait now.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.budget.used_bytes()
+    }
+
+    /// Most bytes that ever waited at a time.
+    pub fn peak_bytes(&self) -> u64 {
+        self.budget.peak_bytes()
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // Drops the stream at its next await, and with it every fetch under way.
+        self.task.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::{
+        arrow::{
+            array::{AsArray, UInt8Array},
+            datatypes::{DataType, Field, Schema, SchemaRef, UInt8Type},
+        },
+        error::DataFusionError,
+        physical_plan::stream::RecordBatchStreamAdapter,
+    };
+    use futures::{Stream, stream};
+
+    use super::*;
+    use crate::scan::failure::into_datafusion;
+
+    const BATCH_BYTES: usize = 1024;
+
+    fn schema() -> SchemaRef {
+        Arc::new(Schema::new(vec![Field::new("n", DataType::UInt8, false)]))
+    }
+
+    fn batch(n: u8, bytes: usize) -> RecordBatch {
+        RecordBatch::try_new(schema(), vec![Arc::new(UInt8Array::from(vec![n; bytes]))]).expect("one column")
+    }
+
+    fn capacity(batches: usize) -> u64 {
+        (batches * batch(0, BATCH_BYTES).get_array_memory_size()) as u64
+    }
+
+    fn stream(
+        batches: impl Stream<Item = Result<RecordBatch, DataFusionError>> + Send + 'static,
+    ) -> SendableRecordBatchStream {
+        Box::pin(RecordBatchStreamAdapter::new(schema(), batches))
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("runtime")
+    }
+
+    fn number(batch: &RecordBatch) -> u8 {
+        batch.column(0).as_primitive::<UInt8Type>().value(0)
+    }
+
+    fn settle(mut is_done: impl FnMut() -> bool) -> bool {
+        (0..200).any(|_| {
+            std::thread::sleep(Duration::from_millis(5));
+            is_done()
+        })
+    }
+
+    #[test]
+    fn batches_arrive_in_order_and_then_none() {
+        let runtime = runtime();
+        let batches = stream::iter((0..50).map(|n| Ok(batch(n, BATCH_BYTES))));
+        let mut queue = prefetch(stream(batches), capacity(2), runtime.handle());
+        let mut numbers = vec![];
+        while let Some(batch) = queue.next_batch().expect("no failure") {
+            numbers.push(number(&batch));
+        }
+        assert_eq!(numbers, (0..50).collect::<Vec<_>>());
+        assert!(queue.next_batch().expect("still the end").is_none());
+        assert!(queue.peak_bytes() <= capacity(2) && queue.peak_bytes() > 0);
+    }
+
+    #[test]
+    fn waiting_batches_never_exceed_the_capacity() {
+        let runtime = runtime();
+        let made = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&made);
+        let batches = stream::iter(0..100).map(move |n| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Ok(batch(n, BATCH_BYTES))
+        });
+        let mut queue = prefetch(stream(batches), capacity(3), runtime.handle());
+        assert!(settle(|| queue.waiting_bytes() == capacity(3)));
+        std::thread::sleep(Duration::from_millis(30));
+        // Three wait, the fourth is in the hands of the task.
+        assert_eq!((queue.peak_bytes(), made.load(Ordering::Relaxed)), (capacity(3), 4));
+        queue.next_batch().expect("no failure");
+        assert!(settle(|| made.load(Ordering::Relaxed) == 5));
+        assert_eq!(queue.peak_bytes(), capacity(3));
+    }
+
+    #[test]
+    fn oversized_batch_still_passes_alone() {
+        let runtime = runtime();
+        let batches = [batch(1, BATCH_BYTES), batch(2, 10 * BATCH_BYTES), batch(3, BATCH_BYTES)];
+        let mut queue = prefetch(stream(stream::iter(batches.map(Ok))), capacity(2), runtime.handle());
+        assert!(settle(|| queue.waiting_bytes() == capacity(1)));
+        assert_eq!(number(&queue.next_batch().expect("no failure").expect("first")), 1);
+        assert!(settle(|| queue.waiting_bytes() > capacity(2)));
+        let alone = queue.waiting_bytes();
+        assert_eq!(number(&queue.next_batch().expect("no failure").expect("second")), 2);
+        assert_eq!(number(&queue.next_batch().expect("no failure").expect("third")), 3);
+        assert_eq!(queue.peak_bytes(), alone);
+    }
+
+    #[test]
+    fn an_error_arrives_behind_the_batches_before_it() {
+        let runtime = runtime();
+        let error = into_datafusion(Error::at(Stage::Scan, "b.parquet", "is gone"));
+        let batches = stream::iter([Ok(batch(1, 8)), Err(error), Ok(batch(2, 8))]);
+        let mut queue = prefetch(stream(batches), capacity(2), runtime.handle());
+        assert!(queue.next_batch().expect("first").is_some());
+        assert_eq!(queue.next_batch().expect_err("gone").to_string(), "scan: b.parquet: is gone");
+        assert!(queue.next_batch().expect("nothing more").is_none());
+    }
+
+    #[test]
+    fn a_panic_arrives_as_an_error() {
+        let runtime = runtime();
+        let batches = stream::iter(0..3).map(|n| {
+            assert!(n < 1, "a bug in a kernel");
+            Ok(batch(n, 8))
+        });
+        let mut queue = prefetch(stream(batches), capacity(2), runtime.handle());
+        assert!(queue.next_batch().expect("first").is_some());
+        let error = queue.next_batch().expect_err("panicked");
+        assert!(error.report().contains("a bug in a kernel"), "{}", error.report());
+    }
+
+    #[test]
+    fn a_stopped_runtime_is_an_error_and_no_hang() {
+        let runtime = runtime();
+        let batches = stream::once(async {
+            tokio::time::sleep(Duration::from_secs(3_600)).await;
+            Ok(batch(1, 8))
+        });
+        let mut queue = prefetch(stream(batches), capacity(2), runtime.handle());
+        runtime.shutdown_timeout(Duration::from_millis(10));
+        assert!(queue.next_batch().is_err());
+    }
+
+    #[test]
+    fn dropping_the_queue_drops_the_stream() {
+        struct Guard(Arc<AtomicU64>);
+        impl Drop for Guard {
+            fn drop(&mut self) {
+                self.0.store(1, Ordering::Relaxed);
+            }
+        }
+        let runtime = runtime();
+        let dropped = Arc::new(AtomicU64::new(0));
+        let guard = Guard(Arc::clone(&dropped));
+        let batches = stream::unfold(guard, |guard| async move {
+            // The second batch never comes: only cancelling ends the wait.
+            tokio::time::sleep(Duration::from_secs(3_600)).await;
+            Some((Ok(batch(1, 8)), guard))
+        });
+        let queue = prefetch(stream(batches), capacity(2), runtime.handle());
+        std::thread::sleep(Duration::from_millis(10));
+        drop(queue);
+        assert!(settle(|| dropped.load(Ordering::Relaxed) == 1));
+    }
+
+    #[test]
+    fn both_sides_see_their_waits() {
+        let runtime = runtime();
+        let slow = stream::iter(0..3).then(|n| async move {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Ok(batch(n, BATCH_BYTES))
+        });
+        let mut queue = prefetch(stream(slow), capacity(2), runtime.handle());
+        while queue.next_batch().expect("no failure").is_some() {}
+        assert!(queue.waits().trainer_waited >= Duration::from_millis(50), "{:?}", queue.waits());
+        assert!(queue.waits().data_waited < Duration::from_millis(20), "{:?}", queue.waits());
+
+        let fast = stream::iter((0..8).map(|n| Ok(batch(n, BATCH_BYTES))));
+        let mut queue = prefetch(stream(fast), capacity(2), runtime.handle());
+        std::thread::sleep(Duration::from_millis(60));
+        while queue.next_batch().expect("no failure").is_some() {}
+        assert!(queue.waits().data_waited >= Duration::from_millis(50), "{:?}", queue.waits());
+    }
+
+    #[test]
+    fn a_capacity_under_two_batches_is_refused() {
+        check_capacity(200, 100).expect("two fit");
+        let error = check_capacity(199, 100).expect_err("one and a bit");
+        assert!(error.to_string().contains("two batches"), "{error}");
+        let settings = PrefetchSettings { batch_rows: 2, capacity_megabytes: 3, pixel_digest: false };
+        assert!(settings.check(2 << 20).expect_err("4 MB needed").to_string().contains("at least 4"));
+    }
 }

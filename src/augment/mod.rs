@@ -1,4 +1,5 @@
 //! Recipes: encoded images into pixels, one keyed op per file.
+pub mod exec;
 pub mod image;
 pub mod recipe;
 

@@ -1,4 +1,20 @@
 //! The selection's rows in the order of an epoch.
+//!
+//! [`order`] counts, [`items`] names rows, [`window`] and [`fetch`] bring their bytes, [`ordered_scan`] hands them out in
+//! batches; [`epoch`] puts the plan together.
+pub mod budget;
+pub mod epoch;
+pub mod failure;
+pub mod fetch;
+pub mod items;
+pub mod order;
+pub mod ordered_scan;
+pub mod quarantine;
+mod ranges;
+pub mod substitute;
+pub mod tensor_column;
+pub mod window;
+
 use serde::{Deserialize, Serialize};
 
 /// `[scan]` of a pipeline.

@@ -1,0 +1,294 @@
+//! The slots of one batch: filled by the decode threads, bad ones replaced, assembled without touching the pixels again.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use datafusion::{
+    arrow::{
+        array::{
+            Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryBuilder, FixedSizeListArray, RecordBatch,
+            UInt8Array, UInt32Array, UInt64Array,
+        },
+        buffer::{Buffer, ScalarBuffer},
+        compute::{interleave, take},
+        datatypes::{SchemaRef, UInt32Type, UInt64Type},
+    },
+    physical_plan::metrics::{Count, Time},
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use rayon::prelude::*;
+use tokio::sync::oneshot;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Augment, BadItems};
+use crate::{
+    augment::{BadClass, BadSample},
+    error::{Context as _, Error, Result, Stage},
+    scan::{
+        budget::{Charge, Charged},
+        failure::panic_text,
+        fetch::{FIRST_EXTRA, IMAGE, IMAGE_BYTES, IMAGE_XXH3, declared},
+        items::{Item, Located},
+        ordered_scan::{FETCHED, OCCURRENCE, POSITION, ROW, SHARD},
+        quarantine::BadRow,
+        substitute::{LARGEST_DRAWS, Substitutes},
+        tensor_column::element,
+    },
+};
+
+/// Bad slots of one batch that are replaced side by side.
+const REPLACED_AT_A_TIME: usize = 8;
+
+/// A finished batch and what was bad in it.
+pub(super) struct Done {
+    pub(super) batch: RecordBatch,
+    pub(super) items: u64,
+    pub(super) bad: u64,
+    pub(super) bad_rows: Vec<BadRow>,
+}
+
+/// What came of one slot: its pixels' digest where asked for, or why there are none.
+type Outcome = Result<Option<[u8; 32]>, BadSample>;
+
+/// An item that took a bad one's slot.
+struct Replacement {
+    slot: usize,
+    item: Item,
+    fetched: RecordBatch,
+    pixels: Vec<u8>,
+    digest: Option<[u8; 32]>,
+    bad_rows: Vec<BadRow>,
+}
+
+/// Augments batches on threads of its own.
+pub(super) struct Worker {
+    pub(super) augment: Arc<Augment>,
+    pub(super) pool: rayon::ThreadPool,
+    pub(super) schema: SchemaRef,
+    pub(super) kernel_time: Time,
+    pub(super) bad: Count,
+}
+
+impl Worker {
+    /// Fills a tensor for the batch. The charge for its memory lives as long as the tensor.
+    pub(super) async fn augment(self: &Arc<Self>, batch: RecordBatch, charge: Charge) -> Result<Done> {
+        let rows = batch.num_rows();
+        let items = items_of(&batch);
+        let slot_bytes = self.augment.slot_bytes();
+        let filled = self.on_pool({
+            let (worker, batch, items) = (Arc::clone(self), batch.clone(), items.clone());
+            move || {
+                let mut slots = vec![0_u8; rows * slot_bytes];
+                let outcomes: Vec<Outcome> = slots
+                    .par_chunks_mut(slot_bytes)
+                    .zip(items.par_iter())
+                    .enumerate()
+                    .map(|(row, (slot, item))| worker.render(&batch, FETCHED, row, *item, slot))
+                    .collect();
+                (slots, outcomes)
+            }
+        });
+        let (mut slots, outcomes) = filled.await?;
+        let mut bad_rows = vec![];
+        let mut bad_slots = vec![];
+        let mut digests = vec![[0_u8; 32]; rows];
+        for (row, outcome) in outcomes.into_iter().enumerate() {
+            match outcome {
+                Ok(digest) => digests[row] = digest.unwrap_or_default(),
+                Err(bad) => {
+                    bad_rows.push(self.bad_row(items[row], &bad));
+                    bad_slots.push(row);
+                }
+            }
+        }
+        let bad = bad_slots.len() as u64;
+        let mut replacements = vec![];
+        let mut kept: Vec<usize> = (0..rows).collect();
+        match &self.augment.bad_items {
+            BadItems::Replace(substitutes) => {
+                let positions = batch.column(POSITION).as_primitive::<UInt64Type>();
+                let replace = |slot: usize| self.replace(substitutes, slot, positions.value(slot));
+                replacements = stream::iter(bad_slots)
+                    .map(replace)
+                    .buffered(REPLACED_AT_A_TIME)
+                    .try_collect::<Vec<_>>()
+                    .await?;
+            }
+            BadItems::LeaveOut => {
+                kept.retain(|row| !bad_slots.contains(row));
+                for (to, &from) in kept.iter().enumerate() {
+                    slots.copy_within(from * slot_bytes..(from + 1) * slot_bytes, to * slot_bytes);
+                    digests[to] = digests[from];
+                }
+                slots.truncate(kept.len() * slot_bytes);
+                digests.truncate(kept.len());
+            }
+        }
+        for replacement in &mut replacements {
+            let slot = replacement.slot;
+            slots[slot * slot_bytes..(slot + 1) * slot_bytes].copy_from_slice(&replacement.pixels);
+            digests[slot] = replacement.digest.unwrap_or_default();
+            bad_rows.append(&mut replacement.bad_rows);
+        }
+        let pixels = Charged::into_bytes(slots, Arc::new(charge));
+        let batch = self.assemble(&batch, &kept, &replacements, pixels.into(), &digests)?;
+        Ok(Done { batch, items: rows as u64, bad, bad_rows })
+    }
+
+    /// Runs on the decode threads; a panic there is an error here.
+    async fn on_pool<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        let (sender, receiver) = oneshot::channel();
+        self.pool.spawn(move || {
+            // Nobody may wait any more: the trainer has stopped.
+            let _ = sender.send(catch_unwind(AssertUnwindSafe(work)));
+        });
+        match receiver.await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(payload)) => {
+                Err(Error::internal("a decode thread panicked").caused_by(panic_text(payload.as_ref())))
+            }
+            Err(gone) => Err(Error::internal("the decode threads are gone").caused_by(gone)),
+        }
+    }
+
+    /// Fills one slot from a row whose fetched columns begin at `first`.
+    fn render(&self, batch: &RecordBatch, first: usize, row: usize, item: Item, slot: &mut [u8]) -> Outcome {
+        let _timer = self.kernel_time.timer();
+        let Augment { kernel, seed, pass, shards, pixel_digest, .. } = &*self.augment;
+        let encoded = verified(batch, first, row)?;
+        let key = shards[item.shard as usize].item_key(item.row, item.occurrence);
+        // Decoders of many formats, fed with what the web holds: one that panics has met a bad sample.
+        catch_unwind(AssertUnwindSafe(|| kernel.apply(encoded, *seed, *pass, key, slot))).unwrap_or_else(|payload| {
+            let message = format!("the decoder panicked: {}", panic_text(payload.as_ref()));
+            Err(BadSample { class: BadClass::Decode, message })
+        })?;
+        Ok(pixel_digest.then(|| {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(b"u8");
+            for &axis in kernel.shape() {
+                hasher.update(&(axis as u64).to_le_bytes());
+            }
+            hasher.update(slot);
+            hasher.finalize().into()
+        }))
+    }
+
+    async fn replace(self: &Arc<Self>, substitutes: &Substitutes, slot: usize, position: u64) -> Result<Replacement> {
+        let candidates: Vec<Located> = substitutes.candidates(position)?.collect::<Result<_>>()?;
+        let mut bad_rows = vec![];
+        for located in candidates {
+            let fetched = substitutes.fetch(&located).await?;
+            let (pixels, outcome) = self
+                .on_pool({
+                    let (worker, fetched) = (Arc::clone(self), fetched.clone());
+                    move || {
+                        let mut pixels = vec![0; worker.augment.slot_bytes()];
+                        let outcome = worker.render(&fetched, 0, 0, located.item, &mut pixels);
+                        (pixels, outcome)
+                    }
+                })
+                .await?;
+            match outcome {
+                Ok(digest) => return Ok(Replacement { slot, item: located.item, fetched, pixels, digest, bad_rows }),
+                Err(bad) => bad_rows.push(self.bad_row(located.item, &bad)),
+            }
+        }
+        let reason = format!(
+            "none of {LARGEST_DRAWS} draws replaced the bad sample at position {position}; leave out what the quarantine \
+             table lists with SQL"
+        );
+        Err(Error::at(Stage::Augment, "", reason))
+    }
+
+    fn bad_row(&self, item: Item, bad: &BadSample) -> BadRow {
+        let stage = match bad.class {
+            BadClass::Empty | BadClass::Checksum => Stage::Scan,
+            _ => Stage::Augment,
+        };
+        BadRow::new(&self.augment.shards[item.shard as usize].name, item.shard, item.row, stage, bad)
+    }
+
+    /// The finished batch; only narrow columns are gathered anew, and only where a row was bad.
+    fn assemble(
+        &self,
+        batch: &RecordBatch,
+        kept: &[usize],
+        replacements: &[Replacement],
+        pixels: Buffer,
+        digests: &[[u8; 32]],
+    ) -> Result<RecordBatch> {
+        let rows = kept.len();
+        let broken = "cannot build a batch";
+        let mut sources: Vec<(usize, usize)> = kept.iter().map(|&row| (0, row)).collect();
+        let mut replaced = vec![false; rows];
+        for (source, replacement) in (1..).zip(replacements) {
+            sources[replacement.slot] = (source, 0);
+            replaced[replacement.slot] = true;
+        }
+        let is_whole = rows == batch.num_rows() && replacements.is_empty();
+        let narrow = |column: usize, of: &dyn Fn(&Replacement) -> ArrayRef| -> Result<ArrayRef> {
+            if is_whole {
+                return Ok(Arc::clone(batch.column(column)));
+            }
+            let arrays: Vec<ArrayRef> =
+                std::iter::once(Arc::clone(batch.column(column))).chain(replacements.iter().map(of)).collect();
+            let arrays: Vec<&dyn Array> = arrays.iter().map(AsRef::as_ref).collect();
+            interleave(&arrays, &sources).context(Stage::Augment, "", broken)
+        };
+        let mut columns: Vec<ArrayRef> = vec![
+            narrow(SHARD, &|r| Arc::new(UInt32Array::from(vec![r.item.shard])))?,
+            narrow(ROW, &|r| Arc::new(UInt64Array::from(vec![r.item.row])))?,
+            narrow(OCCURRENCE, &|r| Arc::new(UInt32Array::from(vec![r.item.occurrence])))?,
+        ];
+        let rows_kept = UInt32Array::from_iter_values(kept.iter().map(|&row| row as u32));
+        columns.push(take(batch.column(POSITION), &rows_kept, None).context(Stage::Augment, "", broken)?);
+        columns.push(Arc::new(BooleanArray::from(replaced)));
+        let values = UInt8Array::new(ScalarBuffer::from(pixels), None);
+        let tensors =
+            FixedSizeListArray::try_new(element(), self.augment.slot_bytes() as i32, Arc::new(values), None)
+                .context(Stage::Augment, "", broken)?;
+        columns.push(Arc::new(tensors));
+        if self.augment.pixel_digest {
+            let mut builder = FixedSizeBinaryBuilder::with_capacity(rows, 32);
+            for digest in digests {
+                builder.append_value(digest).context(Stage::Augment, "", broken)?;
+            }
+            columns.push(Arc::new(builder.finish()));
+        }
+        for column in FETCHED + FIRST_EXTRA..batch.num_columns() {
+            columns.push(narrow(column, &|r| Arc::clone(r.fetched.column(column - FETCHED)))?);
+        }
+        RecordBatch::try_new(Arc::clone(&self.schema), columns).context(Stage::Augment, "", broken)
+    }
+}
+
+fn items_of(batch: &RecordBatch) -> Vec<Item> {
+    let shards = batch.column(SHARD).as_primitive::<UInt32Type>().values();
+    let rows = batch.column(ROW).as_primitive::<UInt64Type>().values();
+    let occurrences = batch.column(OCCURRENCE).as_primitive::<UInt32Type>().values();
+    let items = shards.iter().zip(rows).zip(occurrences);
+    items.map(|((&shard, &row), &occurrence)| Item { shard, row, occurrence }).collect()
+}
+
+/// The encoded image of a row, if its bytes are those that were imported: Parquet pages have no checksum of their own.
+fn verified(batch: &RecordBatch, first: usize, row: usize) -> Result<&[u8], BadSample> {
+    let images = batch.column(first + IMAGE).as_binary_view();
+    let bad = |class, message| Err(BadSample { class, message });
+    if images.is_null(row) || images.value(row).is_empty() {
+        return bad(BadClass::Empty, "the image is null or has no bytes".to_owned());
+    }
+    let encoded = images.value(row);
+    if let Some(bytes) = declared(batch, first + IMAGE_BYTES, row)
+        && bytes != encoded.len() as u64
+    {
+        return bad(BadClass::Checksum, format!("has {} bytes, imported were {bytes}", encoded.len()));
+    }
+    match declared(batch, first + IMAGE_XXH3, row) {
+        Some(hash) if hash != xxh3_64(encoded) => {
+            bad(BadClass::Checksum, "its bytes are not those that were imported".to_owned())
+        }
+        _ => Ok(encoded),
+    }
+}

@@ -1,0 +1,239 @@
+//! One epoch as a plan: what trainers and evaluations run.
+
+use std::sync::Arc;
+
+use datafusion::{
+    execution::{SendableRecordBatchStream, TaskContext},
+    object_store::ObjectStore,
+    physical_plan::ExecutionPlan,
+};
+
+use crate::{
+    augment::exec::{Augment, AugmentExec, BadItems},
+    error::{Error, Result, Stage},
+    pair::SampleKernel,
+    scan::{
+        ScanSettings, World,
+        budget::ByteBudget,
+        failure::from_datafusion,
+        fetch::{Fetcher, Reading},
+        items::{EpochItems, Groups},
+        order::{EpochOrder, GroupSize, Order, OrderKey},
+        ordered_scan::{Batches, OrderedScanExec},
+        quarantine::Quarantine,
+        substitute::Substitutes,
+    },
+    select::{
+        selection::{SelectedGroup, Selection},
+        shards::ShardSet,
+    },
+};
+
+/// Bytes of a megabyte in settings.
+const MEGABYTE: u64 = 1 << 20;
+
+/// Bytes per item of a finished batch beside its pixels: keys, flags, a label.
+const NARROW_BYTES: u64 = 128;
+
+/// Everything that decides the batches of a run's epochs.
+#[derive(Debug, Clone)]
+pub struct EpochPlan {
+    /// The data set.
+    pub shards: Arc<ShardSet>,
+    /// Which of its samples.
+    pub selection: Arc<Selection>,
+    /// Windows, lanes, share of bad items.
+    pub scan: ScanSettings,
+    /// What makes pixels of an image.
+    pub kernel: Arc<dyn SampleKernel>,
+    /// Narrow columns that come along, such as `label`.
+    pub extra_columns: Vec<String>,
+    /// The run's seed.
+    pub seed: u64,
+    /// Shuffled for training, sequential for evaluation. In sequential order bad items are left out, not replaced.
+    pub order: Order,
+    /// Items of a global batch, over all processes.
+    pub batch_rows: usize,
+    /// Whether an epoch ends with its last full batch.
+    pub drop_last: bool,
+    /// This process's part of every batch.
+    pub world: World,
+    /// Threads that decode.
+    pub decode_threads: usize,
+    /// Whether batches carry a BLAKE3 of every item's pixels.
+    pub pixel_digest: bool,
+    /// Bytes that windows and tensors may hold, tensors in the queue and in the trainer's hands included.
+    pub memory_bytes: u64,
+    /// Counts and table of bad rows over all epochs; `None` counts each epoch for itself and writes no table.
+    pub quarantine: Option<Quarantine>,
+}
+
+/// How `memory_bytes` are divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryShares {
+    /// Compressed bytes of windows: the current ones and, where there is room, those that come next.
+    pub window_bytes: u64,
+    /// Finished and half finished tensors.
+    pub tensor_bytes: u64,
+}
+
+/// A selection's groups by fingerprint, not by ordinal: copies of a data set whose shards bear other numbers have the
+/// same digest, and so must have the same order.
+struct Canonical {
+    selection: Arc<Selection>,
+    order: Vec<usize>,
+}
+
+impl Groups for Canonical {
+    fn group(&self, index: u32) -> &SelectedGroup {
+        &self.selection.groups[self.order[index as usize]]
+    }
+}
+
+impl EpochPlan {
+    /// Items of one epoch before the last batch is dropped.
+    pub fn items(&self) -> u64 {
+        self.selection.items()
+    }
+
+    /// Global batches of one epoch.
+    pub fn batches_per_epoch(&self) -> u64 {
+        let rows = (self.batch_rows as u64).max(1);
+        if self.drop_last { self.items() / rows } else { self.items().div_ceil(rows) }
+    }
+
+    /// Items at the end of an epoch that fill no batch and are dropped.
+    pub fn items_dropped(&self) -> u64 {
+        if self.drop_last { self.items() % (self.batch_rows as u64).max(1) } else { 0 }
+    }
+
+    /// Most items of one batch in this process.
+    fn local_rows(&self) -> usize {
+        self.batch_rows.div_ceil(self.world.size.max(1) as usize)
+    }
+
+    /// Bytes of one finished batch in this process.
+    pub fn batch_bytes(&self) -> u64 {
+        let slot: usize = self.kernel.shape().iter().product();
+        self.local_rows() as u64 * (slot as u64 + NARROW_BYTES)
+    }
+
+    /// Half of the memory at most is for windows, twice `shuffle_window_megabytes` at most; the rest is for tensors.
+    ///
+    /// # Errors
+    /// Fewer than two batches fit: one that is filled and one that is read.
+    pub fn memory(&self) -> Result<MemoryShares> {
+        let windows = self.scan.shuffle_window_megabytes.saturating_mul(2 * MEGABYTE);
+        let window_bytes = windows.min(self.memory_bytes / 2);
+        let tensor_bytes = self.memory_bytes - window_bytes;
+        let needed = 2 * self.batch_bytes();
+        if tensor_bytes < needed {
+            let reason = format!(
+                "{} MB are left for tensors, fewer than the {} MB of two batches; give memory_megabytes = {} or choose \
+                 smaller batches",
+                tensor_bytes / MEGABYTE,
+                needed.div_ceil(MEGABYTE),
+                (2 * needed).div_ceil(MEGABYTE)
+            );
+            return Err(Error::at(Stage::Scan, "memory_megabytes", reason));
+        }
+        Ok(MemoryShares { window_bytes, tensor_bytes })
+    }
+
+    /// Compressed bytes of a group's selected rows in the fetched columns, by their mean in the footer.
+    fn size_of(&self, group: &SelectedGroup) -> GroupSize {
+        let items = group.items();
+        let image = self.kernel.column();
+        let narrow = [format!("{image}_bytes"), format!("{image}_xxh3")];
+        let is_read = |root: &str| {
+            root == image || narrow.iter().any(|name| name == root) || self.extra_columns.iter().any(|n| n == root)
+        };
+        let Some(shard) = self.shards.shards.get(group.shard as usize) else { return GroupSize { items, bytes: 0 } };
+        let Some(footer) = shard.metadata.row_groups().get(group.row_group as usize) else {
+            return GroupSize { items, bytes: 0 };
+        };
+        let columns = footer.columns().iter();
+        let stored = columns.filter(|column| column.column_path().parts().first().is_some_and(|root| is_read(root)));
+        let stored: u64 = stored.map(|column| column.byte_range().1).sum();
+        let rows = (footer.num_rows() as u64).max(1);
+        GroupSize { items, bytes: (u128::from(stored) * u128::from(group.rows.len()) / u128::from(rows)) as u64 }
+    }
+
+    /// The order of an epoch.
+    ///
+    /// # Errors
+    /// No lanes.
+    pub fn epoch_items(&self, epoch: u64) -> Result<EpochItems> {
+        let order = match self.order {
+            Order::Shuffled => self.selection.canonical_order(),
+            Order::Sequential => (0..self.selection.groups.len()).collect(),
+        };
+        let sizes: Vec<GroupSize> = order.iter().map(|&group| self.size_of(&self.selection.groups[group])).collect();
+        let key = OrderKey { seed: self.seed, epoch, selection: self.selection.digest() };
+        let groups = Canonical { selection: Arc::clone(&self.selection), order };
+        Ok(EpochItems::new(EpochOrder::new(&sizes, &self.scan, self.order, key)?, Arc::new(groups)))
+    }
+
+    /// An epoch from one of its batches on, as DataFusion runs and explains it: `AugmentExec` over `OrderedScanExec`.
+    ///
+    /// # Errors
+    /// The selection has no batch or not so many, memory is too small, ranks do not divide the lanes, or a column is
+    /// missing.
+    pub fn physical_plan(&self, epoch: u64, first_batch: u64) -> Result<Arc<dyn ExecutionPlan>> {
+        let batches = self.batches_per_epoch();
+        if self.batch_rows == 0 || batches == 0 {
+            let reason = format!(
+                "the selection has {} items, fewer than one batch of {}; select more or choose smaller batches",
+                self.items(),
+                self.batch_rows
+            );
+            return Err(Error::at(Stage::Scan, "prefetch.batch_rows", reason));
+        }
+        if first_batch > batches {
+            let reason = format!("an epoch has {batches} batches, there is no batch {first_batch} to go on with");
+            return Err(Error::at(Stage::Scan, "", reason));
+        }
+        let memory = self.memory()?;
+        let store: Arc<dyn ObjectStore> = Arc::clone(&self.shards.store) as _;
+        let fetcher = Arc::new(Fetcher::new(
+            &self.shards.shards,
+            store,
+            self.kernel.column(),
+            &self.extra_columns,
+            ByteBudget::new(memory.window_bytes),
+        )?);
+        let items = self.epoch_items(epoch)?;
+        let rows = self.batch_rows as u64;
+        let bad_items = match self.order {
+            Order::Shuffled => {
+                BadItems::Replace(Substitutes::new(items.clone(), Arc::clone(&fetcher), rows, Reading::now()))
+            }
+            Order::Sequential => BadItems::LeaveOut,
+        };
+        let batches = Batches { rows, first: first_batch, end: batches, world: self.world };
+        let scan = OrderedScanExec::new(items, fetcher, batches)?;
+        let augment = Augment {
+            kernel: Arc::clone(&self.kernel),
+            seed: self.seed,
+            pass: epoch,
+            decode_threads: self.decode_threads,
+            pixel_digest: self.pixel_digest,
+            bad_items,
+            quarantine: self.quarantine.clone().unwrap_or_else(Quarantine::in_memory),
+            max_bad_share: self.scan.max_bad_share,
+            shards: self.shards.shards.clone(),
+            budget: ByteBudget::new(memory.tensor_bytes),
+            batch_rows: self.local_rows(),
+        };
+        Ok(Arc::new(AugmentExec::new(Arc::new(scan), Arc::new(augment))?))
+    }
+
+    /// Runs an epoch from one of its batches on. Nothing is read before the stream is polled, on a tokio runtime.
+    ///
+    /// # Errors
+    /// As [`Self::physical_plan`]; the decode threads cannot be started.
+    pub fn execute(&self, epoch: u64, first_batch: u64) -> Result<SendableRecordBatchStream> {
+        let plan = self.physical_plan(epoch, first_batch)?;
+        plan.execute(0, Arc::new(TaskContext::default())).map_err(|error| from_datafusion(error, Stage::Scan))
+    }
+}

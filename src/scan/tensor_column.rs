@@ -1,0 +1,67 @@
+//! Arrow's canonical `arrow.fixed_shape_tensor` over a FixedSizeList of u8.
+
+use std::{collections::HashMap, sync::Arc};
+
+use datafusion::arrow::datatypes::{DataType, Field};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Error, Result, Stage};
+
+const NAME_KEY: &str = "ARROW:extension:name";
+const METADATA_KEY: &str = "ARROW:extension:metadata";
+const NAME: &str = "arrow.fixed_shape_tensor";
+
+#[derive(Serialize, Deserialize)]
+struct Metadata {
+    shape: Vec<usize>,
+}
+
+/// The list's own field.
+pub fn element() -> Arc<Field> {
+    Arc::new(Field::new("item", DataType::UInt8, false))
+}
+
+/// A column whose rows are u8 tensors of `shape`.
+///
+/// # Errors
+/// A row has 2³¹ bytes or more.
+pub fn tensor_field(name: &str, shape: &[usize]) -> Result<Field> {
+    let bytes = i32::try_from(shape.iter().product::<usize>())
+        .context(Stage::Augment, name, format!("a sample of shape {shape:?} is too large; choose a smaller side"))?;
+    let metadata = serde_json::to_string(&Metadata { shape: shape.to_vec() })
+        .context(Stage::Augment, name, "has a shape that cannot be written")?;
+    let metadata = HashMap::from([(NAME_KEY.to_owned(), NAME.to_owned()), (METADATA_KEY.to_owned(), metadata)]);
+    Ok(Field::new(name, DataType::FixedSizeList(element(), bytes), false).with_metadata(metadata))
+}
+
+/// Whether a column is a tensor.
+pub fn is_tensor(field: &Field) -> bool {
+    field.metadata().get(NAME_KEY).is_some_and(|name| name == NAME)
+}
+
+/// Shape of one row of a tensor column.
+///
+/// # Errors
+/// The column is no tensor of fixed shape.
+pub fn tensor_shape(field: &Field) -> Result<Vec<usize>> {
+    let metadata = field.metadata().get(METADATA_KEY).filter(|_| is_tensor(field));
+    let text = metadata.ok_or_else(|| Error::at(Stage::Batch, field.name(), "is no tensor of fixed shape"))?;
+    let Metadata { shape } =
+        serde_json::from_str(text).context(Stage::Batch, field.name(), "has a shape that cannot be read")?;
+    Ok(shape)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_comes_back_from_the_field() {
+        let field = tensor_field("views", &[2, 3, 8, 8]).expect("small");
+        assert_eq!(field.metadata()[METADATA_KEY], r#"{"shape":[2,3,8,8]}"#);
+        assert_eq!(tensor_shape(&field).expect("tensor"), [2, 3, 8, 8]);
+        assert_eq!(field.data_type(), &DataType::FixedSizeList(element(), 384));
+        assert!(tensor_shape(&Field::new("label", DataType::Utf8, true)).is_err());
+        assert!(tensor_field("views", &[2, 3, 40_000, 40_000]).is_err());
+    }
+}

@@ -1,0 +1,135 @@
+//! The whole data half behind its queue, up to tensors on a device.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use burn::tensor::Device;
+use datafusion::arrow::array::{Array, AsArray};
+use diptych::{
+    batch::Batch,
+    prefetch::{Queue, Waits, check_capacity, prefetch},
+    scan::epoch::EpochPlan,
+};
+
+use crate::scan::{Content, Data, Stamp, data, plan, runtime, selection, small};
+
+fn all(data: &Data) -> EpochPlan {
+    plan(data, &selection(&data.shards, |_, _| 1))
+}
+
+fn start(plan: &EpochPlan, capacity_bytes: u64, runtime: &tokio::runtime::Runtime) -> Queue {
+    check_capacity(capacity_bytes, plan.batch_bytes()).expect("two batches");
+    prefetch(plan.execute(0, 0).expect("plan"), capacity_bytes, runtime.handle())
+}
+
+fn digests(plan: &EpochPlan, capacity_bytes: u64, pause: Duration) -> Vec<String> {
+    let runtime = runtime();
+    let mut queue = start(plan, capacity_bytes, &runtime);
+    let mut digests = vec![];
+    while let Some(batch) = queue.next_batch().expect("no failure") {
+        let batch = Batch::from_record_batch(&batch, &Device::flex(), &plan.shards.shards).expect("batch");
+        assert_eq!(batch.items(), plan.batch_rows);
+        digests.push(batch.digest);
+        std::thread::sleep(pause);
+    }
+    assert!(queue.peak_bytes() <= capacity_bytes, "{} of {capacity_bytes}", queue.peak_bytes());
+    digests
+}
+
+#[test]
+fn digests_are_the_same_for_any_threads_capacity_and_pace() {
+    let data = small();
+    let base = all(&data);
+    let two_batches = 2 * base.batch_bytes();
+    let expected = digests(&base, two_batches, Duration::ZERO);
+    assert_eq!(expected.len() as u64, base.batches_per_epoch());
+    for threads in [1, 2, 4] {
+        for capacity in [two_batches, 100 * two_batches] {
+            for pause in [Duration::ZERO, Duration::from_millis(2)] {
+                let plan = EpochPlan { decode_threads: threads, ..base.clone() };
+                assert_eq!(digests(&plan, capacity, pause), expected, "{threads} threads, {capacity} bytes");
+            }
+        }
+    }
+    assert_ne!(digests(&EpochPlan { seed: 8, ..base.clone() }, two_batches, Duration::ZERO), expected);
+    let items_only = digests(&EpochPlan { pixel_digest: false, ..base }, two_batches, Duration::ZERO);
+    assert!(items_only.iter().zip(&expected).all(|(a, b)| a != b), "pixels are part of the digest");
+}
+
+#[test]
+fn dropping_the_trainer_stops_the_scan() {
+    let data = data(&["a", "b"].map(|name| Content::new(name, 1_000, 2_000, 50)));
+    let kernel = Arc::new(Stamp::default());
+    let runtime = runtime();
+    let plan = EpochPlan { kernel: Arc::clone(&kernel) as _, ..all(&data) };
+    let mut queue = start(&plan, 2 * plan.batch_bytes(), &runtime);
+    for _ in 0..3 {
+        assert!(queue.next_batch().expect("no failure").is_some());
+    }
+    drop(queue);
+    drop(plan);
+    // Every task, decode thread and batch under way holds the kernel.
+    let stopped = Instant::now();
+    while Arc::strong_count(&kernel) > 1 {
+        assert!(stopped.elapsed() < Duration::from_secs(10), "{} still hold the kernel", Arc::strong_count(&kernel));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let calls = kernel.calls.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(calls < 1_000, "{calls} of 2,000 samples were made for a trainer that took 96");
+}
+
+#[test]
+fn a_slow_trainer_lets_the_data_half_wait_and_a_fast_one_waits() {
+    let data = small();
+    let plan = all(&data);
+    let runtime = runtime();
+    let mut queue = start(&plan, 2 * plan.batch_bytes(), &runtime);
+    std::thread::sleep(Duration::from_millis(200));
+    while queue.next_batch().expect("no failure").is_some() {}
+    let Waits { data_waited, trainer_waited } = queue.waits();
+    assert!(data_waited > Duration::from_millis(100), "{data_waited:?}");
+    assert!(trainer_waited > Duration::ZERO);
+}
+
+#[test]
+fn pixels_reach_the_device_without_a_copy_and_free_their_memory_after_it() {
+    let data = small();
+    let plan = all(&data);
+    let runtime = runtime();
+    let mut queue = start(&plan, 4 * plan.batch_bytes(), &runtime);
+    let record_batch = queue.next_batch().expect("no failure").expect("a batch");
+    let views = record_batch.column_by_name("views").expect("views").as_fixed_size_list();
+    let values = views.values().as_primitive::<datafusion::arrow::datatypes::UInt8Type>().values();
+    let (expected, address) = (values.to_vec(), values.as_ptr());
+    let batch = Batch::from_record_batch(&record_batch, &Device::flex(), &plan.shards.shards).expect("batch");
+    drop(record_batch);
+    assert_eq!(batch.pixels.dims(), [32, 2, 3, 4, 4]);
+    let view = batch.view(1);
+    assert_eq!(view.dims(), [32, 3, 4, 4]);
+    let floats = view.into_data().to_vec::<f32>().expect("floats");
+    let wanted = expected.chunks(96).flat_map(|item| &item[48..]).map(|&pixel| f32::from(pixel) / 255.0);
+    assert!(floats.iter().copied().eq(wanted));
+    let bytes = batch.pixels.into_data();
+    assert_eq!(bytes.as_bytes(), expected);
+    assert_eq!(bytes.as_bytes().as_ptr(), address, "the decode threads' own buffer");
+}
+
+#[test]
+fn a_batch_knows_its_items() {
+    let data = small();
+    let plan = all(&data);
+    let runtime = runtime();
+    let mut queue = start(&plan, 4 * plan.batch_bytes(), &runtime);
+    let record_batch = queue.next_batch().expect("no failure").expect("a batch");
+    let batch = Batch::from_record_batch(&record_batch, &Device::flex(), &plan.shards.shards).expect("batch");
+    assert_eq!(batch.positions, (0..32).collect::<Vec<_>>());
+    let labels = batch.labels.expect("the plan carries labels");
+    for ((key, sample_id), label) in batch.keys.iter().zip(&batch.sample_ids).zip(labels) {
+        let shard = &plan.shards.shards[(sample_id >> 40) as usize];
+        assert_eq!(shard.item_key(sample_id & ((1 << 40) - 1), 0), *key);
+        assert_eq!(label.expect("never null"), format!("class {}", key.row % 7));
+    }
+    assert_eq!((batch.replaced, batch.digest.len()), (0, 64));
+}
