@@ -1,5 +1,34 @@
 //! The loop, its optimizers and its checkpoints.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`run_loop`] | the loop on one page |
+//! | [`optimizer`], [`schedule`], [`clip`], [`ema`] | what a step does to the weights |
+//! | [`parameters`], [`state`], [`safetensors`] | a module's tensors by path |
+//! | [`checkpoint`], [`identity`], [`progress`] | what survives a process |
+//! | [`metrics`], [`collapse`] | what is reported |
+//! | [`stop`] | signals |
 use serde::{Deserialize, Serialize};
+
+pub mod checkpoint;
+pub mod clip;
+pub mod collapse;
+pub mod ema;
+pub mod identity;
+pub mod metrics;
+pub mod optimizer;
+pub mod parameters;
+pub mod progress;
+mod recorder;
+pub mod run_loop;
+pub mod safetensors;
+pub mod schedule;
+pub mod state;
+pub mod stop;
+#[cfg(test)]
+mod toy;
+
+pub use run_loop::{BatchSource, Observer, TrainPlan, TrainReport, train};
 
 /// `[train]` of a pipeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +67,26 @@ pub struct TrainSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compat: Option<Compat>,
 }
+
+impl TrainSettings {
+    /// The defaults of everything that has one.
+    pub fn new(epochs: u64, optimizer: OptimizerSettings) -> Self {
+        Self {
+            epochs,
+            optimizer,
+            rate_scaling: RateScaling::default(),
+            schedule: ScheduleSettings::default(),
+            clip_gradient_norm: None,
+            ema_decay: None,
+            report_every_steps: one(),
+            checkpoint_every_steps: None,
+            keep_checkpoints: two(),
+            max_steps: None,
+            compat: None,
+        }
+    }
+}
+
 fn one() -> u64 {
     1
 }

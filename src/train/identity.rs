@@ -1,0 +1,138 @@
+//! What must not change between a checkpoint and its continuation, and what merely should not.
+use std::fmt::Write as _;
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result, Stage};
+
+/// What decides which batches a run sees. A change is refused unless it is accepted by its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Digest of the selection, hexadecimal. Name of a change: `selection`.
+    pub selection_digest: String,
+    /// Version of the order, lanes and windows, in words. Name: `order`.
+    pub order: String,
+    /// The run's seed. Name: `seed`.
+    pub seed: u64,
+    /// Items of a global batch. Name: `batch`.
+    pub batch_rows: usize,
+    /// Pairing and augmentation, in words. Name: `recipe`.
+    pub recipe: String,
+}
+
+impl Identity {
+    fn parts(&self) -> [(&'static str, String); 5] {
+        [
+            ("selection", self.selection_digest.clone()),
+            ("order", self.order.clone()),
+            ("seed", self.seed.to_string()),
+            ("batch", self.batch_rows.to_string()),
+            ("recipe", self.recipe.clone()),
+        ]
+    }
+
+    /// Compares a checkpoint's identity with `self`, the one about to continue it.
+    ///
+    /// The names of accepted changes come back. After one, the cursor still counts batches: items of the epoch under way
+    /// may be seen twice or not at all.
+    ///
+    /// # Errors
+    /// Lists every change that `accepted` does not name.
+    pub fn check(&self, saved: &Self, accepted: &[String]) -> Result<Vec<&'static str>> {
+        let mut changes = Vec::new();
+        let mut refused = String::new();
+        for ((name, now), (_, was)) in self.parts().into_iter().zip(saved.parts()) {
+            if now == was {
+                continue;
+            }
+            if accepted.iter().any(|accepted| accepted == name) {
+                changes.push(name);
+            } else {
+                // Writing to a String cannot fail.
+                let _ =
+                    write!(refused, "\n  {name} was {was}, is {now}; `--accept-change {name}` goes on all the same");
+            }
+        }
+        if refused.is_empty() {
+            return Ok(changes);
+        }
+        Err(Error::at(Stage::Checkpoint, "", format!("the run would not continue as it began:{refused}")))
+    }
+}
+
+/// Where a checkpoint was written. Elsewhere a run continues, but not to the bit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Device as the pipeline names it.
+    pub device: String,
+    /// Kind of CPU.
+    pub cpu: String,
+    /// Threads that share one tensor operation on a CPU.
+    pub threads: usize,
+    /// BLAKE3 of the running binary, hexadecimal.
+    pub binary: String,
+}
+
+impl Machine {
+    /// This machine, this binary.
+    pub fn here(device: &str) -> Self {
+        static BINARY: OnceLock<String> = OnceLock::new();
+        let hash = || std::env::current_exe().and_then(std::fs::read).map(|b| blake3::hash(&b).to_hex().to_string());
+        let binary = BINARY.get_or_init(|| hash().unwrap_or_else(|_| "unknown".to_owned())).clone();
+        Self { device: device.to_owned(), cpu: cpu(), threads: rayon::current_num_threads(), binary }
+    }
+
+    /// What differs from where the checkpoint was written, in words.
+    pub fn differences(&self, saved: &Self) -> Vec<String> {
+        let parts = [
+            ("device", &self.device, &saved.device),
+            ("kind of CPU", &self.cpu, &saved.cpu),
+            ("number of threads", &self.threads.to_string(), &saved.threads.to_string()),
+            ("binary", &self.binary, &saved.binary),
+        ];
+        let differing = parts.into_iter().filter(|(_, now, was)| now != was);
+        differing.map(|(name, now, was)| format!("the {name} was {was}, is {now}: the last bits may differ")).collect()
+    }
+}
+
+fn cpu() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = text.lines().find(|line| line.starts_with("model name"));
+    let name = model.and_then(|line| line.split_once(':')).map(|(_, name)| name.trim().to_owned());
+    name.unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity() -> Identity {
+        Identity {
+            selection_digest: "ab".into(),
+            order: "v1, 8 lanes".into(),
+            seed: 1,
+            batch_rows: 256,
+            recipe: "two_views".into(),
+        }
+    }
+
+    #[test]
+    fn every_change_is_listed_and_may_be_accepted_by_name() {
+        let now = Identity { seed: 2, batch_rows: 128, ..identity() };
+        assert_eq!(identity().check(&identity(), &[]).unwrap(), Vec::<&str>::new());
+        let error = now.check(&identity(), &[]).unwrap_err().to_string();
+        assert!(error.contains("seed was 1, is 2") && error.contains("batch was 256, is 128"), "{error}");
+        let error = now.check(&identity(), &["seed".into()]).unwrap_err().to_string();
+        assert!(!error.contains("seed was") && error.contains("batch was"), "{error}");
+        assert_eq!(now.check(&identity(), &["seed".into(), "batch".into()]).unwrap(), ["seed", "batch"]);
+    }
+
+    #[test]
+    fn another_machine_is_told_apart() {
+        let here = Machine::here("cpu");
+        assert!(here.differences(&here).is_empty());
+        let other = Machine { threads: here.threads + 1, ..here.clone() };
+        assert_eq!(here.differences(&other).len(), 1);
+    }
+}

@@ -1,0 +1,42 @@
+//! Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101), in PyTorch's order of operations.
+use burn::tensor::Tensor;
+
+use super::{Update, UpdateRule};
+use crate::train::AdamWSettings;
+
+/// w ← w(1 − ηλ); m ← β₁m + (1−β₁)∇; v ← β₂v + (1−β₂)∇²; w ← w − η·m̂ / (√v̂ + ε), with m̂, v̂ corrected for their start at 0.
+#[derive(Debug)]
+pub struct AdamW(pub AdamWSettings);
+
+impl UpdateRule for AdamW {
+    fn moments(&self) -> &'static [&'static str] {
+        &["first_moment", "second_moment"]
+    }
+
+    fn update(
+        &self,
+        at: Update,
+        weight: Tensor<1>,
+        gradient: Tensor<1>,
+        moments: Vec<Tensor<1>>,
+    ) -> (Tensor<1>, Vec<Tensor<1>>) {
+        let Self(settings) = self;
+        let [first_beta, second_beta] = settings.betas;
+        let mut moments = moments.into_iter();
+        let (first, second) = match (moments.next(), moments.next()) {
+            (Some(first), Some(second)) => (first, second),
+            _ => (gradient.zeros_like(), gradient.zeros_like()),
+        };
+        let decay = if at.decays { settings.weight_decay } else { 0.0 };
+        let weight = if decay == 0.0 { weight } else { weight * (1.0 - at.rate * decay) };
+        let square = gradient.clone() * gradient.clone();
+        let first = first * first_beta + gradient * (1.0 - first_beta); // [elements]
+        let second = second * second_beta + square * (1.0 - second_beta); // [elements]
+        // libm, because the standard library's powers differ between machines.
+        let correction = |beta: f64| 1.0 - libm::pow(beta, at.step as f64);
+        let step = at.rate / correction(first_beta);
+        let scale = libm::sqrt(correction(second_beta));
+        let denominator = second.clone().sqrt() / scale + settings.epsilon;
+        (weight - first.clone() * step / denominator, vec![first, second])
+    }
+}
