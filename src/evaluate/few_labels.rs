@@ -58,7 +58,9 @@ pub fn few_labels(
     let mut sums = vec![0.0; candidates.len()];
     for draw in 0..draws {
         let rows = draw_rows(&bank.classes, &split.kept, per_class, seed, "held_out", draw);
-        for (sum, correct) in sums.iter_mut().zip(classify(&bank.take(&rows), &held_out, classes, settings, &candidates)?) {
+        for (sum, correct) in
+            sums.iter_mut().zip(classify(&bank.take(&rows), &held_out, classes, settings, &candidates)?)
+        {
             *sum += accuracy(&correct);
         }
     }

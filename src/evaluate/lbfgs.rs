@@ -30,7 +30,12 @@ pub(crate) struct Outcome {
 
 /// Minimises from `at`, in place, until gᵀP⁻¹g, which is of the size of the value's distance to its minimum, is at most
 /// `tolerance`.
-pub(crate) fn minimise(objective: &impl Objective, at: &mut Vec<f64>, tolerance: f64, most_iterations: usize) -> Result<Outcome> {
+pub(crate) fn minimise(
+    objective: &impl Objective,
+    at: &mut Vec<f64>,
+    tolerance: f64,
+    most_iterations: usize,
+) -> Result<Outcome> {
     let (mut value, mut gradient) = objective.value_and_gradient(at)?;
     let mut memory: VecDeque<Step> = VecDeque::with_capacity(MEMORY);
     for iterations in 0..most_iterations {

@@ -67,7 +67,8 @@ impl Chunk {
             row[truth as usize] -= 1.0;
             bias.iter_mut().zip(row.iter()).for_each(|(sum, &x)| *sum += f64::from(x));
         }
-        let residuals = Tensor::<2>::from_data(TensorData::new(residuals, [self.classes.len(), classes]), &Device::flex());
+        let residuals =
+            Tensor::<2>::from_data(TensorData::new(residuals, [self.classes.len(), classes]), &Device::flex());
         let mut gradient = host(self.features.clone().transpose().matmul(residuals))?; // [width, classes]
         gradient.extend(bias.iter().map(|&x| x as f32));
         Ok((loss, gradient))

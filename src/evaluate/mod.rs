@@ -108,7 +108,10 @@ pub(crate) mod golden {
             }
         }
         let labels = classes.iter().map(ToString::to_string).collect();
-        (Features { values, width: WIDTH, labels, sample_ids: (first as u64..(first + rows) as u64).collect() }, classes)
+        (
+            Features { values, width: WIDTH, labels, sample_ids: (first as u64..(first + rows) as u64).collect() },
+            classes,
+        )
     }
 
     #[test]

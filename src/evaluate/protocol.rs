@@ -73,7 +73,11 @@ impl Evaluation {
     pub fn new(settings: &EvaluateSettings, recipe: impl Into<String>, seed: u64) -> Result<Self> {
         let knn = &settings.knn;
         if !(knn.temperature > 0.0 && knn.temperature.is_finite()) {
-            return Err(Error::at(Stage::Evaluate, "evaluate.knn.temperature", "must be above 0; the usual one is 0.1"));
+            return Err(Error::at(
+                Stage::Evaluate,
+                "evaluate.knn.temperature",
+                "must be above 0; the usual one is 0.1",
+            ));
         }
         if knn.neighbours == 0 || knn.candidates.contains(&0) || settings.labels_per_class.contains(&0) {
             return Err(Error::at(
@@ -163,7 +167,8 @@ impl Evaluation {
         )?;
         let mut at = BTreeMap::new();
         for &k in encoder.knn.keys() {
-            let protocol = format!("cosine, {weighting}, k = {} of {}", k.min(samples.bank_ids.len()), samples.bank_ids.len());
+            let protocol =
+                format!("cosine, {weighting}, k = {} of {}", k.min(samples.bank_ids.len()), samples.bank_ids.len());
             at.insert(k, self.score(|outcome| outcome.knn.get(&k).map(std::slice::from_ref), &protocol)?);
         }
         let mut few = BTreeMap::new();
@@ -171,7 +176,10 @@ impl Evaluation {
             let protocol = format!(
                 "cosine, {weighting}, mean over {} draws of labels, k chosen with as many labels on the held-out part; {}",
                 self.settings.label_draws.max(1),
-                self.choices(|outcome| outcome.few.get(&n).map_or(String::new(), |few| format!("k = {}", few.neighbours)))
+                self.choices(|outcome| outcome
+                    .few
+                    .get(&n)
+                    .map_or(String::new(), |few| format!("k = {}", few.neighbours)))
             );
             few.insert(n, self.score(|outcome| outcome.few.get(&n).map(|few| few.correct.as_slice()), &protocol)?);
         }
@@ -193,11 +201,7 @@ impl Evaluation {
     }
 
     /// One figure of all representations. `correct` picks `[draws][queries]`.
-    fn score<'a>(
-        &'a self,
-        correct: impl Fn(&'a Outcome) -> Option<&'a [Vec<bool>]>,
-        protocol: &str,
-    ) -> Result<Score> {
+    fn score<'a>(&'a self, correct: impl Fn(&'a Outcome) -> Option<&'a [Vec<bool>]>, protocol: &str) -> Result<Score> {
         let of = |role: Role| self.outcomes.get(&role).and_then(|outcome| Some((outcome, correct(outcome)?)));
         let Some((_, encoder)) = of(Role::Encoder) else {
             return Err(Error::internal("the encoder lacks a figure that it should have"));
@@ -207,7 +211,13 @@ impl Evaluation {
         let figures = |found: Option<(&Outcome, &[Vec<bool>])>| found.map(|(_, correct)| mean_95(correct));
         let (untrained_figures, floor_figures) = (figures(untrained), figures(floor));
         let better = match (untrained_figures, floor_figures) {
-            (Some((a, _)), Some((b, _))) => if a > b { untrained } else { floor },
+            (Some((a, _)), Some((b, _))) => {
+                if a > b {
+                    untrained
+                } else {
+                    floor
+                }
+            }
             _ => untrained.or(floor),
         };
         let against_best_floor = better.map(|(outcome, other)| {
@@ -246,7 +256,9 @@ impl Samples {
             return Err(Error::at(
                 Stage::Evaluate,
                 "evaluate.query_sql",
-                format!("{shared} queries are bank samples too and would find themselves; make the two queries disjoint"),
+                format!(
+                    "{shared} queries are bank samples too and would find themselves; make the two queries disjoint"
+                ),
             ));
         }
         let classes = Classes::of(&bank.labels);
@@ -370,7 +382,13 @@ mod tests {
     #[test]
     fn protocol_is_printed_with_the_number() {
         let text = evaluated().to_string();
-        for part in ["L2 chosen among 1e-1, 1e-2", "weight exp(cos / 0.1)", "mean over 4 draws", "center_crop 3", "k = 20 of 600"] {
+        for part in [
+            "L2 chosen among 1e-1, 1e-2",
+            "weight exp(cos / 0.1)",
+            "mean over 4 draws",
+            "center_crop 3",
+            "k = 20 of 600",
+        ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
     }
@@ -378,7 +396,8 @@ mod tests {
     #[test]
     fn queries_that_are_in_the_bank_are_refused() {
         let mut evaluation = Evaluation::new(&settings(), "", 0).unwrap();
-        let error = evaluation.add(Role::Encoder, "encoder", &features(60, 0, 0.1), &features(60, 50, 0.1)).unwrap_err();
+        let error =
+            evaluation.add(Role::Encoder, "encoder", &features(60, 0, 0.1), &features(60, 50, 0.1)).unwrap_err();
         assert!(error.to_string().contains("10 queries are bank samples too"), "{error}");
     }
 

@@ -167,10 +167,9 @@ impl fmt::Display for Scores {
             )?;
             for (name, score) in &lines {
                 write!(f, "{name:<26}{:<21}", figure(score.accuracy, score.ci95))?;
-                for (present, value, ci95) in [
-                    (any_untrained, score.untrained, score.untrained_ci95),
-                    (any_floor, score.floor, score.floor_ci95),
-                ] {
+                for (present, value, ci95) in
+                    [(any_untrained, score.untrained, score.untrained_ci95), (any_floor, score.floor, score.floor_ci95)]
+                {
                     if present {
                         write!(f, "{:<21}", value.zip(ci95).map_or(String::from("-"), |(x, ci)| figure(x, ci)))?;
                     }
@@ -186,7 +185,11 @@ impl fmt::Display for Scores {
                 writeln!(f, "  {name}: {}", score.protocol)?;
             }
         }
-        write!(f, "Features are taken in evaluation mode, before the head; transform: {}; seed {}", self.recipe, self.seed)
+        write!(
+            f,
+            "Features are taken in evaluation mode, before the head; transform: {}; seed {}",
+            self.recipe, self.seed
+        )
     }
 }
 

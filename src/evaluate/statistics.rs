@@ -176,7 +176,8 @@ mod tests {
 
     #[test]
     fn student_is_near_its_tabulated_values() {
-        for (degrees, expected, tolerance) in [(9.0, 2.262_157, 1e-3), (30.0, 2.042_272, 1e-4), (4.0, 2.776_445, 0.02)] {
+        for (degrees, expected, tolerance) in [(9.0, 2.262_157, 1e-3), (30.0, 2.042_272, 1e-4), (4.0, 2.776_445, 0.02)]
+        {
             assert!((student_975(degrees) - expected).abs() < tolerance, "{degrees}");
         }
         assert_eq!(student_975(f64::INFINITY), Z95);

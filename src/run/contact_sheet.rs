@@ -64,13 +64,7 @@ pub fn contact_sheet(pixels: &[u8], items: usize, views: usize, side_pixels: usi
 ///
 /// # Errors
 /// As there, or the file cannot be written.
-pub fn write_contact_sheet(
-    path: &Path,
-    pixels: &[u8],
-    items: usize,
-    views: usize,
-    side_pixels: usize,
-) -> Result<()> {
+pub fn write_contact_sheet(path: &Path, pixels: &[u8], items: usize, views: usize, side_pixels: usize) -> Result<()> {
     contact_sheet(pixels, items, views, side_pixels)?.save_with_format(path, image::ImageFormat::Png).context(
         Stage::Batch,
         path.display().to_string(),
@@ -90,7 +84,9 @@ mod tests {
         let sheet = contact_sheet(&pixels, 2, 2, 2).unwrap();
         // 2 pixels become 96: an item is 194 wide.
         assert_eq!(sheet.dimensions(), (2 * (194 + 12) + 12, 96 + 24));
-        for (x, colour) in [(12, colours[0]), (107, colours[0]), (110, colours[1]), (218, colours[2]), (411, colours[3])] {
+        for (x, colour) in
+            [(12, colours[0]), (107, colours[0]), (110, colours[1]), (218, colours[2]), (411, colours[3])]
+        {
             assert_eq!(sheet.get_pixel(x, 12).0, colour, "{x}");
         }
         assert_eq!(sheet.get_pixel(108, 50), &BACKGROUND);

@@ -254,24 +254,102 @@ impl Page {
             rest.chart(title, note, keys, from_zero, wide)
         };
         let sections = [
-            ("Training", [
-                one("Loss", "Of each reported step's batch, before its update; the band spans what was thinned away.", &[("loss", "loss")], false, true),
-                one("Learning rate", "As scheduled.", &[("learning_rate", "rate")], true, false),
-                one("Gradient norm", "Over all parameters, before clipping.", &[("gradient_norm", "norm")], true, false),
-                one("Accuracy while training", "Of the encoder so far.", &[("knn_accuracy", "kNN")], false, false),
-            ].concat()),
-            ("Throughput and the queue", [
-                one("Samples per second", "Since the report before.", &[("samples_per_second", "samples/s")], true, false),
-                one("Share of time waiting for data", "Near 0: the trainer is the bottleneck. Near 1: reading and augmenting are.", &[("data_wait_share", "share")], true, false),
-                one("Who waited for whom, seconds", "Trainer: the queue was empty. Data: the queue was full.", &[("trainer_waited_seconds", "trainer"), ("data_waited_seconds", "data")], true, true),
-            ].concat()),
-            ("Collapse watch", [
-                one("Cosine", "Positives rise towards 1; negatives stay near 0. Both near 1 is a collapse.", &[("positive_cosine", "positive"), ("negative_cosine", "negative")], false, false),
-                one("Alignment", "Mean squared distance of the two views: falls.", &[("alignment", "alignment")], true, false),
-                one("Uniformity", "Log of the mean Gaussian potential: falls; 0 is a collapse.", &[("uniformity", "uniformity")], false, false),
-                one("Effective rank", "Directions in use: at most the width of z; 1 is a collapse.", &[("effective_rank", "rank")], true, false),
-                one("Deviation of normalised embeddings", "Per dimension: healthy near 1/√width; under a tenth of that is a collapse.", &[("embedding_deviation", "deviation"), ("normalised_std", "deviation"), ("embedding_std", "deviation"), ("standard_deviation", "deviation"), ("std", "deviation")], true, false),
-            ].concat()),
+            (
+                "Training",
+                [
+                    one(
+                        "Loss",
+                        "Of each reported step's batch, before its update; the band spans what was thinned away.",
+                        &[("loss", "loss")],
+                        false,
+                        true,
+                    ),
+                    one("Learning rate", "As scheduled.", &[("learning_rate", "rate")], true, false),
+                    one(
+                        "Gradient norm",
+                        "Over all parameters, before clipping.",
+                        &[("gradient_norm", "norm")],
+                        true,
+                        false,
+                    ),
+                    one("Accuracy while training", "Of the encoder so far.", &[("knn_accuracy", "kNN")], false, false),
+                ]
+                .concat(),
+            ),
+            (
+                "Throughput and the queue",
+                [
+                    one(
+                        "Samples per second",
+                        "Since the report before.",
+                        &[("samples_per_second", "samples/s")],
+                        true,
+                        false,
+                    ),
+                    one(
+                        "Share of time waiting for data",
+                        "Near 0: the trainer is the bottleneck. Near 1: reading and augmenting are.",
+                        &[("data_wait_share", "share")],
+                        true,
+                        false,
+                    ),
+                    one(
+                        "Who waited for whom, seconds",
+                        "Trainer: the queue was empty. Data: the queue was full.",
+                        &[("trainer_waited_seconds", "trainer"), ("data_waited_seconds", "data")],
+                        true,
+                        true,
+                    ),
+                ]
+                .concat(),
+            ),
+            (
+                "Collapse watch",
+                [
+                    one(
+                        "Cosine",
+                        "Positives rise towards 1; negatives stay near 0. Both near 1 is a collapse.",
+                        &[("positive_cosine", "positive"), ("negative_cosine", "negative")],
+                        false,
+                        false,
+                    ),
+                    one(
+                        "Alignment",
+                        "Mean squared distance of the two views: falls.",
+                        &[("alignment", "alignment")],
+                        true,
+                        false,
+                    ),
+                    one(
+                        "Uniformity",
+                        "Log of the mean Gaussian potential: falls; 0 is a collapse.",
+                        &[("uniformity", "uniformity")],
+                        false,
+                        false,
+                    ),
+                    one(
+                        "Effective rank",
+                        "Directions in use: at most the width of z; 1 is a collapse.",
+                        &[("effective_rank", "rank")],
+                        true,
+                        false,
+                    ),
+                    one(
+                        "Deviation of normalised embeddings",
+                        "Per dimension: healthy near 1/√width; under a tenth of that is a collapse.",
+                        &[
+                            ("embedding_deviation", "deviation"),
+                            ("normalised_std", "deviation"),
+                            ("embedding_std", "deviation"),
+                            ("standard_deviation", "deviation"),
+                            ("std", "deviation"),
+                        ],
+                        true,
+                        false,
+                    ),
+                ]
+                .concat(),
+            ),
         ];
         let others: Vec<String> = rest.series.keys().cloned().collect();
         let further: String =
@@ -318,9 +396,19 @@ mod tests {
         std::fs::write(folder.path().join("views.png"), [0x89, b'P', b'N', b'G']).unwrap();
         let html = std::fs::read_to_string(write_report(folder.path()).unwrap()).unwrap();
         for part in [
-            "<b>Loss</b>", "<b>Learning rate</b>", "<b>Samples per second</b>", "<b>Share of time waiting for data</b>",
-            "<b>Cosine</b>", "<b>own number</b>", "<b>Accuracy while training</b>", "<b>0.871</b>", "linear probe",
-            "behind <small>(raw pixels)", "a &lt; 2", "base64,iVBORw==", "5 steps",
+            "<b>Loss</b>",
+            "<b>Learning rate</b>",
+            "<b>Samples per second</b>",
+            "<b>Share of time waiting for data</b>",
+            "<b>Cosine</b>",
+            "<b>own number</b>",
+            "<b>Accuracy while training</b>",
+            "<b>0.871</b>",
+            "linear probe",
+            "behind <small>(raw pixels)",
+            "a &lt; 2",
+            "base64,iVBORw==",
+            "5 steps",
         ] {
             assert!(html.contains(part), "{part}");
         }

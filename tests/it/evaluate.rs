@@ -51,9 +51,7 @@ fn evaluated(encoder_noise: f64, floor_noise: f64) -> Scores {
         (Role::Untrained, "untrained", 32, floor_noise),
         (Role::Floor, "raw_pixels", 48, floor_noise),
     ] {
-        evaluation
-            .add(role, name, &features(3_000, width, 0, noise), &features(1_000, width, 1 << 40, noise))
-            .unwrap();
+        evaluation.add(role, name, &features(3_000, width, 0, noise), &features(1_000, width, 1 << 40, noise)).unwrap();
     }
     evaluation.scores().unwrap()
 }
@@ -104,11 +102,15 @@ fn report_of_a_run_holds_scores_and_pictures() {
     let run = tempfile::tempdir().unwrap();
     std::fs::write(run.path().join("scores.json"), evaluated(0.4, 0.6).to_json_line().unwrap()).unwrap();
     std::fs::write(run.path().join("pipeline.toml"), "[train]\nepochs = 5\n").unwrap();
-    std::fs::write(run.path().join("metrics.jsonl"), "{\"step\":1,\"epoch\":0,\"loss\":5.5}\n{\"step\":2,\"loss\":5.1}\n")
-        .unwrap();
+    std::fs::write(
+        run.path().join("metrics.jsonl"),
+        "{\"step\":1,\"epoch\":0,\"loss\":5.5}\n{\"step\":2,\"loss\":5.1}\n",
+    )
+    .unwrap();
     write_contact_sheet(&run.path().join("views.png"), &[90; 4 * 2 * 3 * 28 * 28], 4, 2, 28).unwrap();
     let page = std::fs::read_to_string(write_report(run.path()).unwrap()).unwrap();
-    for part in ["Scores beside their floors", "kNN, 10 labels per class", "data:image/png;base64,iVBOR", "epochs = 5"] {
+    for part in ["Scores beside their floors", "kNN, 10 labels per class", "data:image/png;base64,iVBOR", "epochs = 5"]
+    {
         assert!(page.contains(part), "{part}");
     }
 }

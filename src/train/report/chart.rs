@@ -70,7 +70,9 @@ impl Chart {
                 number(tick)
             );
         }
-        for tick in ticks(x_low, x_high, if self.wide { 10 } else { 5 }).into_iter().filter(|t| (x_low..=x_high).contains(t)) {
+        for tick in
+            ticks(x_low, x_high, if self.wide { 10 } else { 5 }).into_iter().filter(|t| (x_low..=x_high).contains(t))
+        {
             let x = to_x(tick);
             let _ = write!(
                 svg,
@@ -107,7 +109,8 @@ impl Chart {
 fn draw(svg: &mut String, series: &Series, at: usize, to_x: &impl Fn(f64) -> f64, to_y: &impl Fn(f64) -> f64) {
     let thinned = thin(&series.points);
     if let [only] = thinned.as_slice() {
-        let _ = write!(svg, "<circle class=\"d{at}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\"/>", to_x(only.x), to_y(only.mean));
+        let _ =
+            write!(svg, "<circle class=\"d{at}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\"/>", to_x(only.x), to_y(only.mean));
         return;
     }
     if thinned.len() < series.points.len() {
@@ -202,8 +205,17 @@ mod tests {
     #[test]
     fn numbers_are_short() {
         let cases = [
-            (0.0, "0"), (0.871, "0.871"), (1250.4, "1,250"), (-1250.0, "-1,250"), (3_200_000.0, "3.2M"), (4e-5, "4e-5"),
-            (5.0, "5"), (12.5, "12.5"), (100.0, "100"), (0.25, "0.25"), (999_999.0, "999,999"),
+            (0.0, "0"),
+            (0.871, "0.871"),
+            (1250.4, "1,250"),
+            (-1250.0, "-1,250"),
+            (3_200_000.0, "3.2M"),
+            (4e-5, "4e-5"),
+            (5.0, "5"),
+            (12.5, "12.5"),
+            (100.0, "100"),
+            (0.25, "0.25"),
+            (999_999.0, "999,999"),
         ];
         for (x, expected) in cases {
             assert_eq!(number(x), expected);

@@ -25,7 +25,12 @@ pub(crate) fn scores(scores: &Scores) -> String {
             html.push_str(&line(name, score));
         }
         html.push_str("</tbody></table></div>\n<p class=\"note\">In brackets: 95 % intervals. The difference is paired by sample. Transform: ");
-        let _ = write!(html, "{}; seed {}.</p>\n<details><summary class=\"note\">Protocols</summary><ul class=\"plain\">", escape(&scores.recipe), scores.seed);
+        let _ = write!(
+            html,
+            "{}; seed {}.</p>\n<details><summary class=\"note\">Protocols</summary><ul class=\"plain\">",
+            escape(&scores.recipe),
+            scores.seed
+        );
         for (name, score) in &lines {
             let _ = write!(html, "<li>{}: {}</li>", escape(name), escape(&score.protocol));
         }
