@@ -1,4 +1,31 @@
 //! Frozen embeddings and their scores.
+//!
+//! Every figure of the encoder stands beside the same figure of its floors, the untrained encoder and the input itself,
+//! on the same samples, with its interval and its protocol: figures of different protocols are not comparable.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`features`] | features with labels, classes |
+//! | [`extract`] | shards through an encoder into features |
+//! | [`knn`], [`few_labels`] | weighted nearest neighbours, also from n labels per class |
+//! | [`linear_probe`] | logistic regression on frozen features |
+//! | [`held_out`] | the part of the bank on which k and λ are chosen |
+//! | [`statistics`] | intervals: single, paired, over draws |
+//! | [`protocol`], [`scores`] | all of it for all representations; as JSON and as a table |
+
+mod cholesky;
+pub mod extract;
+pub mod features;
+pub mod few_labels;
+pub mod held_out;
+pub mod knn;
+mod lbfgs;
+pub mod linear_probe;
+mod logistic;
+pub mod protocol;
+pub mod scores;
+pub mod statistics;
+
 use serde::{Deserialize, Serialize};
 
 /// `[evaluate]` of a pipeline.
@@ -49,5 +76,46 @@ pub struct KnnSettings {
 impl Default for KnnSettings {
     fn default() -> Self {
         Self { neighbours: 200, temperature: 0.1, candidates: vec![1, 5, 20, 200] }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod golden {
+    //! Numbers that `tests/golden/evaluate.py` computed in numpy, and the features it computed them from.
+
+    use super::features::Features;
+
+    pub(crate) const WIDTH: usize = 8;
+    pub(crate) const BANK_ROWS: usize = 240;
+    pub(crate) const QUERY_ROWS: usize = 60;
+
+    pub(crate) fn numbers() -> serde_json::Value {
+        serde_json::from_str(include_str!("../../tests/golden/evaluate.json")).unwrap()
+    }
+
+    pub(crate) fn integers(value: &serde_json::Value) -> Vec<u32> {
+        value.as_array().unwrap().iter().map(|x| x.as_u64().unwrap() as u32).collect()
+    }
+
+    /// The formula of `evaluate.py`, and each row's class.
+    pub(crate) fn features(first: usize, rows: usize) -> (Features, Vec<u32>) {
+        let mut values = vec![];
+        let classes: Vec<u32> = (first..first + rows).map(|i| (i % 3) as u32).collect();
+        for i in first..first + rows {
+            for j in 0..WIDTH {
+                let (c, i, j) = ((i % 3) as f64, i as f64, j as f64);
+                values.push((libm::sin(1.0 + 0.7 * i + 1.3 * j + 0.11 * i * j) + 0.6 * libm::cos(2.0 * c + j)) as f32);
+            }
+        }
+        let labels = classes.iter().map(ToString::to_string).collect();
+        (
+            Features { values, width: WIDTH, labels, sample_ids: (first as u64..(first + rows) as u64).collect() },
+            classes,
+        )
+    }
+
+    #[test]
+    fn features_of_both_sides_have_the_same_classes() {
+        assert_eq!(features(5_000, QUERY_ROWS).1, integers(&numbers()["query_classes"]));
     }
 }

@@ -1,0 +1,162 @@
+//! Limited-memory BFGS for smooth convex functions (Nocedal and Wright, algorithm 7.4), with a given first metric.
+
+use std::collections::VecDeque;
+
+use crate::Result;
+
+/// Pairs of steps and gradient changes that are remembered.
+const MEMORY: usize = 12;
+/// Sufficient decrease (Armijo), as usual.
+const SUFFICIENT_DECREASE: f64 = 1e-4;
+/// Halvings of a step before the function is taken to be flat to its own rounding.
+const MOST_HALVINGS: usize = 20;
+
+/// A smooth convex function of a vector.
+pub(crate) trait Objective {
+    /// Value and gradient.
+    fn value_and_gradient(&self, at: &[f64]) -> Result<(f64, Vec<f64>)>;
+    /// P⁻¹·g in place, where P approximates or bounds the Hessian.
+    fn precondition(&self, gradient: &mut [f64]);
+}
+
+/// Where the search ended.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Outcome {
+    pub(crate) value: f64,
+    pub(crate) iterations: usize,
+    /// gᵀP⁻¹g fell under the tolerance, or no step could lower the value any more.
+    pub(crate) converged: bool,
+}
+
+/// Minimises from `at`, in place, until gᵀP⁻¹g, which is of the size of the value's distance to its minimum, is at most
+/// `tolerance`.
+pub(crate) fn minimise(
+    objective: &impl Objective,
+    at: &mut Vec<f64>,
+    tolerance: f64,
+    most_iterations: usize,
+) -> Result<Outcome> {
+    let (mut value, mut gradient) = objective.value_and_gradient(at)?;
+    let mut memory: VecDeque<Step> = VecDeque::with_capacity(MEMORY);
+    for iterations in 0..most_iterations {
+        let mut steepest = gradient.clone();
+        objective.precondition(&mut steepest);
+        if dot(&gradient, &steepest) <= tolerance {
+            return Ok(Outcome { value, iterations, converged: true });
+        }
+        let direction = quasi_newton_direction(objective, &gradient, &memory);
+        let mut slope = dot(&gradient, &direction);
+        let direction = if slope < 0.0 {
+            direction
+        } else {
+            // Rounding has spoiled the memory: start again from the first metric.
+            memory.clear();
+            slope = -dot(&gradient, &steepest);
+            steepest.iter().map(|x| -x).collect()
+        };
+        let mut step = 1.0;
+        let mut accepted = None;
+        for _ in 0..MOST_HALVINGS {
+            let candidate: Vec<f64> = at.iter().zip(&direction).map(|(x, d)| x + step * d).collect();
+            let (candidate_value, candidate_gradient) = objective.value_and_gradient(&candidate)?;
+            if candidate_value <= value + SUFFICIENT_DECREASE * step * slope {
+                accepted = Some((candidate, candidate_value, candidate_gradient));
+                break;
+            }
+            step *= 0.5;
+        }
+        let Some((candidate, candidate_value, candidate_gradient)) = accepted else {
+            return Ok(Outcome { value, iterations, converged: true });
+        };
+        remember(&mut memory, at, &candidate, &gradient, &candidate_gradient);
+        (*at, value, gradient) = (candidate, candidate_value, candidate_gradient);
+    }
+    Ok(Outcome { value, iterations: most_iterations, converged: false })
+}
+
+struct Step {
+    moved: Vec<f64>,
+    turned: Vec<f64>,
+    /// 1 / (moved · turned)
+    rho: f64,
+}
+
+fn remember(memory: &mut VecDeque<Step>, from: &[f64], to: &[f64], gradient: &[f64], new_gradient: &[f64]) {
+    let moved: Vec<f64> = to.iter().zip(from).map(|(a, b)| a - b).collect();
+    let turned: Vec<f64> = new_gradient.iter().zip(gradient).map(|(a, b)| a - b).collect();
+    let product = dot(&moved, &turned);
+    // Positive for a convex function but for rounding; a negative one would spoil the metric.
+    if product > 1e-12 * dot(&moved, &moved).sqrt() * dot(&turned, &turned).sqrt() {
+        if memory.len() == MEMORY {
+            memory.pop_front();
+        }
+        memory.push_back(Step { moved, turned, rho: 1.0 / product });
+    }
+}
+
+/// −H·g by the two-loop recursion, from H₀ = γ P⁻¹.
+fn quasi_newton_direction(objective: &impl Objective, gradient: &[f64], memory: &VecDeque<Step>) -> Vec<f64> {
+    let mut q = gradient.to_vec();
+    let mut alphas = Vec::with_capacity(memory.len());
+    for step in memory.iter().rev() {
+        let alpha = step.rho * dot(&step.moved, &q);
+        add(&mut q, -alpha, &step.turned);
+        alphas.push(alpha);
+    }
+    objective.precondition(&mut q);
+    if let Some(last) = memory.back() {
+        let mut metric = last.turned.clone();
+        objective.precondition(&mut metric);
+        let gamma = 1.0 / (last.rho * dot(&last.turned, &metric));
+        q.iter_mut().for_each(|x| *x *= gamma);
+    }
+    for (step, alpha) in memory.iter().zip(alphas.iter().rev()) {
+        let beta = step.rho * dot(&step.turned, &q);
+        add(&mut q, alpha - beta, &step.moved);
+    }
+    q.iter_mut().for_each(|x| *x = -*x);
+    q
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+fn add(to: &mut [f64], factor: f64, other: &[f64]) {
+    for (x, y) in to.iter_mut().zip(other) {
+        *x += factor * y;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Σ wᵢ (xᵢ − i)² / 2 + Σ (xᵢ − i)⁴: convex, minimum 0 at xᵢ = i, curvatures from 1 to 1e4.
+    struct Bowl;
+
+    impl Objective for Bowl {
+        fn value_and_gradient(&self, at: &[f64]) -> Result<(f64, Vec<f64>)> {
+            let weight = |i: usize| 10_f64.powi(i as i32 % 5);
+            let off = |i: usize| at[i] - i as f64;
+            let value = (0..at.len()).map(|i| weight(i) * off(i).powi(2) / 2.0 + off(i).powi(4)).sum();
+            Ok((value, (0..at.len()).map(|i| weight(i) * off(i) + 4.0 * off(i).powi(3)).collect()))
+        }
+
+        fn precondition(&self, _: &mut [f64]) {}
+    }
+
+    #[test]
+    fn ill_conditioned_bowl_is_solved() {
+        let mut at = vec![0.0; 20];
+        let outcome = minimise(&Bowl, &mut at, 1e-18, 500).unwrap();
+        assert!(outcome.converged && outcome.iterations < 200, "{outcome:?}");
+        assert!(at.iter().enumerate().all(|(i, x)| (x - i as f64).abs() < 1e-6), "{at:?}");
+    }
+
+    #[test]
+    fn too_few_iterations_are_admitted() {
+        let mut at = vec![0.0; 20];
+        assert!(!minimise(&Bowl, &mut at, 1e-18, 3).unwrap().converged);
+    }
+}

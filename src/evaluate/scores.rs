@@ -1,0 +1,288 @@
+//! Scores beside their floors: as JSON for scripts, as a table for people.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use super::statistics::Paired;
+
+/// All scores of one evaluation. Outer keys of each map are label columns.
+///
+/// `linear_probe` and `knn` have the shape `{"label": {"accuracy", "ci95", "untrained", "floor", …}}`; everything else
+/// stands beside it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Scores {
+    /// Logistic regression on frozen features.
+    pub linear_probe: BTreeMap<String, Score>,
+    /// kNN with k chosen on a held-out part of the bank, for each representation by itself.
+    pub knn: BTreeMap<String, Score>,
+    /// kNN at each listed k.
+    pub knn_at: BTreeMap<String, BTreeMap<usize, Score>>,
+    /// kNN with so many labels per class.
+    pub few_labels: BTreeMap<String, BTreeMap<usize, Score>>,
+    /// What was classified.
+    pub data: BTreeMap<String, Counts>,
+    /// The evaluation transform as one line.
+    pub recipe: String,
+    /// Seed of the held-out part and of the label draws.
+    pub seed: u64,
+}
+
+/// Sizes of an evaluation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Samples with known labels.
+    pub bank: usize,
+    /// Bank samples on which λ and k are chosen.
+    pub held_out: usize,
+    /// Samples classified.
+    pub queries: usize,
+    /// Classes in the bank.
+    pub classes: usize,
+    /// Queries whose label the bank lacks; they count as wrong.
+    pub queries_of_unknown_class: usize,
+}
+
+/// One figure of the encoder beside the same figure of its floors, on the same samples.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// Share of queries the encoder's features classify correctly.
+    pub accuracy: f64,
+    /// 95 % interval: Wilson's, or over draws and queries for few labels.
+    pub ci95: [f64; 2],
+    /// The same with the untrained encoder's features.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub untrained: Option<f64>,
+    /// Its interval.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub untrained_ci95: Option<[f64; 2]>,
+    /// The same with the input itself, such as raw pixels.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub floor: Option<f64>,
+    /// Its interval.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub floor_ci95: Option<[f64; 2]>,
+    /// Encoder minus the better floor, paired by sample.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub against_best_floor: Option<AgainstFloor>,
+    /// How the figure was made, with what each representation chose.
+    pub protocol: String,
+}
+
+/// The encoder against the better of its floors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AgainstFloor {
+    /// Which floor it is: `untrained` or the floor's own name.
+    pub name: String,
+    /// Difference with its interval.
+    #[serde(flatten)]
+    pub paired: Paired,
+    /// What the interval says.
+    pub verdict: Verdict,
+    /// Whether the two accuracies' own intervals overlap: the stricter reading.
+    pub intervals_overlap: bool,
+}
+
+/// Where the paired interval lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Above zero: the encoder is better.
+    Ahead,
+    /// Around zero: nothing is shown.
+    Level,
+    /// Below zero: the floor is better.
+    Behind,
+}
+
+impl Verdict {
+    /// By the interval of encoder minus floor.
+    pub fn of(ci95: [f64; 2]) -> Self {
+        if ci95[0] > 0.0 {
+            Self::Ahead
+        } else if ci95[1] < 0.0 {
+            Self::Behind
+        } else {
+            Self::Level
+        }
+    }
+}
+
+impl Scores {
+    /// One line of JSON.
+    ///
+    /// # Errors
+    /// Never for finite numbers.
+    pub fn to_json_line(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self)
+    }
+
+    /// Every figure of a label column in the order of the table: its name and score.
+    pub fn lines(&self, label: &str) -> Vec<(String, &Score)> {
+        let mut lines = vec![];
+        lines.extend(self.linear_probe.get(label).map(|score| ("linear probe".to_owned(), score)));
+        lines.extend(self.knn.get(label).map(|score| ("kNN, k chosen".to_owned(), score)));
+        for (k, score) in self.knn_at.get(label).into_iter().flatten() {
+            lines.push((format!("kNN, k = {k}"), score));
+        }
+        for (n, score) in self.few_labels.get(label).into_iter().flatten() {
+            lines.push((format!("kNN, {n} label{} per class", if *n == 1 { "" } else { "s" }), score));
+        }
+        lines
+    }
+}
+
+/// `.871 [.864 .877]`
+fn figure(accuracy: f64, ci95: [f64; 2]) -> String {
+    format!("{accuracy:.3} [{:.3} {:.3}]", ci95[0], ci95[1])
+}
+
+impl fmt::Display for Scores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (label, counts) in &self.data {
+            writeln!(
+                f,
+                "{label}: {} classes, {} queries, bank of {} ({} of them held out to choose λ and k)",
+                counts.classes, counts.queries, counts.bank, counts.held_out
+            )?;
+            if counts.queries_of_unknown_class > 0 {
+                writeln!(
+                    f,
+                    "  {} queries have a label that the bank lacks and count as wrong",
+                    counts.queries_of_unknown_class
+                )?;
+            }
+            let lines = self.lines(label);
+            let column = |name: &str, present: bool| if present { format!("{name:<21}") } else { String::new() };
+            let any_untrained = lines.iter().any(|(_, score)| score.untrained.is_some());
+            let any_floor = lines.iter().any(|(_, score)| score.floor.is_some());
+            writeln!(
+                f,
+                "{:<26}{:<21}{}{}{}",
+                "accuracy [95 % interval]",
+                "encoder",
+                column("untrained encoder", any_untrained),
+                column("input itself", any_floor),
+                if any_untrained || any_floor { "encoder - better floor" } else { "" }
+            )?;
+            for (name, score) in &lines {
+                write!(f, "{name:<26}{:<21}", figure(score.accuracy, score.ci95))?;
+                for (present, value, ci95) in
+                    [(any_untrained, score.untrained, score.untrained_ci95), (any_floor, score.floor, score.floor_ci95)]
+                {
+                    if present {
+                        write!(f, "{:<21}", value.zip(ci95).map_or(String::from("-"), |(x, ci)| figure(x, ci)))?;
+                    }
+                }
+                if let Some(against) = &score.against_best_floor {
+                    let Paired { difference, ci95, .. } = &against.paired;
+                    write!(f, "{difference:+.3} [{:+.3} {:+.3}]  {}", ci95[0], ci95[1], words(against))?;
+                }
+                writeln!(f)?;
+            }
+            writeln!(f, "Protocol:")?;
+            for (name, score) in &lines {
+                writeln!(f, "  {name}: {}", score.protocol)?;
+            }
+        }
+        write!(
+            f,
+            "Features are taken in evaluation mode, before the head; transform: {}; seed {}",
+            self.recipe, self.seed
+        )
+    }
+}
+
+/// The verdict as a table says it: losing lines say so.
+fn words(against: &AgainstFloor) -> String {
+    let floor = against.name.replace('_', " ");
+    match against.verdict {
+        Verdict::Ahead if against.intervals_overlap => format!("ahead of {floor}, but the single intervals overlap"),
+        Verdict::Ahead => format!("ahead of {floor}"),
+        Verdict::Level => format!("no difference shown to {floor}"),
+        Verdict::Behind => format!("BEHIND {floor}"),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn score(accuracy: f64, floor: f64) -> Score {
+        let difference = accuracy - floor;
+        let ci95 = [difference - 0.01, difference + 0.01];
+        Score {
+            accuracy,
+            ci95: [accuracy - 0.007, accuracy + 0.007],
+            untrained: Some(0.5),
+            untrained_ci95: Some([0.49, 0.51]),
+            floor: Some(floor),
+            floor_ci95: Some([floor - 0.007, floor + 0.007]),
+            against_best_floor: Some(AgainstFloor {
+                name: "raw_pixels".into(),
+                paired: Paired { difference, ci95, only_first: 300.0, only_second: 100.0 },
+                verdict: Verdict::of(ci95),
+                intervals_overlap: difference.abs() < 0.014,
+            }),
+            protocol: "as tested".into(),
+        }
+    }
+
+    pub(crate) fn scores(label: &str) -> Scores {
+        let one = |score: Score| BTreeMap::from([(label.to_owned(), score)]);
+        Scores {
+            linear_probe: one(score(0.871, 0.843)),
+            knn: one(score(0.853, 0.861)),
+            knn_at: BTreeMap::from([(
+                label.to_owned(),
+                BTreeMap::from([(1, score(0.84, 0.86)), (200, score(0.808, 0.789))]),
+            )]),
+            few_labels: BTreeMap::from([(label.to_owned(), BTreeMap::from([(10, score(0.652, 0.642))]))]),
+            data: BTreeMap::from([(
+                label.to_owned(),
+                Counts { bank: 60_000, held_out: 5_000, queries: 10_000, classes: 10, queries_of_unknown_class: 2 },
+            )]),
+            recipe: "resize 28".into(),
+            seed: 3,
+        }
+    }
+
+    #[test]
+    fn json_has_the_shape_that_scripts_rely_on() {
+        let line = scores("label").to_json_line().unwrap();
+        assert!(!line.contains('\n'));
+        let json: serde_json::Value = serde_json::from_str(&line).unwrap();
+        for figure in ["linear_probe", "knn"] {
+            let score = &json[figure]["label"];
+            for key in ["accuracy", "untrained", "floor"] {
+                assert!(score[key].is_f64(), "{figure}.label.{key}");
+            }
+            assert_eq!(score["ci95"].as_array().map(Vec::len), Some(2));
+        }
+        assert_eq!(json["knn_at"]["label"]["200"]["accuracy"], 0.808);
+        assert_eq!(json["linear_probe"]["label"]["against_best_floor"]["verdict"], "ahead");
+        assert_eq!(serde_json::from_str::<Scores>(&line).unwrap(), scores("label"));
+    }
+
+    #[test]
+    fn lost_lines_say_so() {
+        let text = scores("label").to_string();
+        let line = |start: &str| text.lines().find(|line| line.starts_with(start)).unwrap().to_owned();
+        assert!(line("linear probe").ends_with("ahead of raw pixels"));
+        assert!(line("kNN, k = 1 ").ends_with("BEHIND raw pixels"));
+        assert!(line("kNN, k chosen").ends_with("no difference shown to raw pixels"));
+        assert!(text.contains("2 queries have a label that the bank lacks"));
+        assert!(text.contains("transform: resize 28; seed 3"));
+    }
+
+    #[test]
+    fn encoder_alone_needs_no_floors() {
+        let mut alone = scores("label");
+        for score in alone.knn.values_mut() {
+            (score.untrained, score.untrained_ci95, score.floor, score.floor_ci95) = (None, None, None, None);
+            score.against_best_floor = None;
+        }
+        let line = alone.to_json_line().unwrap();
+        assert_eq!(serde_json::from_str::<Scores>(&line).unwrap(), alone);
+    }
+}

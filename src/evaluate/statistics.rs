@@ -1,0 +1,195 @@
+//! Intervals for accuracies: of one classifier, of two on the same samples, and of means over draws of labels.
+
+use serde::{Deserialize, Serialize};
+
+/// 97.5 % point of the standard normal: two-sided 95 %.
+const Z95: f64 = 1.959_963_984_540_054;
+
+/// Share of samples for which `correct` holds; 0 for none.
+pub fn accuracy(correct: &[bool]) -> f64 {
+    if correct.is_empty() { 0.0 } else { count(correct) as f64 / correct.len() as f64 }
+}
+
+fn count(correct: &[bool]) -> usize {
+    correct.iter().filter(|&&right| right).count()
+}
+
+/// Wilson's 95 % score interval for `successes` out of `trials` (Wilson 1927): inside [0, 1] and sound near its ends.
+///
+/// `[0, 1]` for no trials.
+pub fn wilson_95(successes: usize, trials: usize) -> [f64; 2] {
+    if trials == 0 {
+        return [0.0, 1.0];
+    }
+    let n = trials as f64;
+    let share = successes as f64 / n;
+    let z2 = Z95 * Z95;
+    let centre = (share + z2 / (2.0 * n)) / (1.0 + z2 / n);
+    let half = Z95 / (1.0 + z2 / n) * (share * (1.0 - share) / n + z2 / (4.0 * n * n)).sqrt();
+    // At 0 and at all successes one end is exactly the end of the range; rounding must not say otherwise.
+    let low = if successes == 0 { 0.0 } else { centre - half };
+    let high = if successes == trials { 1.0 } else { centre + half };
+    [low, high]
+}
+
+/// Wilson's interval of an accuracy.
+pub fn accuracy_95(correct: &[bool]) -> [f64; 2] {
+    wilson_95(count(correct), correct.len())
+}
+
+/// Two classifiers on the same samples.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Paired {
+    /// Accuracy of the first minus accuracy of the second.
+    pub difference: f64,
+    /// 95 % interval of the difference.
+    pub ci95: [f64; 2],
+    /// Samples that only the first gets right, per draw where there are draws.
+    pub only_first: f64,
+    /// Samples that only the second gets right.
+    pub only_second: f64,
+}
+
+/// Difference of two accuracies on the same samples, from the discordant pairs alone, as in McNemar's test.
+///
+/// The interval is Agresti and Min's adjusted Wald interval (Statistics in Medicine 24, 2005): half a pair is added to
+/// each of the four cells, which keeps its coverage where few pairs are discordant. Samples past the shorter slice
+/// are not looked at.
+pub fn paired(first: &[bool], second: &[bool]) -> Paired {
+    let n = first.len().min(second.len());
+    let only = |a: &[bool], b: &[bool]| a.iter().zip(b).filter(|&(&a, &b)| a && !b).count() as f64;
+    let (b, c) = (only(first, second), only(second, first));
+    if n == 0 {
+        return Paired { difference: 0.0, ci95: [-1.0, 1.0], only_first: 0.0, only_second: 0.0 };
+    }
+    let (adjusted_b, adjusted_c, adjusted_n) = (b + 0.5, c + 0.5, n as f64 + 2.0);
+    let centre = (adjusted_b - adjusted_c) / adjusted_n;
+    let variance = (adjusted_b + adjusted_c - (adjusted_b - adjusted_c).powi(2) / adjusted_n) / adjusted_n.powi(2);
+    let half = Z95 * variance.max(0.0).sqrt();
+    Paired {
+        difference: (b - c) / n as f64,
+        ci95: [(centre - half).max(-1.0), (centre + half).min(1.0)],
+        only_first: b,
+        only_second: c,
+    }
+}
+
+/// A mean over draws × samples with its 95 % interval.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CrossedMean {
+    /// Over all draws and samples.
+    pub mean: f64,
+    /// Covers the choice of draws and the choice of samples.
+    pub ci95: [f64; 2],
+}
+
+/// Mean of `value(draw, sample)` where every draw meets every sample.
+///
+/// Draws and samples are both random, so the variance is s²(means by draw) / draws + s²(means by sample) / samples, with
+/// Student's quantile by Welch and Satterthwaite's degrees of freedom. The residual is counted in both terms, which
+/// makes the interval a little wide rather than narrow. One draw tells nothing about draws: then samples alone count.
+pub fn crossed_mean(draws: usize, samples: usize, value: impl Fn(usize, usize) -> f64) -> CrossedMean {
+    if draws == 0 || samples == 0 {
+        return CrossedMean { mean: 0.0, ci95: [-1.0, 1.0] };
+    }
+    let mut by_draw = vec![0.0; draws];
+    let mut by_sample = vec![0.0; samples];
+    for (draw, draw_sum) in by_draw.iter_mut().enumerate() {
+        for (sample, sample_sum) in by_sample.iter_mut().enumerate() {
+            let x = value(draw, sample);
+            *draw_sum += x;
+            *sample_sum += x;
+        }
+    }
+    by_draw.iter_mut().for_each(|sum| *sum /= samples as f64);
+    by_sample.iter_mut().for_each(|sum| *sum /= draws as f64);
+    let mean = by_draw.iter().sum::<f64>() / draws as f64;
+    let of_draws = variance_of_mean(&by_draw, mean);
+    let of_samples = variance_of_mean(&by_sample, mean);
+    let variance = of_draws + of_samples;
+    let freedom = |part: f64, n: usize| if n > 1 { part * part / (n - 1) as f64 } else { 0.0 };
+    let denominator = freedom(of_draws, draws) + freedom(of_samples, samples);
+    let degrees = if denominator > 0.0 { variance * variance / denominator } else { f64::INFINITY };
+    let half = student_975(degrees) * variance.sqrt();
+    CrossedMean { mean, ci95: [mean - half, mean + half] }
+}
+
+fn variance_of_mean(values: &[f64], mean: f64) -> f64 {
+    let n = values.len();
+    if n < 2 {
+        return 0.0;
+    }
+    values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1) as f64 / n as f64
+}
+
+/// 97.5 % point of Student's t, by the expansion in 1/ν (Abramowitz and Stegun 26.7.5): within .001 from 9 degrees on.
+fn student_975(degrees: f64) -> f64 {
+    let z = Z95;
+    let terms = [
+        (z.powi(3) + z) / 4.0,
+        (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / 96.0,
+        (3.0 * z.powi(7) + 19.0 * z.powi(5) + 17.0 * z.powi(3) - 15.0 * z) / 384.0,
+    ];
+    z + terms[0] / degrees + terms[1] / degrees.powi(2) + terms[2] / degrees.powi(3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(a: [f64; 2], b: [f64; 2], tolerance: f64) {
+        assert!((a[0] - b[0]).abs() < tolerance && (a[1] - b[1]).abs() < tolerance, "{a:?} {b:?}");
+    }
+
+    #[test]
+    fn wilson_gives_published_values() {
+        // Newcombe, Statistics in Medicine 17 (1998), table I, method 3.
+        close(wilson_95(81, 263), [0.2553, 0.3662], 5e-5);
+        close(wilson_95(15, 148), [0.0624, 0.1605], 5e-5);
+        close(wilson_95(0, 20), [0.0, 0.1611], 5e-5);
+        close(wilson_95(1, 29), [0.0061, 0.1718], 5e-5);
+        assert_eq!(wilson_95(29, 29)[1], 1.0);
+        assert_eq!(wilson_95(0, 0), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn paired_interval_knows_that_samples_are_shared() {
+        // 1,000 samples; both right on 800, only the first on 60, only the second on 30.
+        let first: Vec<bool> = (0..1000).map(|i| i < 860).collect();
+        let second: Vec<bool> = (0..1000).map(|i| i < 800 || (860..890).contains(&i)).collect();
+        let result = paired(&first, &second);
+        assert_eq!((result.only_first, result.only_second), (60.0, 30.0));
+        assert!((result.difference - 0.03).abs() < 1e-12);
+        // By hand: b = 60.5, c = 30.5, n = 1002: .02994 ± 1.96 · .009474.
+        close(result.ci95, [0.011_37, 0.048_51], 5e-5);
+        let reverse = paired(&second, &first);
+        assert!((reverse.difference + result.difference).abs() < 1e-12);
+        close(reverse.ci95, [-result.ci95[1], -result.ci95[0]], 1e-12);
+    }
+
+    #[test]
+    fn equal_classifiers_differ_by_zero_with_an_interval_around_it() {
+        let result = paired(&[true; 50], &[true; 50]);
+        assert_eq!(result.difference, 0.0);
+        assert!(result.ci95[0] < 0.0 && result.ci95[1] > 0.0);
+    }
+
+    #[test]
+    fn student_is_near_its_tabulated_values() {
+        for (degrees, expected, tolerance) in [(9.0, 2.262_157, 1e-3), (30.0, 2.042_272, 1e-4), (4.0, 2.776_445, 0.02)]
+        {
+            assert!((student_975(degrees) - expected).abs() < tolerance, "{degrees}");
+        }
+        assert_eq!(student_975(f64::INFINITY), Z95);
+    }
+
+    #[test]
+    fn spread_between_draws_widens_the_interval() {
+        let same = crossed_mean(10, 1000, |_, sample| f64::from(sample % 2 == 0));
+        let spread = crossed_mean(10, 1000, |draw, sample| f64::from((sample + draw) % 10 <= draw));
+        assert!((same.mean - 0.5).abs() < 1e-12);
+        // Draws that agree leave the samples' own interval: 1.96 · √(.25 / 999).
+        close(same.ci95, [0.469, 0.531], 5e-4);
+        assert!(spread.ci95[1] - spread.ci95[0] > 3.0 * (same.ci95[1] - same.ci95[0]));
+    }
+}

@@ -1,0 +1,87 @@
+//! The report's tables.
+
+use std::fmt::Write;
+
+use super::escape;
+use crate::evaluate::scores::{Score, Scores, Verdict};
+
+/// One table for each label column, losing lines marked, protocols folded away below.
+pub(crate) fn scores(scores: &Scores) -> String {
+    let mut html = String::new();
+    for (label, counts) in &scores.data {
+        let _ = writeln!(
+            html,
+            "<p><b>{}</b> <span class=\"faint\">{} classes · {} queries · bank of {}, {} of them held out to choose λ and \
+             k</span></p>\n<div class=\"scroll\"><table><thead><tr><th>accuracy</th><th>encoder</th>\
+             <th>untrained encoder</th><th>input itself</th><th>encoder − better floor</th><th></th></tr></thead><tbody>",
+            escape(label),
+            counts.classes,
+            counts.queries,
+            counts.bank,
+            counts.held_out
+        );
+        let lines = scores.lines(label);
+        for (name, score) in &lines {
+            html.push_str(&line(name, score));
+        }
+        html.push_str("</tbody></table></div>\n<p class=\"note\">In brackets: 95 % intervals. The difference is paired by sample. Transform: ");
+        let _ = write!(
+            html,
+            "{}; seed {}.</p>\n<details><summary class=\"note\">Protocols</summary><ul class=\"plain\">",
+            escape(&scores.recipe),
+            scores.seed
+        );
+        for (name, score) in &lines {
+            let _ = write!(html, "<li>{}: {}</li>", escape(name), escape(&score.protocol));
+        }
+        html.push_str("</ul></details>\n");
+    }
+    html
+}
+
+fn line(name: &str, score: &Score) -> String {
+    let figure = |value: Option<f64>, ci95: Option<[f64; 2]>| {
+        value.zip(ci95).map_or_else(
+            || "–".to_owned(),
+            |(x, ci95)| format!("{x:.3} <small>[{:.3} {:.3}]</small>", ci95[0], ci95[1]),
+        )
+    };
+    let mut html = format!(
+        "<tr><td>{}</td><td><b>{}</b></td><td>{}</td><td>{}</td>",
+        escape(name),
+        figure(Some(score.accuracy), Some(score.ci95)),
+        figure(score.untrained, score.untrained_ci95),
+        figure(score.floor, score.floor_ci95)
+    );
+    match &score.against_best_floor {
+        Some(against) => {
+            let (class, words) = match against.verdict {
+                Verdict::Ahead if against.intervals_overlap => ("ahead", "ahead, single intervals overlap"),
+                Verdict::Ahead => ("ahead", "ahead"),
+                Verdict::Level => ("level", "no difference shown"),
+                Verdict::Behind => ("behind", "behind"),
+            };
+            let (difference, ci95) = (against.paired.difference, against.paired.ci95);
+            let _ = write!(
+                html,
+                "<td>{difference:+.3} <small>[{:+.3} {:+.3}]</small></td><td class=\"{class}\">{words} <small>({})</small></td>",
+                ci95[0],
+                ci95[1],
+                escape(&against.name.replace('_', " "))
+            );
+        }
+        None => html.push_str("<td>–</td><td></td>"),
+    }
+    html.push_str("</tr>\n");
+    html
+}
+
+/// Keys and values.
+pub(crate) fn pairs(pairs: &[(String, String)]) -> String {
+    let mut html = String::from("<div class=\"scroll\"><table><tbody>");
+    for (key, value) in pairs {
+        let _ = write!(html, "<tr><td class=\"faint\">{}</td><td>{}</td></tr>", escape(key), escape(value));
+    }
+    html.push_str("</tbody></table></div>");
+    html
+}
