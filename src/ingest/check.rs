@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn a_decoder_that_failed_once_still_serves_the_next_image() {
         let good = encoded(ImageFormat::Jpeg);
-        assert_eq!(class(&good[..good.len() / 2]), BadClass::Decode);
+        assert_eq!(class(&good[..good.len() - 40]), BadClass::Decode);
         check(&good, 1000, true).unwrap();
     }
 

@@ -206,7 +206,7 @@ fn open(path: &Path) -> Result<Reader> {
     let cannot_read = "cannot be read; check permissions and the disk";
     let mut file = File::open(path).context(Stage::Import, &place, cannot_read)?;
     let mut magic = Vec::new();
-    file.by_ref().take(2).read_to_end(&mut magic).context(Stage::Import, &place, cannot_read)?;
+    (&file).take(2).read_to_end(&mut magic).context(Stage::Import, &place, cannot_read)?;
     file.seek(SeekFrom::Start(0)).context(Stage::Import, &place, cannot_read)?;
     let file = BufReader::new(file);
     Ok(if magic == GZIP_MAGIC { Reader::Gzip(MultiGzDecoder::new(file)) } else { Reader::Plain(file) })
