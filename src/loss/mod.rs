@@ -1,1 +1,7 @@
-//! (to be written)
+//! Contrastive losses, all in `f32`, on Burn alone.
+
+mod l2_normalize;
+pub mod nt_xent;
+
+pub use l2_normalize::l2_normalize;
+pub use nt_xent::{Contrast, NtXent};

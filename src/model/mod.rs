@@ -1,5 +1,22 @@
 //! Encoders and heads, on Burn alone.
+//!
+//! Activations are channels-last, `[images, height, width, channels]`, from the pixels to the features.
+
+pub mod batch_norm;
+pub mod convnet;
+pub mod convolution;
+mod cpu;
+pub mod encoder;
+pub mod init;
+pub mod projection;
+pub mod resnet;
+
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
+
+pub use encoder::Encoder;
+pub use init::{InitOptions, Initializer};
+pub use projection::ProjectionHead;
 
 /// `encoder.*` of a method: exactly one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,4 +86,10 @@ pub enum HeadSettings {
     GoogleV1,
     /// Three layers, BatchNorm after each, the last without bias.
     GoogleV2,
+}
+
+/// `[images, height, width, channels]` to `[images, channels]`.
+fn mean_over_positions(activations: Tensor<4>) -> Tensor<2> {
+    let [images, height, width, channels] = activations.dims();
+    activations.reshape([images, height * width, channels]).mean_dim(1).squeeze_dim(1)
 }

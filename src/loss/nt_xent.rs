@@ -1,0 +1,271 @@
+//! NT-Xent, the loss of SimCLR (Chen et al. 2020, arXiv 2002.05709).
+//!
+//! Over Z = [z₁; z₂] with rows of unit length and S = Z Zᵀ / τ, the loss of row i with positive p is
+//! ℓᵢ = LSE_{k≠i} Sᵢₖ − Sᵢₚ, and the result their mean: the positive stays in the denominator. (The released code of
+//! google-research returns twice that.)
+use burn::tensor::{Bool, Tensor};
+
+use super::l2_normalize;
+use crate::error::{Error, Result, Stage};
+
+/// A masked logit. Finite, so that no kernel meets ∞ · 0, and far below any of −2/τ.
+const MASKED: f32 = -1e9;
+
+/// The normalised temperature-scaled cross-entropy over two views of each item.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NtXent {
+    temperature: f64,
+}
+
+/// A loss and the embeddings it was taken from.
+#[derive(Debug, Clone)]
+pub struct Contrast {
+    /// `[1]`
+    pub loss: Tensor<1>,
+    /// Both views' rows at unit length, `[items, width]`, cut off from the graph.
+    pub embeddings: [Tensor<2>; 2],
+}
+
+impl NtXent {
+    /// With τ > 0.
+    pub fn new(temperature: f64) -> Result<Self> {
+        if temperature.is_finite() && temperature > 0.0 {
+            Ok(Self { temperature })
+        } else {
+            let reason =
+                format!("the temperature of NT-Xent is {temperature}; it must be a number above 0, such as 0.1");
+            Err(Error::at(Stage::Model, "temperature", reason))
+        }
+    }
+
+    /// Mean loss over both views of all items, from projections of any length.
+    ///
+    /// Fewer than two items are refused: without a negative the loss is exactly 0 and teaches nothing.
+    ///
+    /// # Shapes
+    /// `first`, `second`: `[items, width]`, row i of both from the same item.
+    pub fn forward(&self, first: Tensor<2>, second: Tensor<2>) -> Result<Contrast> {
+        let [items, width] = first.dims();
+        if second.dims() != [items, width] {
+            let reason = format!("views of shapes {:?} and {:?} do not pair", first.dims(), second.dims());
+            return Err(Error::at(Stage::Model, "NT-Xent", reason));
+        }
+        if items < 2 {
+            let reason = format!("a batch of {items} has no negatives; at least 2 items are needed");
+            return Err(Error::at(Stage::Model, "NT-Xent", reason));
+        }
+        let (first, second) = (l2_normalize(first), l2_normalize(second));
+        let positive = (first.clone() * second.clone()).sum_dim(1) / self.temperature; // [items, 1]
+        let positive = Tensor::cat(vec![positive.clone(), positive], 0); // [2 items, 1]
+        let both = Tensor::cat(vec![first.clone(), second.clone()], 0); // [2 items, width]
+        let logits = both.clone().matmul(both.transpose()) / self.temperature; // [2 items, 2 items]
+
+        // How far each negative is above the positive. Near convergence LSE − positive would cancel; log1p over these
+        // does not, and neither does its gradient, in which the positive stands in every exponent.
+        let above = (logits - positive).mask_fill(itself_and_positive(items, &first), MASKED);
+        // Where the positive is not the row's maximum, exponents are shifted by the excess. As a function the loss does
+        // not depend on the shift, so it takes no part in the gradient.
+        let shift = above.clone().detach().max_dim(1).clamp_min(0.0); // [2 items, 1]
+        let negatives = (above - shift.clone()).exp().sum_dim(1); // [2 items, 1]
+        let losses = (negatives + (shift.clone().neg().exp() - 1.0)).log1p() + shift; // [2 items, 1]
+        Ok(Contrast { loss: losses.mean_dim(0).squeeze_dim(1), embeddings: [first.detach(), second.detach()] })
+    }
+}
+
+/// True where row and column are the same, or the two views of one item.
+fn itself_and_positive(items: usize, like: &Tensor<2>) -> Tensor<2, Bool> {
+    let device = like.device();
+    // `diag_mask` is false on the diagonal that it names.
+    let off = |offset: i64| Tensor::<2, Bool>::diag_mask([2 * items, 2 * items], offset, &device);
+    let away = items as i64;
+    off(0).bool_and(off(away)).bool_and(off(-away)).bool_not()
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+    use crate::seed;
+
+    /// Rows of `width`, row after row.
+    fn rows(values: &[f64], width: usize, device: &Device) -> Tensor<2> {
+        let floats: Vec<f32> = values.iter().map(|&v| v as f32).collect();
+        Tensor::from_data(TensorData::new(floats, [values.len() / width, width]), device)
+    }
+
+    fn random(count: usize, name: u64) -> Vec<f64> {
+        let mut draws = seed::draws(3, "test of NT-Xent", &[name]);
+        (0..count).map(|_| draws.normal()).collect()
+    }
+
+    fn loss(first: &[f64], second: &[f64], width: usize, temperature: f64) -> f64 {
+        let device = Device::flex();
+        let contrast = NtXent::new(temperature)
+            .and_then(|loss| loss.forward(rows(first, width, &device), rows(second, width, &device)))
+            .expect("a loss");
+        f64::from(contrast.loss.into_scalar::<f32>())
+    }
+
+    /// The definition, term by term, in double precision.
+    fn naive(first: &[f64], second: &[f64], width: usize, temperature: f64) -> f64 {
+        let all: Vec<Vec<f64>> = first
+            .chunks(width)
+            .chain(second.chunks(width))
+            .map(|row| {
+                let norm = row.iter().map(|x| x * x).sum::<f64>().max(1e-24).sqrt();
+                row.iter().map(|x| x / norm).collect()
+            })
+            .collect();
+        let count = all.len();
+        let logit =
+            |i: usize, k: usize| -> f64 { all[i].iter().zip(&all[k]).map(|(a, b)| a * b).sum::<f64>() / temperature };
+        let row = |i: usize| -> f64 {
+            let positive = logit(i, (i + count / 2) % count);
+            (0..count).filter(|&k| k != i).map(|k| (logit(i, k) - positive).exp()).sum::<f64>().ln()
+        };
+        (0..count).map(row).sum::<f64>() / count as f64
+    }
+
+    #[test]
+    fn equals_the_definition_on_random_rows() {
+        for (items, width, temperature) in [(2, 3, 0.5), (5, 4, 0.1), (33, 16, 0.07), (8, 2, 1.0)] {
+            let (a, b) = (random(items * width, 1), random(items * width, 2));
+            let (ours, expected) = (loss(&a, &b, width, temperature), naive(&a, &b, width, temperature));
+            assert!((ours - expected).abs() < 2e-6 * expected.max(1.0), "{ours} {expected}");
+        }
+    }
+
+    #[test]
+    fn gradient_equals_finite_differences_of_the_definition() {
+        let (items, width, temperature) = (4, 3, 0.2);
+        let (a, b) = (random(items * width, 5), random(items * width, 6));
+        let device = Device::flex().autodiff();
+        let (x, y) = (rows(&a, width, &device).require_grad(), rows(&b, width, &device).require_grad());
+        let loss = NtXent { temperature }.forward(x.clone(), y.clone()).expect("a loss").loss;
+        let gradients = loss.backward();
+        let of =
+            |z: &Tensor<2>| -> Vec<f32> { z.grad(&gradients).expect("tracked").into_data().into_vec().expect("f32") };
+        let (of_a, of_b) = (of(&x), of(&y));
+        let step = 1e-5;
+        for index in 0..items * width {
+            let mut moved = (a.clone(), a.clone());
+            moved.0[index] += step;
+            moved.1[index] -= step;
+            let slope =
+                (naive(&moved.0, &b, width, temperature) - naive(&moved.1, &b, width, temperature)) / (2.0 * step);
+            assert!((f64::from(of_a[index]) - slope).abs() < 1e-5, "{} {slope}", of_a[index]);
+            let mut moved = (b.clone(), b.clone());
+            moved.0[index] += step;
+            moved.1[index] -= step;
+            let slope =
+                (naive(&a, &moved.0, width, temperature) - naive(&a, &moved.1, width, temperature)) / (2.0 * step);
+            assert!((f64::from(of_b[index]) - slope).abs() < 1e-5, "{} {slope}", of_b[index]);
+        }
+        // Scaling a row changes nothing, so its gradient is orthogonal to it.
+        for (row, gradient) in a.chunks(width).zip(of_a.chunks(width)) {
+            let along: f64 = row.iter().zip(gradient).map(|(x, g)| x * f64::from(*g)).sum();
+            assert!(along.abs() < 1e-6, "{along}");
+        }
+    }
+
+    #[test]
+    fn gradient_keeps_its_digits_near_convergence() {
+        // Positives at cosine 1, negatives far: the naive softmax − 1 would have no correct digit in f32.
+        let (width, temperature, step) = (3, 0.05, 1e-4);
+        let a: Vec<f64> = vec![1.0, 0.1, 0.0, -0.2, 1.0, 0.1, 0.3, -0.4, 0.8];
+        let b: Vec<f64> = vec![1.0, 0.12, 0.01, -0.2, 1.0, 0.13, 0.31, -0.4, 0.8];
+        let device = Device::flex().autodiff();
+        let x = rows(&a, width, &device).require_grad();
+        let loss = NtXent { temperature }.forward(x.clone(), rows(&b, width, &device)).expect("a loss").loss;
+        let expected = naive(&a, &b, width, temperature);
+        let gradients = loss.backward();
+        let ours = f64::from(loss.inner().into_scalar::<f32>());
+        assert!(expected < 1e-3 && (ours - expected).abs() < 1e-5 * expected.max(1e-3), "{ours} {expected}");
+        let gradient: Vec<f32> = x.grad(&gradients).expect("tracked").into_data().into_vec().expect("f32");
+        let scale = gradient.iter().fold(0.0_f32, |m, g| m.max(g.abs()));
+        for index in 0..a.len() {
+            let (mut up, mut down) = (a.clone(), a.clone());
+            up[index] += step;
+            down[index] -= step;
+            let slope = (naive(&up, &b, width, temperature) - naive(&down, &b, width, temperature)) / (2.0 * step);
+            assert!(
+                (f64::from(gradient[index]) - slope).abs() < 1e-3 * f64::from(scale),
+                "{} {slope}",
+                gradient[index]
+            );
+        }
+    }
+
+    #[test]
+    fn views_may_be_swapped_items_permuted_and_rows_scaled() {
+        let (items, width, temperature) = (6, 5, 0.1);
+        let (a, b) = (random(items * width, 7), random(items * width, 8));
+        let base = loss(&a, &b, width, temperature);
+        assert!((loss(&b, &a, width, temperature) - base).abs() < 1e-6);
+        let turned = |z: &[f64]| [&z[2 * width..], &z[..2 * width]].concat();
+        assert!((loss(&turned(&a), &turned(&b), width, temperature) - base).abs() < 1e-6);
+        let scaled: Vec<f64> = a.iter().enumerate().map(|(i, x)| x * (1.0 + (i / width) as f64)).collect();
+        assert!((loss(&scaled, &b, width, temperature) - base).abs() < 1e-6);
+        let mut mispaired = b.clone();
+        mispaired.rotate_left(width);
+        assert!((loss(&a, &mispaired, width, temperature) - base).abs() > 1e-2);
+    }
+
+    #[test]
+    fn collapse_and_orthogonality_give_the_logarithm_of_all_others() {
+        let same = [0.3, -0.4, 1.2].repeat(4);
+        assert!((loss(&same, &same, 3, 0.1) - 7.0_f64.ln()).abs() < 1e-6);
+        // Eight rows of the identity: every cosine is 0.
+        let identity: Vec<f64> = (0..64).map(|i| if i % 9 == 0 { 1.0 } else { 0.0 }).collect();
+        assert!((loss(&identity[..32], &identity[32..], 8, 0.1) - 7.0_f64.ln()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn independent_random_rows_have_the_expected_loss() {
+        // ln(2N − 1) + 1 / (2dτ²) at N = 256, d = 128, τ = .1
+        let (a, b) = (random(256 * 128, 9), random(256 * 128, 10));
+        let loss = loss(&a, &b, 128, 0.1);
+        assert!((loss - 6.737).abs() < 0.1, "{loss}");
+    }
+
+    #[test]
+    fn zero_rows_and_small_temperatures_stay_finite() {
+        let device = Device::flex().autodiff();
+        for temperature in [0.5, 0.01, 0.005] {
+            let x = rows(&[0.0, 0.0, 1.0, 0.0, -1.0, 1e-3], 2, &device).require_grad();
+            let y = rows(&[0.0, 0.0, -1.0, 1e-3, 1.0, 0.0], 2, &device).require_grad();
+            let loss = NtXent { temperature }.forward(x.clone(), y.clone()).expect("a loss").loss;
+            let gradients = loss.backward();
+            assert!(loss.inner().into_scalar::<f32>().is_finite());
+            for z in [x, y] {
+                let gradient: Vec<f32> = z.grad(&gradients).expect("tracked").into_data().into_vec().expect("f32");
+                assert!(gradient.iter().all(|g| g.is_finite()), "{gradient:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn too_few_items_unpaired_views_and_bad_temperatures_are_refused() {
+        let device = Device::flex();
+        let of = |items: usize| rows(&random(items * 2, 11), 2, &device);
+        let loss = NtXent { temperature: 0.1 };
+        assert!(loss.forward(of(1), of(1)).is_err());
+        assert!(loss.forward(of(3), of(2)).is_err());
+        assert!(loss.forward(of(2), of(2)).is_ok());
+        for temperature in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(NtXent::new(temperature).is_err());
+        }
+    }
+
+    #[test]
+    fn embeddings_are_at_unit_length_and_outside_the_graph() {
+        let device = Device::flex().autodiff();
+        let x = rows(&random(12, 12), 3, &device).require_grad();
+        let contrast = NtXent { temperature: 0.1 }.forward(x.clone(), x).expect("a loss");
+        let [first, _] = contrast.embeddings;
+        assert!(!first.is_tracked());
+        let lengths: Vec<f32> = first.square().sum_dim(1).into_data().into_vec().expect("f32");
+        assert!(lengths.iter().all(|l| (l - 1.0).abs() < 1e-6));
+    }
+}

@@ -1,0 +1,13 @@
+//! Convolution and batch normalisation for Burn's CPU backend (`flex`), as operations of their own in autodiff.
+//!
+//! Burn's own convolution on `flex` takes several times as long as the matrix products inside it, because it changes the
+//! layout of every input, output and gradient, and its batch normalisation is some twenty passes over the activations.
+//! Here activations stay channels-last, `[images, height, width, channels]`, from end to end. On other devices the
+//! callers compose the same functions from Burn's operations; the tests hold both forms against each other.
+
+mod batch_norm;
+mod convolution;
+mod product;
+mod recorded;
+
+pub(super) use recorded::{batch_norm_train, convolve, normalize};
