@@ -104,7 +104,7 @@ fn write_through(
     let text = serde_json::to_vec_pretty(&state).context(Stage::Checkpoint, STATE, "cannot format it")?;
     files.push((STATE, text));
 
-    let publish = || {
+    let mut publish = || {
         fs::create_dir_all(&parent)?;
         remove_folder(&partial)?;
         fs::create_dir(&partial)?;

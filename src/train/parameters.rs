@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Gradients, Tensor};
+use burn::tensor::{GradientCheckpointingStrategy, Gradients, Tensor};
 
 /// Where a walk through a module is.
 #[derive(Debug, Default)]
@@ -100,13 +100,26 @@ fn flatten<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
     tensor.reshape([elements]) // [elements]
 }
 
-/// Puts `new` where `old` was: the same device and the same place in autodiff.
-pub(super) fn attach<const D: usize>(new: Tensor<D>, old: &Tensor<D>) -> Tensor<D> {
-    match old.gradient_checkpointing_strategy() {
-        None => new,
-        // Tensors of different strategies must not meet in one operation.
-        Some(strategy) => {
-            new.autodiff().with_gradient_checkpointing_strategy(strategy).set_require_grad(old.is_require_grad())
+/// Where a tensor stood in autodiff. Taken before its values change hands, so that they can be updated in place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    strategy: Option<GradientCheckpointingStrategy>,
+    trainable: bool,
+}
+
+impl Place {
+    pub(super) fn of<const D: usize>(tensor: &Tensor<D>) -> Self {
+        Self { strategy: tensor.gradient_checkpointing_strategy(), trainable: tensor.is_require_grad() }
+    }
+
+    /// Puts a tensor without autodiff into this place.
+    pub(super) fn take<const D: usize>(self, tensor: Tensor<D>) -> Tensor<D> {
+        match self.strategy {
+            None => tensor,
+            // Tensors of different strategies must not meet in one operation.
+            Some(strategy) => {
+                tensor.autodiff().with_gradient_checkpointing_strategy(strategy).set_require_grad(self.trainable)
+            }
         }
     }
 }
@@ -145,10 +158,9 @@ impl<F: FnMut(&Parameter, Tensor<1>) -> Tensor<1>> ModuleMapper for Mapper<F> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let (id, tensor, mapper) = param.consume();
         let parameter = describe(&self.walk, &tensor);
-        let shape = tensor.dims();
-        let changed = (self.change)(&parameter, flatten(tensor.clone().inner()));
-        let changed = attach(changed.reshape(shape), &tensor); // [shape of the parameter]
-        Param::from_mapped_value(id, changed, mapper)
+        let (shape, place) = (tensor.dims(), Place::of(&tensor));
+        let changed = (self.change)(&parameter, flatten(tensor.inner()));
+        Param::from_mapped_value(id, place.take(changed.reshape(shape)), mapper)
     }
 }
 

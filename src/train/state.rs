@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Bool, DType, Int, Tensor, TensorData};
 
-use super::parameters::{Walk, attach};
+use super::parameters::{Place, Walk};
 use crate::error::{Error, Result, Stage};
 
 /// Tensors by name, in the order of their names.
@@ -147,7 +147,7 @@ impl ModuleMapper for Loader<'_> {
         let new = Tensor::<D>::from_data(data.clone(), &old.device().inner());
         // A transposed view keeps its strides; a weight that went through a file must not behave unlike one that did not.
         let new = if turned { contiguous(new.transpose()) } else { new };
-        Param::from_mapped_value(id, attach(new, &old), mapper)
+        Param::from_mapped_value(id, Place::of(&old).take(new), mapper)
     }
     fn map_int<const D: usize>(&mut self, param: Param<Tensor<D, Int>>) -> Param<Tensor<D, Int>> {
         let Some(data) = self.entries.get(&self.walk.path()) else { return param };
