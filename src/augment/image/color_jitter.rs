@@ -120,21 +120,27 @@ multiversion! {
     fn sum_luma(red: &[u8], green: &[u8], blue: &[u8]) -> u64 {
         // Blocks whose sums fit a u32 keep the inner loop narrow.
         const BLOCK_PIXELS: usize = 1 << 16;
-        let blocks = red.chunks(BLOCK_PIXELS).zip(green.chunks(BLOCK_PIXELS)).zip(blue.chunks(BLOCK_PIXELS));
-        blocks
-            .map(|((red, green), blue)| {
-                let lumas = red.iter().zip(green).zip(blue).map(|((r, g), b)| u32::from(luma(*r, *g, *b)));
-                u64::from(lumas.sum::<u32>())
-            })
-            .sum()
+        let mut total = 0;
+        for start in (0..red.len()).step_by(BLOCK_PIXELS) {
+            let block = start..red.len().min(start + BLOCK_PIXELS);
+            let (red, green, blue) = (&red[block.clone()], &green[block.clone()], &blue[block]);
+            let mut sum = 0_u32;
+            for ((r, g), b) in red.iter().zip(green).zip(blue) {
+                // SAFETY: a luma is a whole number up to 255.
+                sum += u32::from(unsafe { cut(luma(f32::from(*r), f32::from(*g), f32::from(*b))) });
+            }
+            total += u64::from(sum);
+        }
+        total
     }
 
     fn blend_with_luma(red: &mut [u8], green: &mut [u8], blue: &mut [u8], factor: f32) {
         for ((red, green), blue) in red.iter_mut().zip(green).zip(blue) {
-            let gray = f32::from(luma(*red, *green, *blue));
-            *red = clamp_and_cut(gray + factor * (f32::from(*red) - gray));
-            *green = clamp_and_cut(gray + factor * (f32::from(*green) - gray));
-            *blue = clamp_and_cut(gray + factor * (f32::from(*blue) - gray));
+            let [r, g, b] = [f32::from(*red), f32::from(*green), f32::from(*blue)];
+            let gray = luma(r, g, b);
+            *red = clamp_and_cut(gray + factor * (r - gray));
+            *green = clamp_and_cut(gray + factor * (g - gray));
+            *blue = clamp_and_cut(gray + factor * (b - gray));
         }
     }
 

@@ -99,6 +99,8 @@ pub(super) struct Shuffles {
     pub(super) controls: Vec<[u8; 32]>,
     /// Pairs of taps.
     pub(super) pairs: usize,
+    /// Bytes of a row that the windows reach.
+    pub(super) reach: usize,
     /// `[groups, pairs]`: weights of two taps of eight outputs.
     pub(super) weights: Vec<[i16; 16]>,
 }
@@ -127,6 +129,7 @@ impl Shuffles {
                 control[4 * output] = offset as u8;
                 control[4 * output + 2] = offset as u8 + 1;
             }
+            self.reach = windows[1] + 2 * (self.pairs - 1) + WINDOW_SAMPLES;
             self.windows.push(windows.map(|window| window as u32));
             self.controls.push(control);
             for pair in 0..self.pairs {

@@ -1,9 +1,11 @@
 //! `gaussian_blur`: a separable Gaussian of random width.
-use super::{PixelOp, Scratch, planes::Planes, simd::multiversion};
+use super::{
+    PixelOp, Scratch,
+    planes::Planes,
+    simd::{LANES, add_weighted_pairs},
+};
 use crate::{augment::recipe::GaussianBlurSettings, seed::Draws};
 
-/// Columns whose sums stay in registers.
-const LANES: usize = 64;
 /// Fraction bits of values between the two passes.
 const FRACTION_BITS: u32 = 7;
 
@@ -103,64 +105,76 @@ fn reflect(index: isize, length: usize) -> usize {
     index as usize
 }
 
-/// The upper half of the product: a value with 7 fraction bits times a weight in 1/65536.
-#[inline(always)]
-fn weighted(value: u16, weight: u16) -> u16 {
-    ((u32::from(value) * u32::from(weight)) >> 16) as u16
-}
-
 /// `LANES` values from `start`.
 #[inline(always)]
 fn lanes<T>(values: &[T], start: usize) -> &[T; LANES] {
     values[start..].first_chunk().expect("rows are padded to whole lanes")
 }
 
-multiversion! {
-    fn blur_plane(plane: &mut [u8], width: usize, weights: &[u16], source: &mut [u8], row: &mut [u16]) {
-        let stride = width.next_multiple_of(LANES);
-        let height = plane.len() / width;
-        let radius = weights.len() - 1;
-        // Cutting each product loses half a unit on average; this gives it back.
-        let bias = weights.len() as u16 / 2;
-        for (to, from) in source.chunks_exact_mut(stride).zip(plane.chunks_exact(width)) {
-            to[..width].copy_from_slice(from);
+/// Blurs one plane: rows of a copy into one row of sums, that row into the plane.
+fn blur_plane(plane: &mut [u8], width: usize, weights: &[u16], source: &mut [u16], row: &mut [u16]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2")]
+        fn avx2(plane: &mut [u8], width: usize, weights: &[u16], source: &mut [u16], row: &mut [u16]) {
+            blur_plane_lanes::<true>(plane, width, weights, source, row);
         }
-        for (y, out) in plane.chunks_exact_mut(width).enumerate() {
-            for x in (0..stride).step_by(LANES) {
-                let mut sums = [bias; LANES];
-                let centre = lanes(source, y * stride + x);
-                for (sum, value) in sums.iter_mut().zip(centre) {
-                    *sum += weighted(u16::from(*value) << FRACTION_BITS, weights[0]);
-                }
-                for (offset, &weight) in weights.iter().enumerate().skip(1) {
-                    let above = lanes(source, reflect(y as isize - offset as isize, height) * stride + x);
-                    let below = lanes(source, reflect(y as isize + offset as isize, height) * stride + x);
-                    for ((sum, above), below) in sums.iter_mut().zip(above).zip(below) {
-                        // 2 · 255 · 128 fits 16 bits.
-                        *sum += weighted((u16::from(*above) + u16::from(*below)) << FRACTION_BITS, weight);
-                    }
-                }
-                row[radius + x..][..LANES].copy_from_slice(&sums);
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has just been asked for the one feature the callee needs.
+            return unsafe { avx2(plane, width, weights, source, row) };
+        }
+    }
+    blur_plane_lanes::<false>(plane, width, weights, source, row);
+}
+
+/// The same integers with and without `AVX2`, which must be true only where the processor has it.
+#[inline(always)]
+fn blur_plane_lanes<const AVX2: bool>(
+    plane: &mut [u8],
+    width: usize,
+    weights: &[u16],
+    source: &mut [u16],
+    row: &mut [u16],
+) {
+    const NOTHING: [u16; LANES] = [0; LANES];
+    let stride = width.next_multiple_of(LANES);
+    let height = plane.len() / width;
+    let radius = weights.len() - 1;
+    // Cutting each product loses half a unit on average; this gives it back.
+    let bias = weights.len() as u16 / 2;
+    let add = |sums: &mut [u16; LANES], left: &[u16; LANES], right: &[u16; LANES], weight: u16| {
+        // SAFETY: `blur_plane` has asked the processor.
+        unsafe { add_weighted_pairs::<AVX2>(sums, left, right, weight) };
+    };
+    for (to, from) in source.chunks_exact_mut(stride).zip(plane.chunks_exact(width)) {
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = u16::from(*from) << FRACTION_BITS;
+        }
+    }
+    for (y, out) in plane.chunks_exact_mut(width).enumerate() {
+        for x in (0..stride).step_by(LANES) {
+            let mut sums = [bias; LANES];
+            add(&mut sums, lanes(source, y * stride + x), &NOTHING, weights[0]);
+            for (offset, &weight) in weights.iter().enumerate().skip(1) {
+                let above = lanes(source, reflect(y as isize - offset as isize, height) * stride + x);
+                let below = lanes(source, reflect(y as isize + offset as isize, height) * stride + x);
+                add(&mut sums, above, below, weight);
             }
-            for offset in 1..=radius {
-                row[radius - offset] = row[radius + reflect(-(offset as isize), width)];
-                row[radius + width - 1 + offset] = row[radius + reflect((width - 1 + offset) as isize, width)];
+            row[radius + x..][..LANES].copy_from_slice(&sums);
+        }
+        for offset in 1..=radius {
+            row[radius - offset] = row[radius + reflect(-(offset as isize), width)];
+            row[radius + width - 1 + offset] = row[radius + reflect((width - 1 + offset) as isize, width)];
+        }
+        for x in (0..width).step_by(LANES) {
+            let mut sums = [bias + (1 << (FRACTION_BITS - 1)); LANES];
+            add(&mut sums, lanes(row, radius + x), &NOTHING, weights[0]);
+            for (offset, &weight) in weights.iter().enumerate().skip(1) {
+                add(&mut sums, lanes(row, radius + x - offset), lanes(row, radius + x + offset), weight);
             }
-            for x in (0..width).step_by(LANES) {
-                let mut sums = [bias + (1 << (FRACTION_BITS - 1)); LANES];
-                for (sum, value) in sums.iter_mut().zip(lanes(row, radius + x)) {
-                    *sum += weighted(*value, weights[0]);
-                }
-                for (offset, &weight) in weights.iter().enumerate().skip(1) {
-                    let (left, right) = (lanes(row, radius + x - offset), lanes(row, radius + x + offset));
-                    for ((sum, left), right) in sums.iter_mut().zip(left).zip(right) {
-                        *sum += weighted(left + right, weight);
-                    }
-                }
-                let values = sums.map(|sum| (sum >> FRACTION_BITS).min(255) as u8);
-                let count = LANES.min(width - x);
-                out[x..x + count].copy_from_slice(&values[..count]);
-            }
+            let values = sums.map(|sum| (sum >> FRACTION_BITS).min(255) as u8);
+            let count = LANES.min(width - x);
+            out[x..x + count].copy_from_slice(&values[..count]);
         }
     }
 }

@@ -1,5 +1,5 @@
 //! `grayscale`: three equal channels.
-use super::{PixelOp, Scratch, planes::Planes, simd::multiversion};
+use super::{PixelOp, Scratch, planes::Planes, simd::{cut, multiversion}};
 use crate::{augment::recipe::ChanceSettings, seed::Draws};
 
 /// Replaces the three channels by their luma with a probability.
@@ -39,16 +39,20 @@ impl PixelOp for Grayscale {
     }
 }
 
-/// Luma of one pixel, as PIL's `convert("L")`.
+/// Luma of one pixel, as PIL's `convert("L")`, a whole number. Products and sums stay below 2²⁴, so f32 is as exact as
+/// PIL's integers, and twice as fast as 32-bit multiplication.
 #[inline(always)]
-pub(super) fn luma(red: u8, green: u8, blue: u8) -> u8 {
-    ((19595 * u32::from(red) + 38470 * u32::from(green) + 7471 * u32::from(blue) + 0x8000) >> 16) as u8
+pub(super) fn luma(red: f32, green: f32, blue: f32) -> f32 {
+    let sum = 19595.0 * red + 38470.0 * green + 7471.0 * blue + 32768.0;
+    // SAFETY: at most 65536 · 255 + 32768, over 65536.
+    f32::from(unsafe { cut(sum * (1.0 / 65536.0)) })
 }
 
 multiversion! {
     fn into_gray(red: &mut [u8], green: &mut [u8], blue: &mut [u8]) {
         for ((red, green), blue) in red.iter_mut().zip(green).zip(blue) {
-            let gray = luma(*red, *green, *blue);
+            // SAFETY: a luma is a whole number up to 255.
+            let gray = unsafe { cut(luma(f32::from(*red), f32::from(*green), f32::from(*blue))) };
             (*red, *green, *blue) = (gray, gray, gray);
         }
     }

@@ -66,7 +66,7 @@ pub struct Scratch {
     decoders: source::Decoders,
     decoded: decoded::Decoded,
     blur_weights: Vec<u16>,
-    blur_source: Vec<u8>,
+    blur_source: Vec<u16>,
     blur_row: Vec<u16>,
     image: PlanarImage,
     spare: PlanarImage,

@@ -4,7 +4,7 @@ use super::{
     filter::{Filter, GROUP, Shuffles, Span},
     planes::{PlanarImage, Planes},
     region::Region,
-    simd::{clamp_and_cut, multiversion},
+    simd::{LANES, add_weighted_bytes, clamp_and_cut, multiversion},
 };
 
 /// Resamples `region` of `decoded` into `out`, whose size is the region's, bilinearly and without aliases.
@@ -91,8 +91,6 @@ pub(super) struct Resampler {
 const ROW_ONE: u32 = 1 << 16;
 /// Fraction bits of the horizontal pass: weights must fit an i16.
 const COLUMN_BITS: u32 = 14;
-/// Columns whose sums stay in registers.
-const LANES: usize = 64;
 
 impl Resampler {
     /// One plane: rows first, each at once followed by its columns, so what lies between stays in the first cache.
@@ -155,11 +153,9 @@ fn mix_columns_avx2(row: &[u8], shuffles: &Shuffles, out: &mut [u8]) {
         _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_packs_epi32, _mm256_set_m128i,
         _mm256_set1_epi32, _mm256_shuffle_epi8, _mm256_srai_epi32, _mm_unpacklo_epi32,
     };
-    let load = |at: usize| {
-        let window: &[u8; 16] = row[at..].first_chunk().expect("rows are padded by more than a window");
-        // SAFETY: reads the sixteen bytes of `window`.
-        unsafe { _mm_loadu_si128(window.as_ptr().cast::<__m128i>()) }
-    };
+    assert!(shuffles.reach <= row.len(), "rows are padded by more than a window");
+    // SAFETY: windows rise, the last one's end is `reach`, and the row has just been found to be that long.
+    let load = |at: usize| unsafe { _mm_loadu_si128(row.as_ptr().add(at).cast::<__m128i>()) };
     let groups = shuffles.windows.iter().zip(&shuffles.controls).zip(shuffles.weights.chunks_exact(shuffles.pairs));
     for ((([first, second], control), weights), out) in groups.zip(out.chunks_mut(GROUP)) {
         // SAFETY: reads the thirty-two bytes of `control`.
@@ -178,53 +174,64 @@ fn mix_columns_avx2(row: &[u8], shuffles: &Shuffles, out: &mut [u8]) {
             _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_castsi256_si128(words)),
             _mm_packus_epi16(_mm256_extracti128_si256(words, 1), _mm256_extracti128_si256(words, 1)),
         );
-        let mut eight = [0_u8; GROUP];
-        // SAFETY: writes the eight bytes of `eight`.
-        unsafe { _mm_storel_epi64(eight.as_mut_ptr().cast::<__m128i>(), bytes) };
-        if out.len() == GROUP {
-            out.copy_from_slice(&eight);
+        if let Ok(eight) = <&mut [u8; GROUP]>::try_from(&mut *out) {
+            // SAFETY: writes the eight bytes of `eight`.
+            unsafe { _mm_storel_epi64(eight.as_mut_ptr().cast::<__m128i>(), bytes) };
         } else {
+            let mut eight = [0_u8; GROUP];
+            // SAFETY: writes the eight bytes of `eight`.
+            unsafe { _mm_storel_epi64(eight.as_mut_ptr().cast::<__m128i>(), bytes) };
             out.copy_from_slice(&eight[..out.len()]);
         }
     }
 }
 
-/// One lane of the vertical pass: seven fraction bits are enough and leave room for rounding in 16 bits.
+/// Weighs rows that lie `stride` apart.
+fn mix_rows(samples: &[u8], stride: usize, weights: &[u16], out: &mut [u8]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2")]
+        fn avx2(samples: &[u8], stride: usize, weights: &[u16], out: &mut [u8]) {
+            mix_rows_lanes::<true>(samples, stride, weights, out);
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has just been asked for the one feature the callee needs.
+            return unsafe { avx2(samples, stride, weights, out) };
+        }
+    }
+    mix_rows_lanes::<false>(samples, stride, weights, out);
+}
+
+/// The same integers with and without `AVX2`, which must be true only where the processor has it.
 #[inline(always)]
-fn weighted(sample: u8, weight: u16) -> u16 {
-    ((u32::from(sample) * 128 * u32::from(weight)) >> 16) as u16
+fn mix_rows_lanes<const AVX2: bool>(samples: &[u8], stride: usize, weights: &[u16], out: &mut [u8]) {
+    // Cutting each product loses half a unit on average; this gives it back, and rounds the sum.
+    let bias = weights.len() as u16 / 2 + 64;
+    let width = out.len();
+    for x in (0..width).step_by(LANES) {
+        // The last step overlaps the one before, unless there is none.
+        let from = x.min(width.saturating_sub(LANES));
+        let mut sums = [bias; LANES];
+        for (row, &weight) in weights.iter().enumerate() {
+            let row = &samples[row * stride + from..];
+            let mut padded = [0; LANES];
+            let row = match row.first_chunk() {
+                Some(row) if width >= LANES => row,
+                _ => {
+                    padded[..width].copy_from_slice(&row[..width]);
+                    &padded
+                }
+            };
+            // SAFETY: `mix_rows` has asked the processor.
+            unsafe { add_weighted_bytes::<AVX2>(&mut sums, row, weight) };
+        }
+        let values = sums.map(|sum| (sum >> 7).min(255) as u8);
+        let count = LANES.min(width);
+        out[from..from + count].copy_from_slice(&values[..count]);
+    }
 }
 
 multiversion! {
-    /// Weighs rows that lie `stride` apart.
-    fn mix_rows(samples: &[u8], stride: usize, weights: &[u16], out: &mut [u8]) {
-        // Cutting each product loses half a unit on average; this gives it back, and rounds the sum.
-        let bias = weights.len() as u16 / 2 + 64;
-        let width = out.len();
-        let mut x = 0;
-        while x < width {
-            if width < LANES {
-                for (x, out) in out.iter_mut().enumerate() {
-                    let rows = weights.iter().enumerate();
-                    let sum = rows.map(|(row, &weight)| weighted(samples[row * stride + x], weight)).sum::<u16>() + bias;
-                    *out = (sum >> 7).min(255) as u8;
-                }
-                return;
-            }
-            // The last step overlaps the one before.
-            let from = x.min(width - LANES);
-            let mut sums = [bias; LANES];
-            for (row, &weight) in weights.iter().enumerate() {
-                let row: &[u8; LANES] = samples[row * stride + from..].first_chunk().expect("the row has this width");
-                for (sum, sample) in sums.iter_mut().zip(row) {
-                    *sum += weighted(*sample, weight);
-                }
-            }
-            out[from..from + LANES].copy_from_slice(&sums.map(|sum| (sum >> 7).min(255) as u8));
-            x += LANES;
-        }
-    }
-
     /// JFIF's full-range YCbCr to RGB, in place, rounded.
     fn ycbcr_to_rgb(first: &mut [u8], second: &mut [u8], third: &mut [u8]) {
         for ((first, second), third) in first.iter_mut().zip(second).zip(third) {
