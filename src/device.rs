@@ -4,18 +4,44 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, Stage};
 
-/// The device called `name`: `cpu`, `cuda:0`, `cuda:1`, …. Without autodiff: training asks for that itself.
-pub fn parse(name: &str) -> Result<Device> {
-    match name.split_once(':') {
-        None if name == "cpu" => Ok(Device::flex()),
-        None if name == "cuda" => cuda(name, 0),
+/// A device by its name.
+enum Named {
+    Cpu,
+    Cuda(usize),
+}
+
+fn named(name: &str) -> Result<Named> {
+    let named = match name.split_once(':') {
+        None if name == "cpu" => Named::Cpu,
+        None if name == "cuda" => Named::Cuda(0),
         Some(("cuda", index)) if !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit()) => {
-            match index.parse() {
-                Ok(index) => cuda(name, index),
-                Err(_) => Err(unknown(name)),
-            }
+            Named::Cuda(index.parse().map_err(|_| unknown(name))?)
         }
-        _ => Err(unknown(name)),
+        _ => return Err(unknown(name)),
+    };
+    if matches!(named, Named::Cuda(_)) && !cfg!(feature = "cuda") {
+        let reason = "this build has no CUDA; build it with `cargo build --release --features cuda`";
+        return Err(Error::at(Stage::Device, name, reason));
+    }
+    Ok(named)
+}
+
+/// Whether `name` means a device that this build knows. Opens none.
+///
+/// # Errors
+/// What the name should be, or which feature to build with.
+pub fn check(name: &str) -> Result<()> {
+    named(name).map(|_| ())
+}
+
+/// The device called `name`: `cpu`, `cuda:0`, `cuda:1`, …. Without autodiff: training asks for that itself.
+///
+/// # Errors
+/// As [`check`]; or the driver cannot open it.
+pub fn parse(name: &str) -> Result<Device> {
+    match named(name)? {
+        Named::Cpu => Ok(Device::flex()),
+        Named::Cuda(index) => cuda(name, index),
     }
 }
 
@@ -40,8 +66,7 @@ fn cuda(name: &str, index: usize) -> Result<Device> {
 
 #[cfg(not(feature = "cuda"))]
 fn cuda(name: &str, _index: usize) -> Result<Device> {
-    let reason = "this build has no CUDA; build it with `cargo build --release --features cuda`";
-    Err(Error::at(Stage::Device, name, reason))
+    Err(unknown(name))
 }
 
 /// What a checkpoint remembers of the machine: the same bits are promised only where all of it is the same.

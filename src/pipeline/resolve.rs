@@ -89,8 +89,9 @@ fn model() -> Result<Node> {
 fn resolve(reading: &mut Reading, named: &str, mut pipeline: Pipeline) -> Plan {
     ranges::check(reading, &pipeline);
     columns(reading, &pipeline);
-    if let Err(problem) = device::check(&pipeline.device) {
-        reading.note("device", problem.problem, problem.remedy);
+    if let Err(error) = device::check(&pipeline.device) {
+        let (problem, remedy) = problem_and_remedy(error);
+        reading.note("device", problem, remedy);
     }
     let side_pixels = recipes(reading, &mut pipeline);
     // The peak does not depend on the length of an epoch, which only the data tells.
@@ -110,12 +111,26 @@ fn resolve(reading: &mut Reading, named: &str, mut pipeline: Pipeline) -> Plan {
     plan
 }
 
+/// Other rooms word both as one sentence.
+fn problem_and_remedy(error: Error) -> (String, String) {
+    let reason = match error {
+        Error::Stage { reason, .. } => reason,
+        other => other.to_string(),
+    };
+    match reason.split_once("; ") {
+        Some((problem, remedy)) => (problem.into(), remedy.into()),
+        None => (reason, String::new()),
+    }
+}
+
 /// Notes columns that the schema lacks or that hold the wrong kind of thing.
 fn columns(reading: &mut Reading, pipeline: &Pipeline) {
     let schema = match Schema::named(&pipeline.scan.schema) {
         Ok(schema) => schema,
-        Err(Error::Stage { reason, .. }) => return reading.note("scan.schema", reason, ""),
-        Err(other) => return reading.note("scan.schema", other.to_string(), ""),
+        Err(error) => {
+            let (problem, remedy) = problem_and_remedy(error);
+            return reading.note("scan.schema", problem, remedy);
+        }
     };
     let names = |role: Role| schema.columns.iter().filter(move |c| c.role == role).map(|c| c.name.as_str());
     let mut wanted = Vec::new();

@@ -65,7 +65,7 @@ pub fn run(run: &Path, sets: &[String], json: bool) -> Result<()> {
 
     let data = Data::open(&plan)?;
     let sides = Sides::new(&plan, &data, &settings)?;
-    let device = device::open(&plan.pipeline.device)?;
+    let device = device::parse(&plan.pipeline.device)?;
     let untrained = methods::simclr(&plan, &device)?;
     let weights = newest.tensors.ema.as_ref().unwrap_or(&newest.tensors.weights);
     let trained = restore(untrained.clone(), weights)?;
@@ -122,7 +122,7 @@ impl<'a> KnnWatch<'a> {
     /// # Errors
     /// The data's, or features that are not finite.
     pub fn accuracy<M: Method>(&self, method: &M) -> Result<f64> {
-        let device = device::open(&self.plan.pipeline.device)?;
+        let device = device::parse(&self.plan.pipeline.device)?;
         let side = |name, epochs| {
             let extracted = extract(name, self.plan, self.data, epochs, &self.settings.label, &[method], &device)?;
             let features: Option<Features> = extracted.features.into_iter().next();

@@ -43,9 +43,9 @@ pub fn extract<M: Method>(
         let batch = Batch::from_record_batch(&batch, device, &data.shards.shards)?;
         for (method, features) in methods.iter().zip(&mut features) {
             let values = method.features(batch.view(0)).into_data(); // [items, width]
-            features.values.extend(values.into_vec::<f32>().map_err(unreadable)?);
+            features.values.extend(values.try_into_vec::<f32>().map_err(unreadable)?);
         }
-        let values = batch.pixels.clone().into_data().into_vec::<u8>().map_err(unreadable)?;
+        let values = batch.pixels.clone().into_data().try_into_vec::<u8>().map_err(unreadable)?;
         pixels.values.extend(raw_pixels::raw_pixels(&values, 3, side));
         pixels.labels.extend(labels(&batch, label)?);
         pixels.sample_ids.extend(&batch.sample_ids);

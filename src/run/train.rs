@@ -1,5 +1,5 @@
 //! `diptych train PIPELINE --run DIR` and `diptych train --resume DIR`
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path};
 
 use super::{
     Named,
@@ -74,7 +74,7 @@ struct Resume {
 }
 
 fn go(folder: &RunFolder, plan: &Plan, data: &Data, selection: Selection, resume: &Resume) -> Result<()> {
-    let device = device::open(&plan.pipeline.device)?.autodiff();
+    let device = device::parse(&plan.pipeline.device)?.autodiff();
     let quarantine = Quarantine::open(&folder.file("quarantine"), resume.quarantine)?;
     let epochs = data.training(plan, selection, Some(quarantine.clone()))?;
     if epochs.items_dropped() > 0 {

@@ -20,6 +20,7 @@ pub mod optimizer;
 pub mod parameters;
 pub mod progress;
 mod recorder;
+pub mod report;
 pub mod run_loop;
 pub mod safetensors;
 pub mod schedule;
