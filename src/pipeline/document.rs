@@ -82,7 +82,7 @@ pub(super) enum Value {
     Integer(i128),
     Float(f64),
     Boolean(bool),
-    Date(String),
+    Date,
     Array(Vec<Node>),
     Table(Vec<(String, Node)>),
 }
@@ -95,7 +95,7 @@ impl Value {
             Self::Integer(_) => "a whole number",
             Self::Float(_) => "a number with a fraction",
             Self::Boolean(_) => "true or false",
-            Self::Date(_) => "a date",
+            Self::Date => "a date",
             Self::Array(_) => "a list",
             Self::Table(_) => "a table",
         }
@@ -260,7 +260,7 @@ fn from_value(value: &Spanned<DeValue<'_>>, position: &dyn Fn(usize) -> Option<P
         DeValue::Integer(n) => Value::Integer(i128::from_str_radix(n.as_str(), n.radix()).unwrap_or(i128::MAX)),
         DeValue::Float(x) => Value::Float(x.as_str().parse().unwrap_or(f64::NAN)),
         DeValue::Boolean(b) => Value::Boolean(*b),
-        DeValue::Datetime(date) => Value::Date(date.to_string()),
+        DeValue::Datetime(_) => Value::Date,
         DeValue::Array(items) => Value::Array(
             items
                 .iter()

@@ -228,7 +228,7 @@ fn literal(value: &Value) -> Option<String> {
         Value::Array(items) => {
             Some(format!("[{}]", items.iter().map(|item| literal(&item.value)).collect::<Option<Vec<_>>>()?.join(", ")))
         }
-        Value::Date(_) | Value::Table(_) => None,
+        Value::Date | Value::Table(_) => None,
     }
 }
 

@@ -148,7 +148,7 @@ impl<'a> Reader<'a> {
             },
             Value::Float(x) => visitor.visit_f64(*x),
             Value::Boolean(b) => visitor.visit_bool(*b),
-            Value::Date(_) => Err(de::Error::invalid_type(Unexpected::Other("a date"), &visitor)),
+            Value::Date => Err(de::Error::invalid_type(Unexpected::Other("a date"), &visitor)),
             Value::Array(items) => {
                 let mut access = Items { items, next: 0, track: &self.track };
                 let value = visitor.visit_seq(&mut access)?;
