@@ -99,7 +99,7 @@ impl fmt::Display for Mistake {
 #[non_exhaustive]
 pub enum Error {
     /// Every mistake of one pipeline, at once. Exit code 2.
-    #[error("{}", list(file, mistakes))]
+    #[error("{}", listing(file, mistakes))]
     Pipeline {
         /// The file as the user named it.
         file: String,
@@ -107,7 +107,7 @@ pub enum Error {
         mistakes: Vec<Mistake>,
     },
     /// A stage failed.
-    #[error("{stage}: {}{reason}", place(place))]
+    #[error("{stage}: {}{reason}", prefix(place))]
     Stage {
         /// Which.
         stage: Stage,
@@ -133,11 +133,11 @@ fn signal_name(signal: i32) -> &'static str {
     if signal == 2 { "SIGINT" } else { "SIGTERM" }
 }
 
-fn place(place: &str) -> String {
+fn prefix(place: &str) -> String {
     if place.is_empty() { String::new() } else { format!("{place}: ") }
 }
 
-fn list(file: &str, mistakes: &[Mistake]) -> String {
+fn listing(file: &str, mistakes: &[Mistake]) -> String {
     let count = mistakes.len();
     let mut text = format!("{file}: {count} mistake{}", if count == 1 { "" } else { "s" });
     for mistake in mistakes {
