@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
@@ -15,7 +16,7 @@ use datafusion::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 use diptych::error::Stage;
 use diptych::ingest::manifest::Manifest;
 use diptych::ingest::source::Source;
-use diptych::ingest::{ImportReport, ImportSettings, Progress, import, import_source};
+use diptych::ingest::{CHUNK_BYTES, ImportReport, ImportSettings, Progress, import, import_source};
 use diptych::schema::Schema;
 use diptych::synthetic::{self, Encoding, SyntheticSettings};
 use diptych::{Error, Result};
@@ -173,6 +174,12 @@ fn blob_pages_are_small_plain_and_indexed_and_narrow_columns_have_statistics() {
                     assert!(column.statistics().is_some_and(|s| s.null_count_opt().is_some()), "{name}");
                     assert!(column.column_index_offset().is_some(), "{name}");
                     assert!(matches!(column.compression(), Compression::ZSTD(_)), "{name}");
+                    if name == "width" {
+                        let statistics = column.statistics().unwrap();
+                        let width = side_pixels.to_le_bytes();
+                        assert_eq!(statistics.min_bytes_opt(), Some(&width[..]));
+                        assert_eq!(statistics.max_bytes_opt(), Some(&width[..]));
+                    }
                     continue;
                 }
                 assert_eq!(column.compression(), Compression::UNCOMPRESSED);
@@ -499,6 +506,59 @@ fn what_cannot_be_meant_is_refused_with_a_remedy() {
     assert_eq!(imported(&from, &inside, &ImportSettings::default()).unwrap().rows, 1);
     let settings = ImportSettings { overwrite: true, ..ImportSettings::default() };
     assert_eq!(imported(&from, &inside, &settings).unwrap().rows, 1);
+}
+
+/// A megabyte of nothing each; counts what is read.
+struct Megabytes {
+    images: usize,
+    read: AtomicU64,
+}
+
+impl Source for Megabytes {
+    fn kind(&self) -> &'static str {
+        "megabytes"
+    }
+    fn images(&self) -> usize {
+        self.images
+    }
+    fn name(&self, image: usize) -> Cow<'_, str> {
+        Cow::Owned(image.to_string())
+    }
+    fn expected_bytes(&self, _image: usize) -> u64 {
+        1 << 20
+    }
+    fn read(&self, _image: usize) -> Result<Vec<u8>> {
+        self.read.fetch_add(1, Ordering::SeqCst);
+        Ok(vec![0; 1 << 20])
+    }
+    fn split(&self, _image: usize) -> Option<&str> {
+        None
+    }
+    fn label(&self, _image: usize) -> Option<Cow<'_, str>> {
+        None
+    }
+}
+
+#[test]
+fn reading_is_at_most_two_chunks_ahead_of_writing() {
+    let to = tempfile::tempdir().unwrap();
+    let source = Megabytes { images: 300, read: AtomicU64::new(0) };
+    let chunk = CHUNK_BYTES >> 20;
+    let mut calls = 0;
+    let mut before = 0;
+    let refused = import_source(&source, to.path(), &ImportSettings::default(), &mut |progress| {
+        if let Progress::Writing { done, .. } = progress {
+            // Between two calls one chunk is written while one is read: more than that is never held.
+            let ahead = source.read.load(Ordering::SeqCst) - before;
+            assert!(ahead <= 2 * chunk, "{ahead} MB were read ahead");
+            before = *done;
+            calls += 1;
+        }
+        Ok(())
+    });
+    assert!(refused.unwrap_err().to_string().contains("none of 300 images"));
+    assert!(calls >= 300 / chunk, "{calls} calls");
+    assert_eq!(source.read.load(Ordering::SeqCst), 300);
 }
 
 /// One of whose images cannot be read.
