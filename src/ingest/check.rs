@@ -9,6 +9,9 @@ use turbojpeg::{Colorspace, Decompressor, PixelFormat, ScalingFactor};
 
 use crate::augment::{BadClass, BadSample};
 
+/// A progressive JPEG with more scans is no photograph: a few kilobytes of it could keep a decoder busy for minutes.
+const MAX_SCANS: u32 = 500;
+
 /// What a header declares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
@@ -94,6 +97,7 @@ fn decode_jpeg(bytes: &[u8]) -> turbojpeg::Result<()> {
             Some(decompressor) => decompressor,
             None => kept.insert(Decompressor::new()?),
         };
+        decompressor.set_scan_limit(MAX_SCANS)?;
         let header = decompressor.read_header(bytes)?;
         let scale = if header.is_lossless { ScalingFactor::ONE } else { ScalingFactor::ONE_EIGHTH };
         decompressor.set_scaling_factor(scale)?;

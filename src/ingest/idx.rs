@@ -188,7 +188,7 @@ fn labels_beside(root: &Path, path: &Path, name: &str, paths: &[PathBuf]) -> Res
 
 enum Reader {
     Plain(BufReader<File>),
-    Gzip(MultiGzDecoder<BufReader<File>>),
+    Gzip(Box<MultiGzDecoder<BufReader<File>>>),
 }
 
 impl Read for Reader {
@@ -209,7 +209,7 @@ fn open(path: &Path) -> Result<Reader> {
     (&file).take(2).read_to_end(&mut magic).context(Stage::Import, &place, cannot_read)?;
     file.seek(SeekFrom::Start(0)).context(Stage::Import, &place, cannot_read)?;
     let file = BufReader::new(file);
-    Ok(if magic == GZIP_MAGIC { Reader::Gzip(MultiGzDecoder::new(file)) } else { Reader::Plain(file) })
+    Ok(if magic == GZIP_MAGIC { Reader::Gzip(Box::new(MultiGzDecoder::new(file))) } else { Reader::Plain(file) })
 }
 
 /// Random access needs the values unpacked; a file without a name is gone when the process is, however it ends.

@@ -9,7 +9,7 @@ use super::order::{Group, groups};
 use super::rows::{Outcome, Rejected, chunks, read_all};
 use super::shard::ShardWriter;
 use super::source::Source;
-use super::{ImportReport, ImportSettings, Progress, quarantine};
+use super::{ImportReport, ImportSettings, LABELS_COUNTED, Progress, quarantine};
 use crate::error::{Context, Error, Result, Stage};
 use crate::schema::Schema;
 
@@ -179,7 +179,9 @@ impl Writing<'_> {
                     report.rows += 1;
                     report.image_bytes += row.image.len() as u64;
                     *report.splits.entry(row.split.clone().unwrap_or_default()).or_default() += 1;
-                    *report.labels.entry(row.label.clone().unwrap_or_default()).or_default() += 1;
+                    let label = row.label.as_deref().unwrap_or_default();
+                    let is_counted = report.labels.len() < LABELS_COUNTED || report.labels.contains_key(label);
+                    *report.labels.entry(if is_counted { label } else { "…" }.to_owned()).or_default() += 1;
                     self.shards.push(destination, slug, row)?;
                 }
                 Err(rejected) => self.rejected.push(rejected),

@@ -55,6 +55,8 @@ pub const IMPORTING_FILE: &str = "diptych.importing";
 pub const CHUNK_BYTES: u64 = 32 << 20;
 /// Images that are read and checked as one piece of work, where they are small.
 pub const CHUNK_IMAGES: usize = 4096;
+/// Labels that a report counts one by one: more are captions in disguise.
+pub const LABELS_COUNTED: usize = 10_000;
 /// A larger file is no image: it is refused unread.
 pub const MAX_IMAGE_BYTES: u64 = 512 << 20;
 
@@ -164,7 +166,7 @@ pub struct ImportReport {
     pub quarantined: u64,
     /// Rows by split; "" for rows without.
     pub splits: BTreeMap<String, u64>,
-    /// Rows by label; "" for rows without.
+    /// Rows by label; "" for rows without. Those beyond the first [`LABELS_COUNTED`] are together under "…".
     pub labels: BTreeMap<String, u64>,
     /// Files that are no images, by what they are: ".txt", "hidden", ….
     pub skipped: BTreeMap<String, u64>,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
@@ -15,7 +16,7 @@ use datafusion::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 use diptych::error::Stage;
 use diptych::ingest::manifest::Manifest;
 use diptych::ingest::source::Source;
-use diptych::ingest::{ImportReport, ImportSettings, Progress, import, import_source};
+use diptych::ingest::{CHUNK_BYTES, ImportReport, ImportSettings, Progress, import, import_source};
 use diptych::schema::Schema;
 use diptych::synthetic::{self, Encoding, SyntheticSettings};
 use diptych::{Error, Result};
@@ -108,9 +109,9 @@ fn class_folders_become_rows_with_label_split_and_verified_bytes() {
         let lengths = batch.column_by_name("image_bytes").unwrap().as_primitive::<UInt64Type>();
         let hashes = batch.column_by_name("image_xxh3").unwrap().as_primitive::<UInt64Type>();
         let widths = batch.column_by_name("width").unwrap().as_primitive::<UInt32Type>();
-        for row in 0..batch.num_rows() {
+        for (row, source) in sources.iter().enumerate() {
             let image = images.as_binary::<i32>().value(row);
-            assert_eq!(image, std::fs::read(from.path().join(sources[row].as_ref().unwrap())).unwrap());
+            assert_eq!(image, std::fs::read(from.path().join(source.as_ref().unwrap())).unwrap());
             assert_eq!((lengths.value(row), hashes.value(row)), (image.len() as u64, xxh3_64(image)));
             assert_eq!(widths.value(row), 16);
         }
@@ -173,6 +174,12 @@ fn blob_pages_are_small_plain_and_indexed_and_narrow_columns_have_statistics() {
                     assert!(column.statistics().is_some_and(|s| s.null_count_opt().is_some()), "{name}");
                     assert!(column.column_index_offset().is_some(), "{name}");
                     assert!(matches!(column.compression(), Compression::ZSTD(_)), "{name}");
+                    if name == "width" {
+                        let statistics = column.statistics().unwrap();
+                        let width = side_pixels.to_le_bytes();
+                        assert_eq!(statistics.min_bytes_opt(), Some(&width[..]));
+                        assert_eq!(statistics.max_bytes_opt(), Some(&width[..]));
+                    }
                     continue;
                 }
                 assert_eq!(column.compression(), Compression::UNCOMPRESSED);
@@ -262,16 +269,18 @@ fn quarantine_names_exactly_the_corrupt_files() {
     let mut flipped = good.clone();
     let middle = flipped.len() / 2;
     flipped[middle] ^= 0x10;
-    let mut huge = good.clone();
-    huge[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]);
     let jpeg = SyntheticSettings { encoding: Encoding::Jpeg, ..SyntheticSettings::default() }.read(0).unwrap();
+    // The frame header (after ff c0: length, precision, height, width) carries no checksum that the change would break.
+    let mut huge = jpeg.clone();
+    let frame = huge.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
+    huge[frame + 5..frame + 9].fill(0xff);
     let damaged: [(&str, &[u8], &str); 7] = [
         ("train/disk/a empty.png", b"", "empty"),
         ("train/disk/b text.JPG", b"<html>404 not found</html>", "unknown_format"),
         ("train/ring/c header.png", &good[..20], "header"),
         ("train/ring/d cut.png", &good[..good.len() - 40], "decode"),
         ("train/ring/e 猫.png", &flipped, "decode"),
-        ("test/ring/f huge.png", &huge, "too_many_pixels"),
+        ("test/ring/f huge.jpg", &huge, "too_many_pixels"),
         ("test/ring/g cut.jpeg", &jpeg[..jpeg.len() * 2 / 3], "decode"),
     ];
     for (name, bytes, _) in &damaged {
@@ -338,14 +347,17 @@ fn metadata_of_every_kind_carries_captions_labels_splits_and_further_columns() {
         writer.write(&batch).unwrap();
         writer.close().unwrap();
     };
-    let tables: [(&str, &dyn Fn(&Path)); 3] = [("csv", &csv), ("jsonl", &json_lines), ("parquet", &parquet)];
-    for (kind, table) in tables {
+    for kind in ["csv", "jsonl", "parquet"] {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         for (number, (file, ..)) in rows.iter().enumerate() {
             write(from.path(), file, png(number as u8));
         }
         write(from.path(), "unlisted.png", png(9));
-        table(from.path());
+        match kind {
+            "csv" => csv(from.path()),
+            "jsonl" => json_lines(from.path()),
+            _ => parquet(from.path()),
+        }
         let report = imported(from.path(), to.path(), &ImportSettings::default()).unwrap();
         assert_eq!((report.kind.as_str(), report.rows, report.unlisted), ("metadata_folder", 2, 1), "{kind}");
         let places = places(to.path());
@@ -497,6 +509,59 @@ fn what_cannot_be_meant_is_refused_with_a_remedy() {
     assert_eq!(imported(&from, &inside, &ImportSettings::default()).unwrap().rows, 1);
     let settings = ImportSettings { overwrite: true, ..ImportSettings::default() };
     assert_eq!(imported(&from, &inside, &settings).unwrap().rows, 1);
+}
+
+/// A megabyte of nothing each; counts what is read.
+struct Megabytes {
+    images: usize,
+    read: AtomicU64,
+}
+
+impl Source for Megabytes {
+    fn kind(&self) -> &'static str {
+        "megabytes"
+    }
+    fn images(&self) -> usize {
+        self.images
+    }
+    fn name(&self, image: usize) -> Cow<'_, str> {
+        Cow::Owned(image.to_string())
+    }
+    fn expected_bytes(&self, _image: usize) -> u64 {
+        1 << 20
+    }
+    fn read(&self, _image: usize) -> Result<Vec<u8>> {
+        self.read.fetch_add(1, Ordering::SeqCst);
+        Ok(vec![0; 1 << 20])
+    }
+    fn split(&self, _image: usize) -> Option<&str> {
+        None
+    }
+    fn label(&self, _image: usize) -> Option<Cow<'_, str>> {
+        None
+    }
+}
+
+#[test]
+fn reading_is_at_most_two_chunks_ahead_of_writing() {
+    let to = tempfile::tempdir().unwrap();
+    let source = Megabytes { images: 300, read: AtomicU64::new(0) };
+    let chunk = CHUNK_BYTES >> 20;
+    let mut calls = 0;
+    let mut before = 0;
+    let refused = import_source(&source, to.path(), &ImportSettings::default(), &mut |progress| {
+        if let Progress::Writing { done, .. } = progress {
+            // Between two calls one chunk is written while one is read: more than that is never held.
+            let ahead = source.read.load(Ordering::SeqCst) - before;
+            assert!(ahead <= 2 * chunk, "{ahead} MB were read ahead");
+            before = *done;
+            calls += 1;
+        }
+        Ok(())
+    });
+    assert!(refused.unwrap_err().to_string().contains("none of 300 images"));
+    assert!(calls >= 300 / chunk, "{calls} calls");
+    assert_eq!(source.read.load(Ordering::SeqCst), 300);
 }
 
 /// One of whose images cannot be read.
