@@ -56,6 +56,9 @@ struct Counts {
     blob_bytes: AtomicU64,
 }
 
+/// Column chunks of blobs per file, sorted.
+type BlobRanges = HashMap<Path, Arc<[Range<u64>]>>;
+
 /// Store wrapper that counts requests and bytes on the wire, and bounds which ranges of a read may be merged.
 ///
 /// ```
@@ -69,8 +72,7 @@ pub struct CountingStore {
     fetch: Fetch,
     merge_gap_bytes: u64,
     counts: Arc<Counts>,
-    /// Column chunks of blobs per file, sorted.
-    blobs: Arc<RwLock<HashMap<Path, Arc<[Range<u64>]>>>>,
+    blobs: Arc<RwLock<BlobRanges>>,
 }
 
 impl CountingStore {

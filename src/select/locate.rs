@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::glob::{Glob, is_glob};
 use super::manifest::{MANIFEST_FILE, Manifest, ManifestShard};
+use super::warning::Warning;
 use crate::error::{Context, Error, Result, Stage};
 
 /// Suffix of the files that a folder is searched for.
@@ -27,7 +28,7 @@ pub(crate) struct Located {
 ///
 /// # Errors
 /// A pattern that matches nothing, a manifest that lists what is not there.
-pub(crate) fn locate(patterns: &[String]) -> Result<(Vec<Located>, Vec<(String, String)>)> {
+pub(crate) fn locate(patterns: &[String]) -> Result<(Vec<Located>, Vec<Warning>)> {
     let mut located: Vec<Located> = Vec::new();
     let mut seen = BTreeSet::new();
     let mut warnings = Vec::new();
@@ -76,7 +77,7 @@ fn one(path: &Path, listed: Option<ManifestShard>) -> Result<Located> {
     Ok(Located { path, name, bytes, listed })
 }
 
-fn folder(folder: &Path, warnings: &mut Vec<(String, String)>, problems: &mut Vec<String>) -> Result<Vec<Located>> {
+fn folder(folder: &Path, warnings: &mut Vec<Warning>, problems: &mut Vec<String>) -> Result<Vec<Located>> {
     let files = files_below(folder)?;
     let Some(manifest) = Manifest::of_folder(folder)? else {
         return files.iter().filter(|file| file.ends_with(SUFFIX)).map(|file| one(&folder.join(file), None)).collect();
@@ -94,7 +95,7 @@ fn folder(folder: &Path, warnings: &mut Vec<(String, String)>, problems: &mut Ve
     }
     for file in left {
         let text = format!("is left out: {MANIFEST_FILE} does not list it (an import that did not finish?)");
-        warnings.push((folder.join(file).display().to_string(), text));
+        warnings.push(Warning { place: folder.join(file).display().to_string(), text });
     }
     Ok(located)
 }
@@ -134,9 +135,12 @@ fn parent(file: &str) -> &str {
     file.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
+/// Positions and entries of one manifest, by file.
+type Entries = BTreeMap<String, (usize, ManifestShard)>;
+
 /// Manifests by folder, each read once.
 #[derive(Default)]
-struct Manifests(BTreeMap<String, Option<BTreeMap<String, (usize, ManifestShard)>>>);
+struct Manifests(BTreeMap<String, Option<Entries>>);
 
 impl Manifests {
     /// Folder, position and entry of `file` in the nearest manifest at or above it, up to `base`.
@@ -236,7 +240,7 @@ mod tests {
         std::fs::write(tree.path().join(MANIFEST_FILE), manifest(&["c.parquet", "a.parquet"])).unwrap();
         assert_eq!(names(&tree, &[""]).unwrap(), ["c.parquet", "a.parquet"]);
         let (_, warnings) = locate(&[tree.path().display().to_string()]).unwrap();
-        assert!(warnings[0].0.ends_with("b.parquet"), "{warnings:?}");
+        assert!(warnings[0].place.ends_with("b.parquet"), "{warnings:?}");
         assert_eq!(names(&tree, &["*.parquet"]).unwrap(), ["c.parquet", "a.parquet", "b.parquet"]);
         std::fs::write(tree.path().join(MANIFEST_FILE), manifest(&["gone.parquet"])).unwrap();
         assert!(names(&tree, &[""]).unwrap_err().to_string().contains("gone.parquet: diptych.json lists it"));

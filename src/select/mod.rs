@@ -15,6 +15,7 @@
 mod collect;
 mod columns;
 pub mod counting_store;
+mod faults;
 mod footer;
 pub mod footer_cache;
 pub mod functions;
@@ -31,3 +32,4 @@ mod selection_file;
 pub mod session;
 pub mod shards;
 pub mod sorted;
+pub mod warning;

@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::counting_store::Wire;
 use super::selection::{SelectedGroup, Selection};
-use super::shards::{Shard, ShardSet, Warning, hex};
+use super::shards::{Shard, ShardSet, hex};
+use super::warning::Warning;
 
 /// The result of `diptych select`.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -12,7 +12,7 @@ use datafusion::logical_expr::{
     Distinct, Expr, ExprSchemable, LogicalPlan, Volatility, WindowFrameUnits, WindowFunctionDefinition,
 };
 
-use super::shards::Warning;
+use super::warning::Warning;
 use crate::error::{Context, Error, Result, Stage};
 
 /// Aggregates that give one of their inputs, or a list of them in order.

@@ -20,7 +20,8 @@ use super::report::{SelectReport, report};
 use super::reproducible;
 use super::selection::{Provenance, Selection};
 use super::session::{default_partitions, session};
-use super::shards::{ShardSet, Warning, hex};
+use super::shards::{ShardSet, hex};
+use super::warning::Warning;
 use crate::error::{Context, Error, Result, Stage};
 use crate::schema::{Role, Schema};
 
@@ -93,7 +94,7 @@ pub struct SelectPlan {
 /// As [`select`], as far as the text of the query tells.
 pub async fn plan(shards: &ShardSet, schema: &Schema, sql: &str, partitions: usize) -> Result<SelectPlan> {
     let state = session(shards, partitions)?.state();
-    let refused = "is not accepted; see the cause";
+    let refused = "is not accepted (the table is `shards`); correct what the cause says";
     let plan = state.create_logical_plan(sql).await.context(Stage::Select, QUERY, refused)?;
     let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     only_queries.verify_plan(&plan).context(Stage::Select, QUERY, "must be one SELECT, which changes nothing")?;

@@ -1,6 +1,5 @@
 //! The shards of a data set as one numbered set, with fingerprints and footers.
 use std::collections::BTreeMap;
-use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -9,12 +8,13 @@ use datafusion::object_store::path::Path;
 use datafusion::parquet::arrow::parquet_to_arrow_schema;
 use datafusion::parquet::file::metadata::ParquetMetaData;
 use futures::StreamExt;
-use serde::Serialize;
 
 use super::columns::ColumnsOfAll;
 use super::counting_store::CountingStore;
+use super::faults::Faults;
 use super::footer;
 use super::locate::{Located, locate};
+use super::warning::Warning;
 use crate::error::{Context, Error, Result, Stage};
 use crate::schema::{Role, Schema};
 use crate::seed::ItemKey;
@@ -27,23 +27,6 @@ pub const MAX_ROWS: u64 = 1 << ROW_BITS;
 const MAX_SHARDS: usize = 1 << (64 - ROW_BITS);
 /// Footers that are read side by side.
 const FOOTERS_IN_FLIGHT: usize = 16;
-/// Faulty shards that one error names.
-const MAX_FAULTS_NAMED: usize = 20;
-
-/// What a user should know and a run survives.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Warning {
-    /// Shard, column or part of a query; may be empty.
-    pub place: String,
-    /// One sentence, with a remedy where there is one.
-    pub text: String,
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.place.is_empty() { f.write_str(&self.text) } else { write!(f, "{}: {}", self.place, self.text) }
-    }
-}
 
 /// One Parquet file of the set.
 #[derive(Debug, Clone)]
@@ -141,14 +124,13 @@ impl ShardSet {
     /// differences of all shards from the schema at once.
     pub async fn open(patterns: &[String], schema: &Schema) -> Result<Self> {
         let owned = patterns.to_vec();
-        let (located, left_out) = tokio::task::spawn_blocking(move || locate(&owned))
+        let (located, mut warnings) = tokio::task::spawn_blocking(move || locate(&owned))
             .await
             .map_err(|error| Error::internal("the search for shards did not finish").caused_by(error))??;
         if located.len() > MAX_SHARDS {
             let reason = format!("{} shards are more than {MAX_SHARDS}; use larger ones", located.len());
             return Err(Error::at(Stage::Select, "", reason));
         }
-        let mut warnings: Vec<Warning> = left_out.into_iter().map(|(place, text)| Warning { place, text }).collect();
         let store = Arc::new(CountingStore::local());
         let loads = located.iter().enumerate().map(|(ordinal, located)| load(&store, ordinal as u32, located));
         let loaded: Vec<Result<Arc<Shard>>> = futures::stream::iter(loads).buffered(FOOTERS_IN_FLIGHT).collect().await;
@@ -262,36 +244,4 @@ fn warnings_about(shards: &[Arc<Shard>]) -> Vec<Warning> {
 /// Lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8; 32]) -> String {
     blake3::Hash::from_bytes(*bytes).to_hex().to_string()
-}
-
-/// Failures of many shards on their way into one error.
-#[derive(Default)]
-struct Faults(Vec<Error>);
-
-impl Faults {
-    fn take<T>(&mut self, result: Result<T>) -> Option<T> {
-        result.map_err(|error| self.0.push(error)).ok()
-    }
-
-    fn into_result(mut self) -> Result<()> {
-        match self.0.len() {
-            0 => Ok(()),
-            1 => Err(self.0.remove(0)),
-            count => {
-                let stage = self.0.iter().find_map(|error| match error {
-                    Error::Stage { stage, .. } => Some(*stage),
-                    _ => None,
-                });
-                let mut reason = format!("{count} faults in the shards:");
-                for error in self.0.iter().take(MAX_FAULTS_NAMED) {
-                    reason.push_str("\n  ");
-                    reason.push_str(&error.report().replace('\n', "\n  "));
-                }
-                if count > MAX_FAULTS_NAMED {
-                    reason.push_str(&format!("\n  and {} more", count - MAX_FAULTS_NAMED));
-                }
-                Err(Error::at(stage.unwrap_or(Stage::Select), "", reason))
-            }
-        }
-    }
 }

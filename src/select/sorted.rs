@@ -6,7 +6,8 @@ use std::sync::Arc;
 use datafusion::parquet::file::statistics::Statistics;
 
 use super::provider::SAMPLE_ID;
-use super::shards::{Shard, ShardSet, Warning};
+use super::shards::{Shard, ShardSet};
+use super::warning::Warning;
 use crate::schema::{Role, Schema};
 
 /// A data set counts as sorted by a column that is constant in this share of its row groups.
