@@ -172,7 +172,14 @@ impl JpegDecoder {
         // SAFETY: `encoded` is one slice; the buffer has width x height x channels bytes for the scale just set, and a
         // pitch of 0 means rows without gaps.
         let status = unsafe {
-            raw::tj3Decompress8(self.handle, encoded.as_ptr(), encoded.len() as raw::size_t, self.interleaved.as_mut_ptr(), 0, format)
+            raw::tj3Decompress8(
+                self.handle,
+                encoded.as_ptr(),
+                encoded.len() as raw::size_t,
+                self.interleaved.as_mut_ptr(),
+                0,
+                format,
+            )
         };
         if status != 0 && !(frame.rows_in_order && self.stopped_after_the_last_row()) {
             return Err(self.failure("decoding"));
@@ -189,9 +196,8 @@ impl JpegDecoder {
     /// Whether the last call failed only because of what follows the rows it had already written.
     fn stopped_after_the_last_row(&self) -> bool {
         // SAFETY: the handle is valid; the message is a C string that lives until the next call.
-        let (code, message) = unsafe {
-            (raw::tj3GetErrorCode(self.handle), CStr::from_ptr(raw::tj3GetErrorStr(self.handle)).to_bytes())
-        };
+        let (code, message) =
+            unsafe { (raw::tj3GetErrorCode(self.handle), CStr::from_ptr(raw::tj3GetErrorStr(self.handle)).to_bytes()) };
         code == raw::TJERR_TJERR_WARNING as i32
             && message.windows(BYTES_AFTER_THE_LAST_ROW.len()).any(|window| window == BYTES_AFTER_THE_LAST_ROW)
     }

@@ -43,7 +43,12 @@ pub(super) fn resample(resampler: &mut Resampler, decoded: &Decoded, region: &Re
 }
 
 /// [`resample`] from an image that is RGB already; what lies outside it becomes black where nothing is resized.
-pub(super) fn resample_image(resampler: &mut Resampler, image: &PlanarImage, region: &Region, out: &mut Planes<'_>) -> bool {
+pub(super) fn resample_image(
+    resampler: &mut Resampler,
+    image: &PlanarImage,
+    region: &Region,
+    out: &mut Planes<'_>,
+) -> bool {
     let (width, height) = (image.width(), image.height());
     let plane = width * height;
     if !region.lies_within(width, height) {
@@ -100,7 +105,13 @@ impl Resampler {
             // A plane may be a fraction of a sample smaller than the image says.
             let end = (start + length).min(samples as f64);
             let (low, high) = if region.closed { (start as usize, end.ceil() as usize) } else { (0, samples) };
-            (start >= 0.0 && end > start && outputs > 0).then_some(Span { start, length: end - start, low, high, outputs })
+            (start >= 0.0 && end > start && outputs > 0).then_some(Span {
+                start,
+                length: end - start,
+                low,
+                high,
+                outputs,
+            })
         };
         let columns = span(0, region.left, region.width, plane.width, region.out_width);
         let rows = span(1, region.top, region.height, plane.height, region.out_height);
@@ -149,9 +160,9 @@ fn mix_columns_portable(row: &[u8], origin: usize, filter: &Filter, out: &mut [u
 #[target_feature(enable = "avx2")]
 fn mix_columns_avx2(row: &[u8], shuffles: &Shuffles, out: &mut [u8]) {
     use std::arch::x86_64::{
-        __m128i, __m256i, _mm_loadu_si128, _mm_packus_epi16, _mm_storel_epi64, _mm256_add_epi32, _mm256_castsi256_si128,
-        _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_packs_epi32, _mm256_set_m128i,
-        _mm256_set1_epi32, _mm256_shuffle_epi8, _mm256_srai_epi32, _mm_unpacklo_epi32,
+        __m128i, __m256i, _mm_loadu_si128, _mm_packus_epi16, _mm_storel_epi64, _mm_unpacklo_epi32, _mm256_add_epi32,
+        _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_packs_epi32,
+        _mm256_set_m128i, _mm256_set1_epi32, _mm256_shuffle_epi8, _mm256_srai_epi32,
     };
     assert!(shuffles.reach <= row.len(), "rows are padded by more than a window");
     // SAFETY: windows rise, the last one's end is `reach`, and the row has just been found to be that long.
@@ -243,4 +254,3 @@ multiversion! {
         }
     }
 }
-
