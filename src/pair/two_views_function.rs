@@ -164,14 +164,22 @@ impl ScalarUDFImpl for TwoViewsFunction {
 mod tests {
     use datafusion::arrow::{array::BinaryArray, datatypes::Schema, record_batch::RecordBatch};
 
+    use image::ImageEncoder;
+
     use super::*;
     use crate::{
         augment::recipe::{AugmentSettings, ImageOpSettings, RandomResizedCropSettings},
         pair::TwoViewsSettings,
     };
 
-    const GIF: &[u8] =
-        b"GIF89a\x02\0\x02\0\x80\0\0\xff\x80\x10\x20\x60\xf0\x2c\0\0\0\0\x02\0\x02\0\0\x02\x02\x44\x01\0\x3b";
+    fn png() -> Vec<u8> {
+        let samples: Vec<u8> = (0..3 * 9 * 7).collect();
+        let mut encoded = vec![];
+        image::codecs::png::PngEncoder::new(&mut encoded)
+            .write_image(&samples, 9, 7, image::ExtendedColorType::Rgb8)
+            .expect("encodes");
+        encoded
+    }
 
     fn kernel() -> TwoViews {
         let crop = RandomResizedCropSettings { side_pixels: 4, area: [0.2, 1.0], aspect: [0.75, 1.25] };
@@ -183,7 +191,8 @@ mod tests {
         let session = SessionContext::new();
         register_two_views(&session, kernel(), vec![11, 22]);
         let ids = UInt64Array::from(vec![5, (1 << ROW_BITS) | 6, 7]);
-        let images = BinaryArray::from_opt_vec(vec![Some(GIF), Some(GIF), Some(b"no image")]);
+        let png = png();
+        let images = BinaryArray::from_opt_vec(vec![Some(&png), Some(&png), Some(b"no image")]);
         let schema = Schema::new(vec![
             Field::new("sample_id", DataType::UInt64, false),
             Field::new("image", DataType::Binary, true),
@@ -207,7 +216,7 @@ mod tests {
             [(0, ItemKey { shard: 11, row: 5, occurrence: 0 }), (1, ItemKey { shard: 22, row: 6, occurrence: 0 })]
         {
             let mut expected = vec![0; 2 * 3 * 4 * 4];
-            kernel().apply(GIF, 3, 1, item, &mut expected).expect("a good image");
+            kernel().apply(&png(), 3, 1, item, &mut expected).expect("a good image");
             let value = views.value(row);
             let value = value.as_any().downcast_ref::<UInt8Array>().expect("bytes");
             assert_eq!(value.values().as_ref(), expected);
