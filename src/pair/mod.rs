@@ -1,6 +1,7 @@
 //! Which things meet in a batch.
 pub mod one_view;
 pub mod two_views;
+pub mod two_views_function;
 
 use std::fmt::Debug;
 

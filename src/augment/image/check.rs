@@ -15,7 +15,11 @@ const MAX_SPREAD: f64 = 10.0;
 pub(super) fn problems(ops: &[ImageOpSettings], purpose: RecipePurpose) -> Vec<RecipeProblem> {
     let mut found = Found { problems: vec![], prefix: purpose.key().to_owned() };
     if ops.is_empty() {
-        found.add("", "the recipe is empty", r#"write at least one op, such as { random_resized_crop = { side_pixels = 224 } }"#);
+        found.add(
+            "",
+            "the recipe is empty",
+            r#"write at least one op, such as { random_resized_crop = { side_pixels = 224 } }"#,
+        );
         return found.problems;
     }
     for (index, op) in ops.iter().enumerate() {
@@ -124,7 +128,8 @@ impl Found {
         if let Some(side) = settings.kernel_pixels
             && (side % 2 == 0 || side > MAX_KERNEL_PIXELS)
         {
-            let remedy = format!("choose an odd number up to {MAX_KERNEL_PIXELS}, or leave it out for a tenth of the side");
+            let remedy =
+                format!("choose an odd number up to {MAX_KERNEL_PIXELS}, or leave it out for a tenth of the side");
             self.add("kernel_pixels", &format!("{side} has no centre or is too wide"), &remedy);
         }
     }
@@ -141,7 +146,9 @@ fn is_random(op: &ImageOpSettings) -> bool {
         ImageOpSettings::RandomResizedCrop(_) => true,
         ImageOpSettings::HorizontalFlip(s) | ImageOpSettings::Grayscale(s) => by_chance(s.probability),
         ImageOpSettings::ColorJitter(s) => s.probability > 0.0,
-        ImageOpSettings::GaussianBlur(s) => by_chance(s.probability) || (s.probability > 0.0 && s.sigma[0] != s.sigma[1]),
+        ImageOpSettings::GaussianBlur(s) => {
+            by_chance(s.probability) || (s.probability > 0.0 && s.sigma[0] != s.sigma[1])
+        }
         ImageOpSettings::Solarize(s) => by_chance(s.probability),
         ImageOpSettings::Resize(_) | ImageOpSettings::CenterCrop(_) => false,
     }

@@ -178,3 +178,47 @@ fn blur_plane_lanes<const AVX2: bool>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn portable_code_gives_the_bits_of_the_vector_code() {
+        for (width, height, radius) in [(1_usize, 1, 1), (5, 3, 2), (64, 10, 4), (100, 20, 11), (224, 30, 11)] {
+            let mut weights = vec![];
+            quantised_weights(radius, 1.7, &mut weights);
+            let stride = width.next_multiple_of(LANES);
+            let noise: Vec<u8> =
+                (0..(width * height) as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+            let (mut portable, mut best) = (noise.clone(), noise);
+            let mut source = vec![0; stride * height];
+            let mut row = vec![0; stride + 2 * (weights.len() - 1)];
+            blur_plane_lanes::<false>(&mut portable, width, &weights, &mut source, &mut row);
+            blur_plane(&mut best, width, &weights, &mut source, &mut row);
+            assert_eq!(portable, best, "{width}x{height}, radius {radius}");
+        }
+    }
+
+    #[test]
+    fn weights_sum_to_one_and_narrow_gaussians_have_few() {
+        for (radius, sigma) in [(1, 0.5), (11, 0.1), (11, 2.0), (127, 900.0)] {
+            let mut weights = vec![];
+            quantised_weights(radius, sigma, &mut weights);
+            let sides: u32 = weights[1..].iter().map(|&weight| 2 * u32::from(weight)).sum();
+            let sum = sides + u32::from(weights[0]);
+            assert!(sum == 65_536 || (weights.len() == 1 && sum == 65_535), "radius {radius}, sigma {sigma}: {sum}");
+        }
+        let mut weights = vec![];
+        quantised_weights(11, 0.1, &mut weights);
+        assert_eq!(weights.len(), 1);
+    }
+
+    #[test]
+    fn white_stays_white_under_the_widest_kernel() {
+        let mut image =
+            crate::augment::image::planes::PlanarImage::from_pixels(300, 200, vec![255; 180_000]).expect("its size");
+        blur(&mut image.planes(), 127, 1_000.0, &mut Scratch::default());
+        assert!(image.pixels().iter().all(|&value| value == 255));
+    }
+}

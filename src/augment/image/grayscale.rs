@@ -1,5 +1,9 @@
 //! `grayscale`: three equal channels.
-use super::{PixelOp, Scratch, planes::Planes, simd::{cut, multiversion}};
+use super::{
+    PixelOp, Scratch,
+    planes::Planes,
+    simd::{cut, multiversion},
+};
 use crate::{augment::recipe::ChanceSettings, seed::Draws};
 
 /// Replaces the three channels by their luma with a probability.

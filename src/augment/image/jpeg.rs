@@ -172,7 +172,14 @@ impl JpegDecoder {
         // SAFETY: `encoded` is one slice; the buffer has width x height x channels bytes for the scale just set, and a
         // pitch of 0 means rows without gaps.
         let status = unsafe {
-            raw::tj3Decompress8(self.handle, encoded.as_ptr(), encoded.len() as raw::size_t, self.interleaved.as_mut_ptr(), 0, format)
+            raw::tj3Decompress8(
+                self.handle,
+                encoded.as_ptr(),
+                encoded.len() as raw::size_t,
+                self.interleaved.as_mut_ptr(),
+                0,
+                format,
+            )
         };
         if status != 0 && !(frame.rows_in_order && self.stopped_after_the_last_row()) {
             return Err(self.failure("decoding"));
@@ -189,9 +196,8 @@ impl JpegDecoder {
     /// Whether the last call failed only because of what follows the rows it had already written.
     fn stopped_after_the_last_row(&self) -> bool {
         // SAFETY: the handle is valid; the message is a C string that lives until the next call.
-        let (code, message) = unsafe {
-            (raw::tj3GetErrorCode(self.handle), CStr::from_ptr(raw::tj3GetErrorStr(self.handle)).to_bytes())
-        };
+        let (code, message) =
+            unsafe { (raw::tj3GetErrorCode(self.handle), CStr::from_ptr(raw::tj3GetErrorStr(self.handle)).to_bytes()) };
         code == raw::TJERR_TJERR_WARNING as i32
             && message.windows(BYTES_AFTER_THE_LAST_ROW.len()).any(|window| window == BYTES_AFTER_THE_LAST_ROW)
     }
@@ -269,4 +275,67 @@ fn rows_needed(regions: &[Region], scale: i32, rows_per_chroma_sample: usize) ->
         region.top + region.height + 2.0 * reach + 1.0
     };
     regions.iter().map(bottom).fold(1.0, f64::max).ceil() as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(subsampling: turbojpeg::Subsamp) -> Vec<u8> {
+        let pixels: Vec<u8> = (0..3 * 90 * 150_u32).map(|i| (i / 40 + i % 3 * 60) as u8).collect();
+        let format = turbojpeg::PixelFormat::RGB;
+        let image = turbojpeg::Image { pixels: pixels.as_slice(), width: 90, pitch: 270, height: 150, format };
+        turbojpeg::compress(image, 90, subsampling).expect("encodes").to_vec()
+    }
+
+    fn decoded(encoded: &[u8], regions: &[Region]) -> Decoded {
+        let mut decoded = Decoded::default();
+        let mut decoder = JpegDecoder::new().expect("a decoder");
+        decoder.decode(encoded, regions, Orientation::NoTransforms, &mut decoded).expect("a good JPEG");
+        decoded
+    }
+
+    #[test]
+    fn upper_rows_alone_are_those_of_a_whole_decode() {
+        for subsampling in [turbojpeg::Subsamp::None, turbojpeg::Subsamp::Sub2x2, turbojpeg::Subsamp::Sub2x1] {
+            let encoded = encoded(subsampling);
+            let whole = Region { out_width: 80, out_height: 140, ..Region::whole(90, 150) };
+            let upper = Region { height: 60.0, out_width: 80, out_height: 60, ..whole };
+            let (whole, upper) = (decoded(&encoded, &[whole]), decoded(&encoded, &[upper]));
+            for (whole, upper) in whole.planes.iter().zip(&upper.planes) {
+                assert!(upper.height < whole.height, "{subsampling:?}: all {} rows were decoded", whole.height);
+                assert_eq!(upper.samples(), &whole.samples()[..upper.samples().len()], "{subsampling:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn scale_leaves_every_region_at_least_its_views_pixels() {
+        let region = |side: f64, out: usize| Region {
+            width: side,
+            height: side,
+            out_width: out,
+            out_height: out,
+            ..Region::whole(1, 1)
+        };
+        assert_eq!(scale_for(&[region(223.0, 224)]), 8);
+        assert_eq!(scale_for(&[region(447.0, 224)]), 8);
+        assert_eq!(scale_for(&[region(448.0, 224)]), 4);
+        assert_eq!(scale_for(&[region(448.0, 224), region(300.0, 224)]), 8);
+        assert_eq!(scale_for(&[region(1792.0, 224)]), 1);
+        assert_eq!(scale_for(&[]), 1);
+    }
+
+    #[test]
+    fn decoder_is_as_good_after_a_damaged_file_as_before() {
+        let good = encoded(turbojpeg::Subsamp::Sub2x2);
+        let region = [Region::whole(90, 150)];
+        let mut decoder = JpegDecoder::new().expect("a decoder");
+        let (mut first, mut second) = (Decoded::default(), Decoded::default());
+        decoder.decode(&good, &region, Orientation::NoTransforms, &mut first).expect("a good JPEG");
+        let damaged = &good[..good.len() / 2];
+        decoder.decode(damaged, &region, Orientation::NoTransforms, &mut second).expect_err("half a file");
+        decoder.decode(&good, &region, Orientation::NoTransforms, &mut second).expect("a good JPEG");
+        assert_eq!(first.planes[0].samples(), second.planes[0].samples());
+    }
 }

@@ -43,7 +43,12 @@ pub(super) fn resample(resampler: &mut Resampler, decoded: &Decoded, region: &Re
 }
 
 /// [`resample`] from an image that is RGB already; what lies outside it becomes black where nothing is resized.
-pub(super) fn resample_image(resampler: &mut Resampler, image: &PlanarImage, region: &Region, out: &mut Planes<'_>) -> bool {
+pub(super) fn resample_image(
+    resampler: &mut Resampler,
+    image: &PlanarImage,
+    region: &Region,
+    out: &mut Planes<'_>,
+) -> bool {
     let (width, height) = (image.width(), image.height());
     let plane = width * height;
     if !region.lies_within(width, height) {
@@ -100,7 +105,13 @@ impl Resampler {
             // A plane may be a fraction of a sample smaller than the image says.
             let end = (start + length).min(samples as f64);
             let (low, high) = if region.closed { (start as usize, end.ceil() as usize) } else { (0, samples) };
-            (start >= 0.0 && end > start && outputs > 0).then_some(Span { start, length: end - start, low, high, outputs })
+            (start >= 0.0 && end > start && outputs > 0).then_some(Span {
+                start,
+                length: end - start,
+                low,
+                high,
+                outputs,
+            })
         };
         let columns = span(0, region.left, region.width, plane.width, region.out_width);
         let rows = span(1, region.top, region.height, plane.height, region.out_height);
@@ -149,9 +160,9 @@ fn mix_columns_portable(row: &[u8], origin: usize, filter: &Filter, out: &mut [u
 #[target_feature(enable = "avx2")]
 fn mix_columns_avx2(row: &[u8], shuffles: &Shuffles, out: &mut [u8]) {
     use std::arch::x86_64::{
-        __m128i, __m256i, _mm_loadu_si128, _mm_packus_epi16, _mm_storel_epi64, _mm256_add_epi32, _mm256_castsi256_si128,
-        _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_packs_epi32, _mm256_set_m128i,
-        _mm256_set1_epi32, _mm256_shuffle_epi8, _mm256_srai_epi32, _mm_unpacklo_epi32,
+        __m128i, __m256i, _mm_loadu_si128, _mm_packus_epi16, _mm_storel_epi64, _mm_unpacklo_epi32, _mm256_add_epi32,
+        _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_packs_epi32,
+        _mm256_set_m128i, _mm256_set1_epi32, _mm256_shuffle_epi8, _mm256_srai_epi32,
     };
     assert!(shuffles.reach <= row.len(), "rows are padded by more than a window");
     // SAFETY: windows rise, the last one's end is `reach`, and the row has just been found to be that long.
@@ -244,3 +255,120 @@ multiversion! {
     }
 }
 
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Golden {
+        width: usize,
+        height: usize,
+        image: String,
+        cases: Vec<Case>,
+    }
+
+    #[derive(Deserialize)]
+    struct Case {
+        op: String,
+        settings: Vec<f64>,
+        pixels: String,
+    }
+
+    fn bytes(text: &str) -> Vec<u8> {
+        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).expect("hexadecimal")).collect()
+    }
+
+    fn noise(count: usize) -> Vec<u8> {
+        (0..count as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+    }
+
+    #[test]
+    fn boxes_give_the_values_of_the_formula_within_one_level() {
+        let text = include_str!("../../../tests/golden/image_ops.json");
+        let golden: Golden = serde_json::from_str(text).expect("written by image_ops.py");
+        let image = PlanarImage::from_pixels(golden.width, golden.height, bytes(&golden.image)).expect("its size");
+        let mut resampler = Resampler::default();
+        let cases: Vec<&Case> = golden.cases.iter().filter(|case| case.op == "resample").collect();
+        assert_eq!(cases.len(), 6);
+        for case in cases {
+            let [left, top, width, height, out_width, out_height, closed] = case.settings[..] else {
+                panic!("seven settings: {:?}", case.settings)
+            };
+            let (out_width, out_height) = (out_width as usize, out_height as usize);
+            let region = Region { left, top, width, height, out_width, out_height, closed: closed == 1.0 };
+            let expected = bytes(&case.pixels);
+            let mut out = vec![0; expected.len()];
+            let mut planes = Planes::new(out_width, out_height, &mut out).expect("its size");
+            assert!(resample_image(&mut resampler, &image, &region, &mut planes));
+            let difference = out.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max();
+            assert!(difference <= Some(1), "{region:?}: {difference:?}");
+        }
+    }
+
+    #[test]
+    fn portable_code_gives_the_bits_of_the_vector_code() {
+        for (width, outputs) in [(1, 1), (3, 7), (40, 33), (150, 224), (300, 64), (700, 150), (1000, 16)] {
+            let span = Span { start: 0.25, length: width as f64 - 0.5, low: 0, high: width, outputs };
+            let (mut filter, mut shuffles) = (Filter::default(), Shuffles::default());
+            filter.prepare(span, 1 << COLUMN_BITS);
+            let origin = filter.reach(width).start;
+            shuffles.prepare(&filter, origin);
+            let row = noise(width + filter.taps + 2 * LANES);
+            let (mut portable, mut best) = (vec![0; outputs], vec![0; outputs]);
+            mix_columns_portable(&row, origin, &filter, &mut portable);
+            mix_columns(&row, origin, &filter, &shuffles, &mut best);
+            assert_eq!(portable, best, "columns, {width} to {outputs}");
+
+            let samples = noise(5 * width);
+            let weights = [1_000, 30_000, 20_000, 14_000, 536];
+            let (mut portable, mut best) = (vec![0; width], vec![0; width]);
+            mix_rows_lanes::<false>(&samples, width, &weights, &mut portable);
+            mix_rows(&samples, width, &weights, &mut best);
+            assert_eq!(portable, best, "rows of {width}");
+        }
+    }
+
+    #[test]
+    fn same_size_is_a_copy() {
+        let pixels = noise(3 * 90 * 70);
+        let image = PlanarImage::from_pixels(90, 70, pixels.clone()).expect("its size");
+        let mut out = vec![0; pixels.len()];
+        let mut planes = Planes::new(90, 70, &mut out).expect("its size");
+        assert!(resample_image(&mut Resampler::default(), &image, &Region::whole(90, 70), &mut planes));
+        assert_eq!(out, pixels);
+    }
+
+    #[test]
+    fn one_colour_stays_that_colour_at_every_size() {
+        let mut resampler = Resampler::default();
+        for value in [0, 1, 127, 254, 255] {
+            let image = PlanarImage::from_pixels(120, 80, vec![value; 3 * 120 * 80]).expect("its size");
+            for side in [1, 3, 50, 80, 333] {
+                let region = Region { out_width: side, out_height: side, ..Region::whole(120, 80) };
+                let mut out = vec![9; 3 * side * side];
+                let mut planes = Planes::new(side, side, &mut out).expect("its size");
+                assert!(resample_image(&mut resampler, &image, &region, &mut planes));
+                assert!(out.iter().all(|&out| out == value), "{value} at {side}");
+            }
+        }
+    }
+
+    #[test]
+    fn region_outside_the_image_is_refused() {
+        let image = PlanarImage::from_pixels(10, 10, vec![5; 300]).expect("its size");
+        let region = Region { left: 4.0, out_width: 5, ..Region::whole(10, 10) };
+        let mut out = vec![0; 3 * 5 * 10];
+        let mut planes = Planes::new(5, 10, &mut out).expect("its size");
+        assert!(!resample_image(&mut Resampler::default(), &image, &region, &mut planes));
+    }
+
+    #[test]
+    fn ycbcr_follows_jfif() {
+        let mut planes = [[76, 150, 29, 255, 0], [85, 44, 255, 128, 128], [255, 21, 107, 128, 128]];
+        let [luma, blueness, redness] = &mut planes;
+        ycbcr_to_rgb(luma, blueness, redness);
+        assert_eq!(planes, [[254, 0, 0, 255, 0], [0, 255, 0, 255, 0], [0, 1, 254, 255, 0]]);
+    }
+}

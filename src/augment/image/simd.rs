@@ -83,11 +83,7 @@ pub(crate) unsafe fn add_weighted_pairs<const AVX2: bool>(
 /// # Safety
 /// `AVX2` is true only where the processor has AVX2.
 #[inline(always)]
-pub(crate) unsafe fn add_weighted_bytes<const AVX2: bool>(
-    sums: &mut [u16; LANES],
-    values: &[u8; LANES],
-    weight: u16,
-) {
+pub(crate) unsafe fn add_weighted_bytes<const AVX2: bool>(sums: &mut [u16; LANES], values: &[u8; LANES], weight: u16) {
     #[cfg(target_arch = "x86_64")]
     if AVX2 {
         // SAFETY: the caller's promise.
@@ -124,18 +120,15 @@ mod avx2 {
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    pub(super) fn add_weighted_pairs(
-        sums: &mut [u16; LANES],
-        left: &[u16; LANES],
-        right: &[u16; LANES],
-        weight: u16,
-    ) {
+    pub(super) fn add_weighted_pairs(sums: &mut [u16; LANES], left: &[u16; LANES], right: &[u16; LANES], weight: u16) {
         let weight = _mm256_set1_epi16(weight as i16);
         let load = |values: &[u16]| {
             // SAFETY: reads the sixteen values of a chunk.
             unsafe { _mm256_loadu_si256(values.as_ptr().cast::<__m256i>()) }
         };
-        for ((sums, left), right) in sums.chunks_exact_mut(STEP).zip(left.chunks_exact(STEP)).zip(right.chunks_exact(STEP)) {
+        for ((sums, left), right) in
+            sums.chunks_exact_mut(STEP).zip(left.chunks_exact(STEP)).zip(right.chunks_exact(STEP))
+        {
             add(sums, _mm256_add_epi16(load(left), load(right)), weight);
         }
     }
