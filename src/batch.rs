@@ -3,9 +3,12 @@
 //! Pixels travel as u8 and become floats on the device. On the way to the device the buffer that the decode threads
 //! filled is lent to Burn, not copied: the memory, and its charge against the budget, end with the last tensor.
 
+use std::sync::Arc;
+
 use burn::tensor::{AllocationProperty, Bytes, DType, Device, Int, Tensor, TensorCreationOptions, TensorData};
 use datafusion::arrow::{
     array::{Array, AsArray, RecordBatch},
+    buffer::Buffer,
     compute::cast,
     datatypes::{DataType, UInt8Type, UInt32Type, UInt64Type},
 };
@@ -17,8 +20,6 @@ use crate::{
     seed::ItemKey,
     select::shards::Shard,
 };
-
-use std::sync::Arc;
 
 /// Column of texts that evaluation knows items by.
 const LABEL: &str = "label";
@@ -130,7 +131,12 @@ impl Batch {
             pixels: lend(pixels, full_shape, device)?, // [items, views, channels, height, width]
             labels: labels(batch)?,
             keys: items.iter().map(|item| item.key).collect(),
-            sample_ids: ordinals.values().iter().zip(&items).map(|(&o, item)| u64::from(o) << 40 | item.key.row).collect(),
+            sample_ids: ordinals
+                .values()
+                .iter()
+                .zip(&items)
+                .map(|(&o, item)| u64::from(o) << 40 | item.key.row)
+                .collect(),
             positions: items.iter().map(|item| item.position).collect(),
             digest: batch_digest(kernel, &items),
             replaced: items.iter().filter(|item| item.replaced).count(),
@@ -149,11 +155,23 @@ impl Batch {
     }
 }
 
+/// The decode threads' buffer, as Burn wants to own it.
+struct Lent(Buffer);
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// The buffer as a tensor's storage. The CPU backend keeps it as it is; others copy it to their device.
-fn lend(pixels: datafusion::arrow::buffer::Buffer, shape: [usize; 5], device: &Device) -> Result<Tensor<5, Int>> {
-    let shared = Bytes::from_shared(bytes::Bytes::from_owner(pixels), AllocationProperty::Native);
-    let data = TensorData::try_from_bytes(shared, shape, DType::U8)
-        .context(Stage::Batch, "views", "its bytes do not fill its shape")?;
+fn lend(pixels: Buffer, shape: [usize; 5], device: &Device) -> Result<Tensor<5, Int>> {
+    let shared = Bytes::from_shared(bytes::Bytes::from_owner(Lent(pixels)), AllocationProperty::Native);
+    let data = TensorData::try_from_bytes(shared, shape, DType::U8).context(
+        Stage::Batch,
+        "views",
+        "its bytes do not fill its shape",
+    )?;
     Ok(Tensor::from_data(data, TensorCreationOptions::new(device.clone()).with_dtype(DType::U8)))
 }
 

@@ -155,9 +155,9 @@ async fn fill(
             }
             Ok(Some(Err(error))) => Message::Failed(from_datafusion(error, Stage::Prefetch)),
             Ok(None) => Message::End,
-            Err(payload) => Message::Failed(
-                Error::internal("the data half panicked").caused_by(panic_text(payload.as_ref())),
-            ),
+            Err(payload) => {
+                Message::Failed(Error::internal("the data half panicked").caused_by(panic_text(payload.as_ref())))
+            }
         };
         let is_last = !matches!(message, Message::Batch(..));
         if sender.send(message).is_err() || is_last {

@@ -10,6 +10,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use datafusion::{
     arrow::datatypes::{DataType, Field, Schema},
     common::{Result as PlanResult, tree_node::TreeNodeRecursion},
+    error::DataFusionError,
     execution::{SendableRecordBatchStream, TaskContext},
     physical_expr::{EquivalenceProperties, PhysicalExpr},
     physical_plan::{
@@ -207,7 +208,7 @@ impl ExecutionPlan for AugmentExec {
                 async move {
                     let (batch, charge) = charged?;
                     let done = worker.augment(batch, charge).await.map_err(into_datafusion)?;
-                    Ok((worker, done))
+                    Ok::<_, DataFusionError>((worker, done))
                 }
             })
             .buffered(batches_at_a_time)

@@ -116,8 +116,11 @@ impl Fetcher {
             Field::new(&names[IMAGE_XXH3], DataType::UInt64, true),
         ];
         if let Some(shard) = shards.first() {
-            let schema = ArrowReaderMetadata::try_new(Arc::clone(&shard.metadata), ArrowReaderOptions::new())
-                .context(Stage::Scan, &shard.name, "has a schema that Arrow cannot express")?;
+            let schema = ArrowReaderMetadata::try_new(Arc::clone(&shard.metadata), ArrowReaderOptions::new()).context(
+                Stage::Scan,
+                &shard.name,
+                "has a schema that Arrow cannot express",
+            )?;
             for name in extra {
                 let field = column(schema.schema(), shard, name)?;
                 fields.push(Field::new(name, in_flight(field.data_type()), true));
@@ -195,20 +198,21 @@ impl Fetcher {
     /// The pages in `ranges`, in a few large reads.
     async fn fetch(&self, shard: &Shard, ranges: &[Range<u64>], reading: &Reading) -> Result<Vec<Bytes>> {
         let merged = ranges::merge(ranges);
-        let fetched: Vec<Vec<Bytes>> = stream::iter(ranges::batches(&merged))
+        let reads: Vec<_> = ranges::batches(&merged)
+            .into_iter()
             .map(|batch| async move {
                 let wanted = batch.iter().map(|range| range.end - range.start).sum();
                 let charge = Arc::new(self.charge(wanted, reading).await);
-                let _request = self.requests.acquire().await.context(Stage::Scan, &shard.name, "reading has stopped")?;
+                let _request =
+                    self.requests.acquire().await.context(Stage::Scan, &shard.name, "reading has stopped")?;
                 let read = self.store.get_ranges(&shard.location, batch).await;
                 let read = read.context(Stage::Scan, &shard.name, "cannot be read; check the file and its disk")?;
                 reading.bytes.add(read.iter().map(Bytes::len).sum());
                 reading.requests.add(batch.len());
                 Ok::<_, Error>(read.into_iter().map(|bytes| Charged::into_bytes(bytes, Arc::clone(&charge))).collect())
             })
-            .buffered(REQUESTS_PER_GROUP)
-            .try_collect()
-            .await?;
+            .collect();
+        let fetched: Vec<Vec<Bytes>> = stream::iter(reads).buffered(REQUESTS_PER_GROUP).try_collect().await?;
         let fetched = fetched.concat();
         ranges
             .iter()
@@ -248,8 +252,11 @@ impl Fetcher {
     fn make_reader(&self, shard: &Shard) -> Result<ShardReader> {
         let broken = "has a schema that Arrow cannot express";
         let options = ArrowReaderOptions::new();
-        let stored = ArrowReaderMetadata::try_new(Arc::clone(&shard.metadata), options)
-            .context(Stage::Scan, &shard.name, broken)?;
+        let stored = ArrowReaderMetadata::try_new(Arc::clone(&shard.metadata), options).context(
+            Stage::Scan,
+            &shard.name,
+            broken,
+        )?;
         column(stored.schema(), shard, &self.names[IMAGE])?;
         for name in &self.names[FIRST_EXTRA..] {
             column(stored.schema(), shard, name)?;
@@ -263,8 +270,11 @@ impl Fetcher {
         });
         let wanted = ArrowSchema::new_with_metadata(fields.collect::<Vec<_>>(), stored.schema().metadata().clone());
         let options = ArrowReaderOptions::new().with_schema(Arc::new(wanted));
-        let metadata = ArrowReaderMetadata::try_new(Arc::clone(&shard.metadata), options)
-            .context(Stage::Scan, &shard.name, broken)?;
+        let metadata = ArrowReaderMetadata::try_new(Arc::clone(&shard.metadata), options).context(
+            Stage::Scan,
+            &shard.name,
+            broken,
+        )?;
         let leaves = metadata.parquet_schema().columns().iter().enumerate().filter(|(_, leaf)| {
             let path = leaf.path().parts();
             // Of an image with a path beside it, only the bytes.

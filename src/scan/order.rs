@@ -55,7 +55,8 @@ pub struct OrderKey {
 impl OrderKey {
     /// The numbers of one draw under this key.
     pub(crate) fn numbers(&self, more: &[u64]) -> Vec<u64> {
-        let digest = self.selection.chunks_exact(8).map(|word| word.iter().rev().fold(0, |n, &b| n << 8 | u64::from(b)));
+        let digest =
+            self.selection.chunks_exact(8).map(|word| word.iter().rev().fold(0, |n, &b| n << 8 | u64::from(b)));
         [u64::from(ORDER_VERSION), self.epoch].into_iter().chain(digest).chain(more.iter().copied()).collect()
     }
 }
@@ -168,7 +169,7 @@ impl EpochOrder {
             }
             let pieces = part.div_ceil(share.rows).max(part_bytes.div_ceil(share.bytes)).clamp(1, part);
             if pieces > 1 {
-                let cut = |piece| at - first + (u128::from(part) * u128::from(piece) / u128::from(pieces)) as u64;
+                let cut = |piece: u64| at - first + (u128::from(part) * u128::from(piece) / u128::from(pieces)) as u64;
                 windows.extend((1..=pieces).map(cut));
             } else {
                 rows += part;

@@ -233,8 +233,7 @@ fn write_part(folder: &Path, path: &Path, rows: &[BadRow]) -> Result<()> {
     let place = path.display().to_string();
     let text = |name: &str| Field::new(name, DataType::Utf8, false);
     let number = |name: &str| Field::new(name, DataType::UInt64, false);
-    let fields =
-        vec![text("shard"), number("row"), text("stage"), text("class"), text("message"), number("sample_id")];
+    let fields = vec![text("shard"), number("row"), text("stage"), text("class"), text("message"), number("sample_id")];
     let texts = |of: fn(&BadRow) -> &str| Arc::new(StringArray::from_iter_values(rows.iter().map(of)));
     let numbers = |of: fn(&BadRow) -> u64| Arc::new(UInt64Array::from_iter_values(rows.iter().map(of)));
     let batch = RecordBatch::try_new(
@@ -250,8 +249,8 @@ fn write_part(folder: &Path, path: &Path, rows: &[BadRow]) -> Result<()> {
     )
     .context(Stage::Scan, &place, "cannot be built")?;
     let mut encoded = vec![];
-    let mut writer = ArrowWriter::try_new(&mut encoded, batch.schema(), None)
-        .context(Stage::Scan, &place, "cannot be encoded")?;
+    let mut writer =
+        ArrowWriter::try_new(&mut encoded, batch.schema(), None).context(Stage::Scan, &place, "cannot be encoded")?;
     writer.write(&batch).context(Stage::Scan, &place, "cannot be encoded")?;
     writer.close().context(Stage::Scan, &place, "cannot be encoded")?;
 

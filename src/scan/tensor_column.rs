@@ -26,10 +26,16 @@ pub fn element() -> Arc<Field> {
 /// # Errors
 /// A row has 2³¹ bytes or more.
 pub fn tensor_field(name: &str, shape: &[usize]) -> Result<Field> {
-    let bytes = i32::try_from(shape.iter().product::<usize>())
-        .context(Stage::Augment, name, format!("a sample of shape {shape:?} is too large; choose a smaller side"))?;
-    let metadata = serde_json::to_string(&Metadata { shape: shape.to_vec() })
-        .context(Stage::Augment, name, "has a shape that cannot be written")?;
+    let bytes = i32::try_from(shape.iter().product::<usize>()).context(
+        Stage::Augment,
+        name,
+        format!("a sample of shape {shape:?} is too large; choose a smaller side"),
+    )?;
+    let metadata = serde_json::to_string(&Metadata { shape: shape.to_vec() }).context(
+        Stage::Augment,
+        name,
+        "has a shape that cannot be written",
+    )?;
     let metadata = HashMap::from([(NAME_KEY.to_owned(), NAME.to_owned()), (METADATA_KEY.to_owned(), metadata)]);
     Ok(Field::new(name, DataType::FixedSizeList(element(), bytes), false).with_metadata(metadata))
 }

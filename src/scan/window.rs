@@ -41,13 +41,11 @@ impl LoadedWindow {
             rows.sort_unstable();
             rows.dedup();
         }
-        let batches = stream::iter(&rows)
-            .map(|(&(shard, row_group), rows)| fetcher.rows(shard, row_group, rows, reading))
-            .buffered(GROUPS_AT_A_TIME)
-            .map_ok(Arc::new)
-            .try_collect()
-            .await?;
-        let slots: BTreeMap<_, _> = rows.iter().zip(0_usize..).map(|((key, rows), slot)| (*key, (slot, rows))).collect();
+        let reads: Vec<_> =
+            rows.iter().map(|(&(shard, group), rows)| fetcher.rows(shard, group, rows, reading)).collect();
+        let batches = stream::iter(reads).buffered(GROUPS_AT_A_TIME).map_ok(Arc::new).try_collect().await?;
+        let slots: BTreeMap<_, _> =
+            rows.iter().zip(0_usize..).map(|((key, rows), slot)| (*key, (slot, rows))).collect();
         let items = items
             .iter()
             .map(|located| {

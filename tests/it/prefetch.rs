@@ -6,7 +6,7 @@ use std::{
 };
 
 use burn::tensor::Device;
-use datafusion::arrow::array::{Array, AsArray};
+use datafusion::arrow::array::AsArray;
 use diptych::{
     batch::Batch,
     prefetch::{Queue, Waits, check_capacity, prefetch},
@@ -94,7 +94,7 @@ fn a_slow_trainer_lets_the_data_half_wait_and_a_fast_one_waits() {
 }
 
 #[test]
-fn pixels_reach_the_device_without_a_copy_and_free_their_memory_after_it() {
+fn pixels_reach_the_device_without_a_copy() {
     let data = small();
     let plan = all(&data);
     let runtime = runtime();
@@ -108,12 +108,45 @@ fn pixels_reach_the_device_without_a_copy_and_free_their_memory_after_it() {
     assert_eq!(batch.pixels.dims(), [32, 2, 3, 4, 4]);
     let view = batch.view(1);
     assert_eq!(view.dims(), [32, 3, 4, 4]);
-    let floats = view.into_data().to_vec::<f32>().expect("floats");
+    let floats = view.into_data().try_to_vec::<f32>().expect("floats");
     let wanted = expected.chunks(96).flat_map(|item| &item[48..]).map(|&pixel| f32::from(pixel) / 255.0);
     assert!(floats.iter().copied().eq(wanted));
     let bytes = batch.pixels.into_data();
     assert_eq!(bytes.as_bytes(), expected);
     assert_eq!(bytes.as_bytes().as_ptr(), address, "the decode threads' own buffer");
+}
+
+#[test]
+fn tensors_hold_their_memory_until_the_trainer_lets_go_of_them() {
+    let data = small();
+    let base = all(&data);
+    // Room for a few tensors only, and less than a window.
+    let plan = EpochPlan { memory_bytes: 4 * base.batch_bytes(), ..base };
+    let runtime = runtime();
+    let mut queue = start(&plan, 1_000 * plan.batch_bytes(), &runtime);
+    let mut held = vec![];
+    let has_next = |queue: &Queue| {
+        let waiting = Instant::now();
+        while queue.waiting_bytes() == 0 && waiting.elapsed() < Duration::from_millis(300) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        queue.waiting_bytes() > 0
+    };
+    while has_next(&queue) {
+        let batch = queue.next_batch().expect("no failure").expect("not the end");
+        held.push(Batch::from_record_batch(&batch, &Device::flex(), &plan.shards.shards).expect("batch"));
+    }
+    let pixels = 32 * 96;
+    let most = plan.memory().expect("enough").tensor_bytes / pixels;
+    assert_eq!(held.len() as u64, most, "tensors in the trainer's hands are charged");
+    held.pop();
+    assert!(has_next(&queue), "a freed tensor makes room for another");
+    drop(held);
+    let mut rest = 0;
+    while queue.next_batch().expect("no failure").is_some() {
+        rest += 1;
+    }
+    assert_eq!(most + rest, plan.batches_per_epoch());
 }
 
 #[test]

@@ -30,7 +30,7 @@ use crate::{
         budget::{Charge, Charged},
         failure::panic_text,
         fetch::{FIRST_EXTRA, IMAGE, IMAGE_BYTES, IMAGE_XXH3, declared},
-        items::{Item, Located},
+        items::Item,
         ordered_scan::{FETCHED, OCCURRENCE, POSITION, ROW, SHARD},
         quarantine::BadRow,
         substitute::{LARGEST_DRAWS, Substitutes},
@@ -110,11 +110,8 @@ impl Worker {
             BadItems::Replace(substitutes) => {
                 let positions = batch.column(POSITION).as_primitive::<UInt64Type>();
                 let replace = |slot: usize| self.replace(substitutes, slot, positions.value(slot));
-                replacements = stream::iter(bad_slots)
-                    .map(replace)
-                    .buffered(REPLACED_AT_A_TIME)
-                    .try_collect::<Vec<_>>()
-                    .await?;
+                replacements =
+                    stream::iter(bad_slots).map(replace).buffered(REPLACED_AT_A_TIME).try_collect::<Vec<_>>().await?;
             }
             BadItems::LeaveOut => {
                 kept.retain(|row| !bad_slots.contains(row));
@@ -160,10 +157,12 @@ impl Worker {
         let encoded = verified(batch, first, row)?;
         let key = shards[item.shard as usize].item_key(item.row, item.occurrence);
         // Decoders of many formats, fed with what the web holds: one that panics has met a bad sample.
-        catch_unwind(AssertUnwindSafe(|| kernel.apply(encoded, *seed, *pass, key, slot))).unwrap_or_else(|payload| {
-            let message = format!("the decoder panicked: {}", panic_text(payload.as_ref()));
-            Err(BadSample { class: BadClass::Decode, message })
-        })?;
+        catch_unwind(AssertUnwindSafe(|| kernel.apply(encoded, *seed, *pass, key, slot))).unwrap_or_else(
+            |payload| {
+                let message = format!("the decoder panicked: {}", panic_text(payload.as_ref()));
+                Err(BadSample { class: BadClass::Decode, message })
+            },
+        )?;
         Ok(pixel_digest.then(|| {
             let mut hasher = blake3::Hasher::new();
             hasher.update(b"u8");
@@ -176,9 +175,9 @@ impl Worker {
     }
 
     async fn replace(self: &Arc<Self>, substitutes: &Substitutes, slot: usize, position: u64) -> Result<Replacement> {
-        let candidates: Vec<Located> = substitutes.candidates(position)?.collect::<Result<_>>()?;
         let mut bad_rows = vec![];
-        for located in candidates {
+        for located in substitutes.candidates(position)? {
+            let located = located?;
             let fetched = substitutes.fetch(&located).await?;
             let (pixels, outcome) = self
                 .on_pool({
@@ -246,9 +245,8 @@ impl Worker {
         columns.push(take(batch.column(POSITION), &rows_kept, None).context(Stage::Augment, "", broken)?);
         columns.push(Arc::new(BooleanArray::from(replaced)));
         let values = UInt8Array::new(ScalarBuffer::from(pixels), None);
-        let tensors =
-            FixedSizeListArray::try_new(element(), self.augment.slot_bytes() as i32, Arc::new(values), None)
-                .context(Stage::Augment, "", broken)?;
+        let tensors = FixedSizeListArray::try_new(element(), self.augment.slot_bytes() as i32, Arc::new(values), None)
+            .context(Stage::Augment, "", broken)?;
         columns.push(Arc::new(tensors));
         if self.augment.pixel_digest {
             let mut builder = FixedSizeBinaryBuilder::with_capacity(rows, 32);
