@@ -223,10 +223,13 @@ mod tests {
 
     #[test]
     fn independent_random_rows_have_the_expected_loss() {
-        // ln(2N − 1) + 1 / (2dτ²) at N = 256, d = 128, τ = .1
-        let (a, b) = (random(256 * 128, 9), random(256 * 128, 10));
-        let loss = loss(&a, &b, 128, 0.1);
-        assert!((loss - 6.737).abs() < 0.1, "{loss}");
+        // ln(2N − 1) + 1 / (2dτ²) = 6.627 at N = 256, d = 128, τ = .1; one draw of N positives has a deviation of .07.
+        let draws = 8;
+        let mean = (0..draws)
+            .map(|draw| loss(&random(256 * 128, 100 + draw), &random(256 * 128, 200 + draw), 128, 0.1))
+            .sum::<f64>()
+            / draws as f64;
+        assert!((mean - 6.627).abs() < 0.08, "{mean}");
     }
 
     #[test]

@@ -165,7 +165,9 @@ mod tests {
     #[test]
     fn kernel_for_the_cpu_equals_the_composed_form_and_its_gradients() {
         let device = Device::flex().autodiff();
-        for (rows, channels, with_relu) in [(7, 3, false), (7, 3, true), (40_000, 5, true), (300, 256, false)] {
+        for (rows, channels, with_relu) in
+            [(7, 3, false), (7, 3, true), (40_000, 5, false), (700, 5, true), (300, 256, false)]
+        {
             let input = waves([rows, channels], 0.1, &device) * 1.7 + 3.0;
             let (weight, bias) = (waves([channels], 0.4, &device), waves([channels], 2.4, &device));
             let coefficients = waves([rows, channels], 0.9, &device);
