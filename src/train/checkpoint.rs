@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::identity::{Identity, Machine};
+use super::identity::{Identity, Origin};
 use super::progress::Progress;
 use super::safetensors::{from_bytes, to_bytes};
 use super::state::Tensors;
@@ -42,7 +42,7 @@ pub struct CheckpointState {
     /// What the run trains on.
     pub identity: Identity,
     /// Where it was written.
-    pub machine: Machine,
+    pub origin: Origin,
     /// BLAKE3 of every other file, hexadecimal.
     pub files: BTreeMap<String, String>,
 }
@@ -71,8 +71,8 @@ pub struct Checkpoint {
 
 impl CheckpointState {
     /// The state of a checkpoint whose files are not laid out yet.
-    pub fn new(progress: Progress, metrics_bytes: u64, identity: Identity, machine: Machine) -> Self {
-        Self { format: FORMAT, progress, metrics_bytes, identity, machine, files: BTreeMap::new() }
+    pub fn new(progress: Progress, metrics_bytes: u64, identity: Identity, origin: Origin) -> Self {
+        Self { format: FORMAT, progress, metrics_bytes, identity, origin, files: BTreeMap::new() }
     }
 }
 
@@ -277,7 +277,7 @@ mod tests {
             recipe: "two_views".into(),
         };
         let progress = Progress { step, ..Progress::default() };
-        CheckpointState::new(progress, 17, identity, Machine::here("cpu"))
+        CheckpointState::new(progress, 17, identity, Origin::here("cpu"))
     }
 
     fn listed(run: &Path) -> Vec<String> {

@@ -10,6 +10,8 @@ const SPREAD_SHARE: f64 = 0.1;
 const NO_SIGNAL_SHARE: f64 = 0.01;
 /// … for so many steps.
 const NO_SIGNAL_STEPS: u64 = 500;
+/// Items that the effective rank looks at: its eigenvalues cost the cube of what is counted.
+const RANK_ITEMS: usize = 256;
 /// Halvings of the interval around an eigenvalue: beyond f64's precision.
 const BISECTIONS: usize = 60;
 
@@ -22,8 +24,8 @@ pub struct Embeddings {
     pub uniformity: f64,
     /// Standard deviation over items, mean over dimensions; healthy ≈ 1/√width.
     pub embedding_std: f64,
-    /// exp of the entropy of the covariance's normalised eigenvalues (after Roy and Vetterli 2007), 1 … width. Its
-    /// eigenvalues cost more than the rest together, so only every tenth report has it.
+    /// exp of the entropy of the covariance's normalised eigenvalues (after Roy and Vetterli 2007) over the first 256 items,
+    /// 1 … min(width, 511). Eigenvalues cost more than the rest together, so only every tenth report has it.
     pub effective_rank: Option<f64>,
     /// Mean cosine of the two views of an item.
     pub positive_cosine: f64,
@@ -44,32 +46,46 @@ pub fn measure(embeddings: &[Tensor<2>; 2], with_rank: bool) -> Result<Embedding
     // ‖zᵢ − zⱼ‖² = 2 − 2 zᵢ·zⱼ for rows of length 1.
     let potential = |view: &Tensor<2>| scalar((view.clone().matmul(view.clone().transpose()) * 4.0 - 4.0).exp());
     let potentials = [potential(&first), potential(&second)];
+    let spread = with_rank.then(|| spread_matrix(&first, &second));
     let both = Tensor::cat(vec![first, second], 0); // [2 items, width]
     let length = scalar(both.clone() * both.clone());
     let mean = both.clone().sum_dim(0) / (2.0 * n); // [1, width]
     let centred = both - mean.clone();
-    let covariance = centred.clone().transpose().matmul(centred) / (2.0 * n); // [width, width]
+    let variances = (centred.clone() * centred).sum_dim(0) / (2.0 * n); // [1, width]
 
     let [one, two] = potentials;
-    let parts = vec![positive, length, one, two, mean.reshape([width]), covariance.reshape([width * width])];
-    let data = Tensor::cat(parts, 0).into_data(); // [4 + width + width²]
+    let mut parts = vec![positive, length, one, two, mean.reshape([width]), variances.reshape([width])];
+    let side = spread.as_ref().map_or(0, |spread| spread.dims()[0]);
+    parts.extend(spread.map(|spread| spread.reshape([side * side])));
+    let data = Tensor::cat(parts, 0).into_data(); // [4 + 2 width (+ side²)]
     let values = data.as_slice::<f32>().context(Stage::Train, "embeddings", "cannot read their statistics")?;
     let values: Vec<f64> = values.iter().map(|&x| f64::from(x)).collect();
     let (scalars, rest) = values.split_at(4);
-    let (mean, covariance) = rest.split_at(width);
+    let (mean, rest) = rest.split_at(width);
+    let (variances, spread) = rest.split_at(width);
 
     let uniformity = |sum: f64| libm::log(((sum - n) / (n * (n - 1.0))).max(f64::MIN_POSITIVE));
     let all_pairs = 4.0 * n * n * mean.iter().map(|m| m * m).sum::<f64>();
-    let variances = (0..width).map(|i| covariance[i * width + i].max(0.0));
-    let std = variances.map(libm::sqrt).sum::<f64>() / width as f64;
     Ok(Embeddings {
         alignment: (scalars[1] - 2.0 * scalars[0]) / n,
         uniformity: 0.5 * (uniformity(scalars[2]) + uniformity(scalars[3])),
-        embedding_std: std,
-        effective_rank: with_rank.then(|| effective_rank(covariance, width)),
+        embedding_std: variances.iter().map(|&v| libm::sqrt(v)).sum::<f64>() / width as f64,
+        effective_rank: with_rank.then(|| effective_rank(spread, side)),
         positive_cosine: scalars[0] / n,
         negative_cosine: (all_pairs - scalars[1] - 2.0 * scalars[0]) / (2.0 * n * (2.0 * n - 2.0)),
     })
+}
+
+/// A matrix with the covariance's eigenvalues, but for a factor and for zeros: ZᵀZ or ZZᵀ, whichever is smaller, for the
+/// centred rows Z of both views. `[side, side]`
+fn spread_matrix(first: &Tensor<2>, second: &Tensor<2>) -> Tensor<2> {
+    let [items, width] = first.dims();
+    let items = items.min(RANK_ITEMS);
+    let part = |view: &Tensor<2>| view.clone().narrow(0, 0, items); // [items, width]
+    let rows = Tensor::cat(vec![part(first), part(second)], 0); // [2 items, width]
+    let rows = rows.clone() - rows.sum_dim(0) / (2.0 * items as f64);
+    let turned = rows.clone().transpose(); // [width, 2 items]
+    if width <= 2 * items { turned.matmul(rows) } else { rows.matmul(turned) }
 }
 
 /// What the watch has seen so far; a part of every checkpoint.
@@ -250,7 +266,26 @@ mod tests {
         close(seen.uniformity, uniformity);
         close(seen.embedding_std, std.sum::<f64>() / width as f64);
         let rank = seen.effective_rank.unwrap();
+        let mut covariance = vec![0.0; width * width];
+        for z in &all {
+            for (i, c) in covariance.iter_mut().enumerate() {
+                let mean = |j: usize| all.iter().map(|z| z[j]).sum::<f64>() / (2.0 * n);
+                *c += (z[i / width] - mean(i / width)) * (z[i % width] - mean(i % width));
+            }
+        }
+        assert!((rank - effective_rank(&covariance, width)).abs() < 1e-3, "{rank}");
         assert!(rank > 5.0 && rank < 10.0, "{rank}");
+    }
+
+    #[test]
+    fn effective_rank_is_the_same_from_the_side_of_the_items() {
+        let views = [rows(1, 4, 20, 3.0), rows(2, 4, 20, 0.7)];
+        let rank = measure(&[tensor(&views[0]), tensor(&views[1])], true).unwrap().effective_rank.unwrap();
+        let all: Vec<&Vec<f64>> = views.iter().flatten().collect();
+        let mean: Vec<f64> = (0..20).map(|j| all.iter().map(|z| z[j]).sum::<f64>() / 8.0).collect();
+        let covariance = |i: usize, j: usize| all.iter().map(|z| (z[i] - mean[i]) * (z[j] - mean[j])).sum::<f64>();
+        let dense: Vec<f64> = (0..400).map(|i| covariance(i / 20, i % 20)).collect();
+        assert!((rank - effective_rank(&dense, 20)).abs() < 1e-3, "{rank}");
     }
 
     #[test]

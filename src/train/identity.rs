@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
+use crate::device::{Machine, describe};
 use crate::error::{Error, Result, Stage};
 
 /// What decides which batches a run sees. A change is refused unless it is accepted by its name.
@@ -63,44 +64,34 @@ impl Identity {
 
 /// Where a checkpoint was written. Elsewhere a run continues, but not to the bit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Machine {
-    /// Device as the pipeline names it.
-    pub device: String,
-    /// Kind of CPU.
-    pub cpu: String,
-    /// Threads that share one tensor operation on a CPU.
-    pub threads: usize,
+pub struct Origin {
+    /// Device, kind of CPU, threads.
+    #[serde(flatten)]
+    pub machine: Machine,
     /// BLAKE3 of the running binary, hexadecimal.
     pub binary: String,
 }
 
-impl Machine {
-    /// This machine, this binary.
+impl Origin {
+    /// This machine with the device of that name, this binary.
     pub fn here(device: &str) -> Self {
         static BINARY: OnceLock<String> = OnceLock::new();
         let hash = || std::env::current_exe().and_then(std::fs::read).map(|b| blake3::hash(&b).to_hex().to_string());
         let binary = BINARY.get_or_init(|| hash().unwrap_or_else(|_| "unknown".to_owned())).clone();
-        Self { device: device.to_owned(), cpu: cpu(), threads: rayon::current_num_threads(), binary }
+        Self { machine: describe(device), binary }
     }
 
     /// What differs from where the checkpoint was written, in words.
     pub fn differences(&self, saved: &Self) -> Vec<String> {
         let parts = [
-            ("device", &self.device, &saved.device),
-            ("kind of CPU", &self.cpu, &saved.cpu),
-            ("number of threads", &self.threads.to_string(), &saved.threads.to_string()),
+            ("device", &self.machine.device, &saved.machine.device),
+            ("kind of CPU", &self.machine.processor, &saved.machine.processor),
+            ("number of threads", &self.machine.threads.to_string(), &saved.machine.threads.to_string()),
             ("binary", &self.binary, &saved.binary),
         ];
         let differing = parts.into_iter().filter(|(_, now, was)| now != was);
         differing.map(|(name, now, was)| format!("the {name} was {was}, is {now}: the last bits may differ")).collect()
     }
-}
-
-fn cpu() -> String {
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = text.lines().find(|line| line.starts_with("model name"));
-    let name = model.and_then(|line| line.split_once(':')).map(|(_, name)| name.trim().to_owned());
-    name.unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }
 
 #[cfg(test)]
@@ -130,9 +121,11 @@ mod tests {
 
     #[test]
     fn another_machine_is_told_apart() {
-        let here = Machine::here("cpu");
+        let here = Origin::here("cpu");
         assert!(here.differences(&here).is_empty());
-        let other = Machine { threads: here.threads + 1, ..here.clone() };
+        let mut other = here.clone();
+        other.machine.threads += 1;
         assert_eq!(here.differences(&other).len(), 1);
+        assert_eq!(serde_json::from_str::<Origin>(&serde_json::to_string(&here).unwrap()).unwrap(), here);
     }
 }

@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use super::checkpoint::{self, CheckpointState, CheckpointTensors};
 use super::collapse::measure;
 use super::ema::Ema;
-use super::identity::Machine;
+use super::identity::Origin;
 use super::metrics::{MetricsFile, MetricsLine, ScoresLine};
 use super::optimizer::Optimizer;
 use super::progress::Progress;
@@ -34,7 +34,7 @@ struct Unread {
 pub(super) struct Recorder<'a> {
     plan: &'a TrainPlan,
     metrics: MetricsFile,
-    machine: Machine,
+    origin: Origin,
     unread: Vec<Unread>,
     last_loss: f64,
     last_ids: Vec<u64>,
@@ -55,11 +55,11 @@ pub(super) struct StepFacts {
 }
 
 impl<'a> Recorder<'a> {
-    pub(super) fn new(plan: &'a TrainPlan, metrics: MetricsFile, machine: Machine, progress: &Progress) -> Self {
+    pub(super) fn new(plan: &'a TrainPlan, metrics: MetricsFile, origin: Origin, progress: &Progress) -> Self {
         Self {
             plan,
             metrics,
-            machine,
+            origin,
             unread: Vec::new(),
             last_loss: f64::NAN,
             last_ids: Vec::new(),
@@ -206,7 +206,7 @@ impl<'a> Recorder<'a> {
         let tensors =
             CheckpointTensors { weights, optimizer: optimizer.state(), ema: ema.map(|ema| ema.state(method)) };
         let bytes = self.metrics.sync()?;
-        let state = CheckpointState::new(progress.clone(), bytes, self.plan.identity.clone(), self.machine.clone());
+        let state = CheckpointState::new(progress.clone(), bytes, self.plan.identity.clone(), self.origin.clone());
         let folder = checkpoint::write(&self.plan.run, state, &tensors, self.plan.settings.keep_checkpoints)?;
         self.checkpoint_step = Some(progress.step);
         observer.checkpoint(progress.step, &folder);

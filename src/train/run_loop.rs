@@ -12,7 +12,7 @@ use super::TrainSettings;
 use super::checkpoint::{self, Checkpoint};
 use super::clip::{clip, global_norm};
 use super::ema::Ema;
-use super::identity::{Identity, Machine};
+use super::identity::{Identity, Origin};
 use super::metrics::{MetricsFile, MetricsLine};
 use super::optimizer::Optimizer;
 use super::parameters::gradients;
@@ -142,12 +142,12 @@ where
     D: FnMut(u64, u64) -> Result<S>,
 {
     let settings = &plan.settings;
-    let machine = Machine::here(&plan.device_name);
+    let origin = Origin::here(&plan.device_name);
     let schedule = Schedule::new(settings, plan.identity.batch_rows, plan.batches_per_epoch);
     let Start { mut method, mut optimizer, mut ema, mut progress, metrics_bytes } =
-        start(method, plan, &machine, observer)?;
+        start(method, plan, &origin, observer)?;
     let metrics = MetricsFile::open(&plan.run, metrics_bytes)?;
-    let mut recorder = Recorder::new(plan, metrics, machine, &progress);
+    let mut recorder = Recorder::new(plan, metrics, origin, &progress);
     observer.started(&schedule, &progress);
 
     while progress.epoch < settings.epochs && (progress.step < plan.steps() || plan.epoch_consumed(&progress)) {
@@ -206,12 +206,7 @@ where
 }
 
 /// The first step of a run, or where its newest checkpoint left it.
-fn start<M: Method>(
-    method: M,
-    plan: &TrainPlan,
-    machine: &Machine,
-    observer: &mut dyn Observer<M>,
-) -> Result<Start<M>> {
+fn start<M: Method>(method: M, plan: &TrainPlan, origin: &Origin, observer: &mut dyn Observer<M>) -> Result<Start<M>> {
     let settings = &plan.settings;
     if plan.batches_per_epoch == 0 {
         let reason = "an epoch has not one full batch; select more samples or lower `prefetch.batch_rows`";
@@ -233,7 +228,7 @@ fn start<M: Method>(
     for change in plan.identity.check(&state.identity, &plan.accept_changes)? {
         observer.warn(&format!("{}: goes on with a changed {change}", folder.display()));
     }
-    machine.differences(&state.machine).iter().for_each(|difference| observer.warn(difference));
+    origin.differences(&state.origin).iter().for_each(|difference| observer.warn(difference));
     let method = restore(method, &tensors.weights)?;
     optimizer.load(&tensors.optimizer)?;
     let ema = match (settings.ema_decay, &tensors.ema) {

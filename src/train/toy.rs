@@ -119,6 +119,7 @@ pub(super) fn batch(index: u64, device: &Device) -> Batch {
         labels: None,
         keys: (0..ITEMS as u64).map(item).collect(),
         sample_ids: (0..ITEMS as u64).map(|i| item(i).row).collect(),
+        positions: (0..ITEMS as u64).map(|i| item(i).row).collect(),
         digest: format!("{index:032x}"),
         replaced: usize::from(index % 10 == 9),
     }

@@ -34,9 +34,10 @@ impl UpdateRule for AdamW {
         let second = second * second_beta + square * (1.0 - second_beta); // [elements]
         // libm, because the standard library's powers differ between machines.
         let correction = |beta: f64| 1.0 - libm::pow(beta, at.step as f64);
-        let step = at.rate / correction(first_beta);
+        // The second correction goes to the numerator and to ε: one pass over the tensor less.
         let scale = libm::sqrt(correction(second_beta));
-        let denominator = second.clone().sqrt() / scale + settings.epsilon;
+        let step = at.rate * scale / correction(first_beta);
+        let denominator = second.clone().sqrt() + settings.epsilon * scale; // [elements]
         (weight - first.clone() * step / denominator, vec![first, second])
     }
 }
