@@ -1,15 +1,16 @@
-//! Linear probe: multinomial logistic regression on frozen features, trained to convergence.
+//! Linear probe: multinomial logistic regression on frozen features.
 //!
 //! Features are standardised by the bank's means and deviations; λ is chosen among [`L2_CANDIDATES`] on the held-out
 //! part of the bank, from the strongest down, each fit starting where the last one ended; the final fit sees the whole
-//! bank. The optimum is unique, so the figure depends on the features and not on a solver's patience.
+//! bank and goes on until ten iterations gain less than 1e-4 nats. The optimum is unique, so the figure depends on the
+//! features and not on a solver's settings.
 
 use rayon::prelude::*;
 
 use super::{
     features::{Features, UNKNOWN_CLASS, gather},
     held_out::{HeldOut, best_of},
-    lbfgs::minimise,
+    lbfgs::{Stop, minimise},
     logistic::{Chunk, Regression, predict, second_moments},
 };
 use crate::{
@@ -19,12 +20,11 @@ use crate::{
 
 /// λ of λ/2·‖W‖² beside the mean cross-entropy, in order of preference: of equal accuracies the strongest.
 pub const L2_CANDIDATES: [f64; 5] = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5];
-/// Distance to the minimum, in nats per sample, at which a fit that only helps to choose may stop.
-const CHOICE_TOLERANCE: f64 = 1e-5;
-/// The same for the fit that is reported.
-const TOLERANCE: f64 = 1e-7;
-/// Iterations after which a fit is given up and said to be unfinished.
-const MOST_ITERATIONS: usize = 300;
+/// Where a fit that only helps to choose may stop.
+const CHOICE: Stop = Stop { distance: 1e-5, gain: 1e-3, most_iterations: 300 };
+/// Where the fit that is reported stops. On Fashion-MNIST's raw pixels going on to the very minimum (300 iterations
+/// instead of 140) moves the accuracy by less than .001.
+const FINAL: Stop = Stop { distance: 1e-7, gain: 1e-4, most_iterations: 500 };
 /// Columns with a smaller standard deviation carry nothing but rounding.
 const LEAST_DEVIATION: f64 = 1e-7;
 
@@ -86,7 +86,7 @@ pub fn linear_probe(
         for l2 in L2_CANDIDATES {
             let mut parameters = path.last().cloned().unwrap_or_default();
             let regression = Regression::new(&chunks[..kept], width, moments.as_deref(), l2);
-            minimise(&regression, &mut parameters, CHOICE_TOLERANCE, MOST_ITERATIONS)?;
+            minimise(&regression, &mut parameters, CHOICE)?;
             let predicted = predict(&chunks[kept..], &parameters, width)?;
             scores.push(predicted.iter().zip(&truth).filter(|(p, t)| p == t).count() as f64);
             path.push(parameters);
@@ -96,7 +96,7 @@ pub fn linear_probe(
     let (l2, start) = best_of(&choices, &scores).map_or((1e-3, 0), |at| (L2_CANDIDATES[at], at + 1));
     let mut parameters = path.swap_remove(start);
     let regression = Regression::new(&chunks, width, moments.as_deref(), l2);
-    let outcome = minimise(&regression, &mut parameters, TOLERANCE, MOST_ITERATIONS)?;
+    let outcome = minimise(&regression, &mut parameters, FINAL)?;
 
     let mut values = queries.values.clone();
     scaling.apply(&mut values);
@@ -206,7 +206,7 @@ mod tests {
             for moments in [moments.as_deref(), None] {
                 let mut parameters = vec![0.0; (golden::WIDTH + 1) * 3];
                 let regression = Regression::new(&chunks, golden::WIDTH, moments, l2);
-                let outcome = minimise(&regression, &mut parameters, TOLERANCE, MOST_ITERATIONS).unwrap();
+                let outcome = minimise(&regression, &mut parameters, Stop { gain: 0.0, ..FINAL }).unwrap();
                 assert!(outcome.converged);
                 assert!((outcome.value - case["loss"].as_f64().unwrap()).abs() < 2e-6, "L2 {l2}: {outcome:?}");
                 let predicted = predict(&chunks_of(&queries, &[0; 60]), &parameters, golden::WIDTH).unwrap();

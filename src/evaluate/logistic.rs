@@ -54,16 +54,8 @@ impl Chunk {
         let mut loss = 0.0;
         let mut bias = vec![0.0_f64; classes];
         for (row, &truth) in residuals.chunks_mut(classes).zip(&self.classes) {
-            let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let truth_logit = row[truth as usize] - highest;
-            let mut sum = 0.0_f64;
-            for logit in row.iter_mut() {
-                *logit = (*logit - highest).exp();
-                sum += f64::from(*logit);
-            }
-            loss += sum.ln() - f64::from(truth_logit);
-            let scale = (1.0 / sum) as f32;
-            row.iter_mut().for_each(|x| *x *= scale);
+            let truth_logit = f64::from(row[truth as usize]);
+            loss += softmax(row) - truth_logit;
             row[truth as usize] -= 1.0;
             bias.iter_mut().zip(row.iter()).for_each(|(sum, &x)| *sum += f64::from(x));
         }
@@ -75,8 +67,21 @@ impl Chunk {
     }
 }
 
+/// Logits into probabilities, in place; gives the logarithm of the sum of exponentials.
+fn softmax(row: &mut [f32]) -> f64 {
+    let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut sum = 0.0_f64;
+    for logit in row.iter_mut() {
+        *logit = (*logit - highest).exp();
+        sum += f64::from(*logit);
+    }
+    let scale = (1.0 / sum) as f32;
+    row.iter_mut().for_each(|x| *x *= scale);
+    sum.ln() + f64::from(highest)
+}
+
 fn host(tensor: Tensor<2>) -> Result<Vec<f32>> {
-    tensor.into_data().into_vec().map_err(|error| Error::internal(format!("product is not f32: {error:?}")))
+    tensor.into_data().try_into_vec().map_err(|error| Error::internal(format!("product is not f32: {error:?}")))
 }
 
 struct Weights {
@@ -165,7 +170,7 @@ impl Objective for Regression<'_> {
     }
 }
 
-/// XᵀX/n `[width, width]` of a sample of the chunks, spread over all; `None` where the features are too wide.
+/// XᵀX/n `[width, width]` of a sample of the chunks that is spread over all; `None` where the features are too wide.
 pub(crate) fn second_moments(chunks: &[Chunk], width: usize) -> Result<Option<Vec<f64>>> {
     if width > MOST_FULL_WIDTH {
         return Ok(None);

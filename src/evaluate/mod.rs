@@ -9,6 +9,7 @@
 //! | [`extract`] | shards through an encoder into features |
 //! | [`knn`], [`few_labels`] | weighted nearest neighbours, also from n labels per class |
 //! | [`linear_probe`] | logistic regression on frozen features |
+//! | [`raw_pixels`] | the floor that knows nothing |
 //! | [`held_out`] | the part of the bank on which k and λ are chosen |
 //! | [`statistics`] | intervals: single, paired, over draws |
 //! | [`protocol`], [`scores`] | all of it for all representations; as JSON and as a table |
@@ -23,6 +24,7 @@ mod lbfgs;
 pub mod linear_probe;
 mod logistic;
 pub mod protocol;
+pub mod raw_pixels;
 pub mod scores;
 pub mod statistics;
 

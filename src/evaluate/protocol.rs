@@ -148,7 +148,7 @@ impl Evaluation {
             |outcome| Some(std::slice::from_ref(&outcome.probe.correct)),
             &format!(
                 "logistic regression on standardised features, L2 chosen among {} on the held-out part of the bank, \
-                 then fitted to the whole bank until converged; {}",
+                 then fitted to the whole bank until ten iterations gain less than 1e-4 nats; {}",
                 super::linear_probe::L2_CANDIDATES.map(|l2| format!("{l2:e}")).join(", "),
                 self.choices(|outcome| {
                     let Probe { l2, iterations, converged, .. } = outcome.probe;

@@ -210,19 +210,20 @@ pub(crate) mod tests {
 
     pub(crate) fn score(accuracy: f64, floor: f64) -> Score {
         let difference = accuracy - floor;
-        let ci95 = [difference - 0.01, difference + 0.01];
+        // Dyadic numbers: they come back from JSON bit for bit.
+        let ci95 = [difference - 0.011_718_75, difference + 0.011_718_75];
         Score {
             accuracy,
-            ci95: [accuracy - 0.007, accuracy + 0.007],
+            ci95: [accuracy - 0.007_812_5, accuracy + 0.007_812_5],
             untrained: Some(0.5),
-            untrained_ci95: Some([0.49, 0.51]),
+            untrained_ci95: Some([0.484_375, 0.515_625]),
             floor: Some(floor),
-            floor_ci95: Some([floor - 0.007, floor + 0.007]),
+            floor_ci95: Some([floor - 0.007_812_5, floor + 0.007_812_5]),
             against_best_floor: Some(AgainstFloor {
                 name: "raw_pixels".into(),
                 paired: Paired { difference, ci95, only_first: 300.0, only_second: 100.0 },
                 verdict: Verdict::of(ci95),
-                intervals_overlap: difference.abs() < 0.014,
+                intervals_overlap: difference.abs() < 0.015_625,
             }),
             protocol: "as tested".into(),
         }
@@ -231,13 +232,13 @@ pub(crate) mod tests {
     pub(crate) fn scores(label: &str) -> Scores {
         let one = |score: Score| BTreeMap::from([(label.to_owned(), score)]);
         Scores {
-            linear_probe: one(score(0.871, 0.843)),
-            knn: one(score(0.853, 0.861)),
+            linear_probe: one(score(0.875, 0.843_75)),
+            knn: one(score(0.851_562_5, 0.859_375)),
             knn_at: BTreeMap::from([(
                 label.to_owned(),
-                BTreeMap::from([(1, score(0.84, 0.86)), (200, score(0.808, 0.789))]),
+                BTreeMap::from([(1, score(0.843_75, 0.875)), (200, score(0.812_5, 0.789_062_5))]),
             )]),
-            few_labels: BTreeMap::from([(label.to_owned(), BTreeMap::from([(10, score(0.652, 0.642))]))]),
+            few_labels: BTreeMap::from([(label.to_owned(), BTreeMap::from([(10, score(0.656_25, 0.640_625))]))]),
             data: BTreeMap::from([(
                 label.to_owned(),
                 Counts { bank: 60_000, held_out: 5_000, queries: 10_000, classes: 10, queries_of_unknown_class: 2 },
@@ -259,7 +260,7 @@ pub(crate) mod tests {
             }
             assert_eq!(score["ci95"].as_array().map(Vec::len), Some(2));
         }
-        assert_eq!(json["knn_at"]["label"]["200"]["accuracy"], 0.808);
+        assert_eq!(json["knn_at"]["label"]["200"]["accuracy"], 0.8125);
         assert_eq!(json["linear_probe"]["label"]["against_best_floor"]["verdict"], "ahead");
         assert_eq!(serde_json::from_str::<Scores>(&line).unwrap(), scores("label"));
     }

@@ -403,7 +403,7 @@ mod tests {
             "<b>Cosine</b>",
             "<b>own number</b>",
             "<b>Accuracy while training</b>",
-            "<b>0.871</b>",
+            "<b>0.875</b>",
             "linear probe",
             "behind <small>(raw pixels)",
             "a &lt; 2",
