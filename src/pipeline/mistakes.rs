@@ -118,7 +118,8 @@ impl Reading {
                             (format!("{} given", found.join(" and ")), format!("keep exactly one of {all}"));
                         self.push(&path.child(&rest[0]), problem, remedy, true);
                         let keep = first.clone();
-                        let Some(Value::Table(entries)) = self.mended.find_mut(&path).map(|node| &mut node.value) else {
+                        let Some(Value::Table(entries)) = self.mended.find_mut(&path).map(|node| &mut node.value)
+                        else {
                             return false;
                         };
                         entries.retain(|(key, _)| *key == keep);

@@ -98,7 +98,8 @@ fn train(reading: &mut Reading, settings: &TrainSettings) {
     at_least(reading, "train.epochs", settings.epochs, 1);
     at_least(reading, "train.report_every_steps", settings.report_every_steps, 1);
     at_least(reading, "train.keep_checkpoints", settings.keep_checkpoints as u64, 1);
-    for (key, steps) in [("checkpoint_every_steps", settings.checkpoint_every_steps), ("max_steps", settings.max_steps)] {
+    for (key, steps) in [("checkpoint_every_steps", settings.checkpoint_every_steps), ("max_steps", settings.max_steps)]
+    {
         at_least(reading, &format!("train.{key}"), steps.unwrap_or(1), 1);
     }
     positive(reading, "train.clip_gradient_norm", settings.clip_gradient_norm.unwrap_or(1.0));

@@ -16,7 +16,6 @@ use crate::{
     train::{Compat, schedule::Schedule},
 };
 
-
 /// A pipeline without mistakes and with nothing left open.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
@@ -100,7 +99,9 @@ fn resolve(reading: &mut Reading, named: &str, mut pipeline: Pipeline) -> Plan {
         let MethodSettings::Simclr(simclr) = &mut pipeline.method;
         simclr.joint_forward = true;
         match &mut simclr.encoder {
-            EncoderSettings::ResNet18(resnet) | EncoderSettings::ResNet34(resnet) | EncoderSettings::ResNet50(resnet) => {
+            EncoderSettings::ResNet18(resnet)
+            | EncoderSettings::ResNet34(resnet)
+            | EncoderSettings::ResNet50(resnet) => {
                 resnet.zero_init_residual = false;
             }
             EncoderSettings::ConvNet(_) => {}
@@ -235,7 +236,8 @@ mod tests {
 
     #[test]
     fn columns_are_checked_against_the_schema() {
-        let mistakes = mistakes(plan(&["pair.two_views.column=caption", "evaluate.label=lable", "scan.schema=image_text"]));
+        let mistakes =
+            mistakes(plan(&["pair.two_views.column=caption", "evaluate.label=lable", "scan.schema=image_text"]));
         assert!(mistakes[0].problem.contains("holds no images"), "{}", mistakes[0]);
         assert!(mistakes[1].to_string().contains("no column \"lable\" in image_text v1; did you mean \"label\"?"));
         let unknown = plan(&["scan.schema=image_txt"]).unwrap_err().to_string();
@@ -248,10 +250,8 @@ mod tests {
         let mistakes = mistakes(Plan::parse("p.toml", &text, &[]));
         let found: Vec<_> = mistakes.iter().map(|m| (m.key.as_str(), m.position)).collect();
         let line = |word: &str| text.lines().position(|line| line.starts_with(word)).unwrap() + 1;
-        let expected = [
-            ("scan.lanes", Some((line("lanes"), 9))),
-            ("method.simclr.temperature", Some((line("temperature"), 15))),
-        ];
+        let expected =
+            [("scan.lanes", Some((line("lanes"), 9))), ("method.simclr.temperature", Some((line("temperature"), 15)))];
         assert_eq!(found, expected, "{mistakes:#?}");
     }
 }

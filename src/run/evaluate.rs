@@ -1,17 +1,21 @@
 //! `diptych evaluate RUN`, and kNN while training.
 use std::path::Path;
 
+use burn::tensor::Device;
+
 use super::{
     data::Data,
-    extract::{Extracted, extract},
     folder::RunFolder,
-    methods, output, progress,
+    methods, output,
+    progress::{self, Progress},
 };
 use crate::{
+    batch::Batch,
     device,
     error::{Error, Result, Stage},
     evaluate::{
         EvaluateSettings,
+        extract::{Represent, encoded, extract, raw},
         features::{Classes, Features},
         knn::{UnitRows, nearest},
         protocol::{Evaluation, Role},
@@ -26,7 +30,30 @@ use crate::{
 /// Channels of an image.
 const CHANNELS: usize = 3;
 
-/// Samples with known labels, and those to classify.
+#[derive(Debug, Clone, Copy)]
+enum Side {
+    /// Samples with known labels.
+    Bank,
+    /// Samples to classify.
+    Queries,
+}
+
+impl Side {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bank => "bank",
+            Self::Queries => "queries",
+        }
+    }
+
+    fn key(self) -> &'static str {
+        match self {
+            Self::Bank => "evaluate.bank_sql",
+            Self::Queries => "evaluate.query_sql",
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Sides {
     bank: EpochPlan,
@@ -35,14 +62,38 @@ struct Sides {
 
 impl Sides {
     fn new(plan: &Plan, data: &Data, settings: &EvaluateSettings) -> Result<Self> {
-        let side = |key: &str, sql: &str| {
-            let (selection, _) = data.select_some(key, sql)?;
+        let side = |side: Side, sql: &str| {
+            let (selection, _) = data.select_some(side.key(), sql)?;
             data.evaluation(plan, selection, &settings.label)
         };
-        Ok(Self {
-            bank: side("evaluate.bank_sql", &settings.bank_sql)?,
-            queries: side("evaluate.query_sql", &settings.query_sql)?,
-        })
+        Ok(Self { bank: side(Side::Bank, &settings.bank_sql)?, queries: side(Side::Queries, &settings.query_sql)? })
+    }
+
+    /// One pass over a side's samples for all representations.
+    fn features(
+        &self,
+        side: Side,
+        plan: &Plan,
+        data: &Data,
+        representations: &[Represent<'_>],
+        device: &Device,
+    ) -> Result<Vec<Features>> {
+        let epochs = match side {
+            Side::Bank => &self.bank,
+            Side::Queries => &self.queries,
+        };
+        let mut bar = Progress::new(side.name(), epochs.items(), "images");
+        let mut queue = data.queue(plan, epochs, 0, 0)?;
+        let mut seen = 0;
+        let next_batch = || {
+            let Some(batch) = queue.next_batch()? else { return Ok(None) };
+            seen += batch.num_rows() as u64;
+            bar.at(seen, "");
+            Batch::from_record_batch(&batch, device, &data.shards.shards).map(Some)
+        };
+        let features = extract(next_batch, representations, side.key());
+        bar.finish();
+        features
     }
 }
 
@@ -72,18 +123,18 @@ pub fn run(run: &Path, sets: &[String], json: bool) -> Result<()> {
     let averaged = if newest.tensors.ema.is_some() { ", averaged weights" } else { "" };
     progress::log(&format!("checkpoint {}{averaged}", newest.folder.display()));
 
-    let encoders = [&trained, &untrained];
-    let Extracted { features: bank, pixels: mut bank_pixels } =
-        extract("bank", &plan, &data, &sides.bank, &settings.label, &encoders, &device)?;
-    let Extracted { features: queries, pixels: mut query_pixels } =
-        extract("queries", &plan, &data, &sides.queries, &settings.label, &encoders, &device)?;
-    keep_one_of_equal_channels(&mut bank_pixels, &mut query_pixels, CHANNELS);
+    let by_encoder = |batch: &Batch| encoded(&trained, batch);
+    let by_untrained = |batch: &Batch| encoded(&untrained, batch);
+    let all: [Represent<'_>; 3] = [&by_encoder, &by_untrained, &raw];
+    let mut bank = sides.features(Side::Bank, &plan, &data, &all, &device)?;
+    let mut queries = sides.features(Side::Queries, &plan, &data, &all, &device)?;
+    keep_one_of_equal_channels(&mut bank[2], &mut queries[2], CHANNELS);
 
     let mut evaluation = Evaluation::new(&settings, sides.bank.kernel.describe(), plan.pipeline.seed)?;
     progress::log("classifying");
     evaluation.add(Role::Encoder, "encoder", &bank[0], &queries[0])?;
     evaluation.add(Role::Untrained, "untrained", &bank[1], &queries[1])?;
-    evaluation.add(Role::Floor, "raw_pixels", &bank_pixels, &query_pixels)?;
+    evaluation.add(Role::Floor, "raw_pixels", &bank[2], &queries[2])?;
     let scores = evaluation.scores()?;
     let line = scores.to_json_line().map_err(|error| Error::internal("scores are no JSON").caused_by(error))?;
     folder.write("scores.json", format!("{line}\n").as_bytes())?;
@@ -109,7 +160,9 @@ impl<'a> KnnWatch<'a> {
     /// The queries'.
     pub fn new(plan: &'a Plan, data: &'a Data) -> Result<Option<Self>> {
         let settings = plan.pipeline.evaluate.clone().filter(|settings| settings.knn_every_epochs > 0);
-        settings.map(|settings| Ok(Self { plan, data, sides: Sides::new(plan, data, &settings)?, settings })).transpose()
+        settings
+            .map(|settings| Ok(Self { plan, data, sides: Sides::new(plan, data, &settings)?, settings }))
+            .transpose()
     }
 
     /// Whether the epoch, from 0, is one after which to score.
@@ -123,13 +176,13 @@ impl<'a> KnnWatch<'a> {
     /// The data's, or features that are not finite.
     pub fn accuracy<M: Method>(&self, method: &M) -> Result<f64> {
         let device = device::parse(&self.plan.pipeline.device)?;
-        let side = |name, epochs| {
-            let extracted = extract(name, self.plan, self.data, epochs, &self.settings.label, &[method], &device)?;
-            let features: Option<Features> = extracted.features.into_iter().next();
-            let features = features.ok_or_else(|| Error::internal("one method gives no features"))?;
-            features.check(name).map(|()| features)
+        let by_encoder = |batch: &Batch| encoded(method, batch);
+        let features = |side| {
+            let all = self.sides.features(side, self.plan, self.data, &[&by_encoder], &device)?;
+            let features = all.into_iter().next().ok_or_else(|| Error::internal("one encoder gives no features"))?;
+            features.check(side.name()).map(|()| features)
         };
-        let (bank, queries) = (side("bank", &self.sides.bank)?, side("queries", &self.sides.queries)?);
+        let (bank, queries) = (features(Side::Bank)?, features(Side::Queries)?);
         let classes = Classes::of(&bank.labels);
         let (known, wanted) = (classes.numbers(&bank.labels), classes.numbers(&queries.labels));
         let knn = &self.settings.knn;

@@ -1,7 +1,10 @@
 //! `diptych import FROM TO`
 use std::path::PathBuf;
 
-use super::{output, progress::{self, Progress}};
+use super::{
+    output,
+    progress::{self, Progress},
+};
 use crate::{
     error::Result,
     ingest::{self, ImportReport, ImportSettings},

@@ -7,7 +7,6 @@ pub mod contact_sheet;
 pub mod data;
 pub mod evaluate;
 pub mod explain;
-pub mod extract;
 pub mod folder;
 pub mod import;
 pub mod memory;

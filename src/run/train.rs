@@ -6,8 +6,7 @@ use super::{
     data::Data,
     evaluate::KnnWatch,
     folder::RunFolder,
-    methods, output,
-    preview,
+    methods, output, preview,
     progress::{self, Progress},
     source::EpochSource,
 };
@@ -100,7 +99,8 @@ fn go(folder: &RunFolder, plan: &Plan, data: &Data, selection: Selection, resume
         knn: KnnWatch::new(plan, data)?,
     };
     let trained = methods::simclr(plan, &device).and_then(|method| {
-        let source = |epoch, first_batch| EpochSource::new(data, plan, &epochs, &quarantine, &device, epoch, first_batch);
+        let source =
+            |epoch, first_batch| EpochSource::new(data, plan, &epochs, &quarantine, &device, epoch, first_batch);
         train(method, source, &train_plan, &mut watch)
     });
     quarantine.flush()?;

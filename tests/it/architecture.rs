@@ -121,9 +121,7 @@ fn expand<'a>(mut text: &'a str, prefix: &[String], found: &mut Vec<Vec<String>>
     if path.len() > prefix.len() {
         found.push(path);
     }
-    text.strip_prefix(" as ").map_or(text, |rest| {
-        rest.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_')
-    })
+    text.strip_prefix(" as ").map_or(text, |rest| rest.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_'))
 }
 
 fn mentions(code: &str, name: &str) -> bool {
@@ -258,7 +256,10 @@ fn every_method_is_complete() {
         let loss = imports(&method.code).into_iter().any(|path| path[0] == "loss");
         assert!(loss, "{name} takes no loss from src/loss");
         assert!(root().join(format!("pipelines/{name}.toml")).is_file(), "{name} has no pipeline");
-        assert!(diptych::pipeline::EMBEDDED.iter().any(|(known, _)| known == name), "{name}'s pipeline is not built in");
+        assert!(
+            diptych::pipeline::EMBEDDED.iter().any(|(known, _)| known == name),
+            "{name}'s pipeline is not built in"
+        );
         assert!(golden.iter().any(|file| file.starts_with(name.as_str())), "{name} has no golden file");
         assert!(readme.contains(&format!("pipelines/{name}.toml")), "README.md does not mention {name}");
     }

@@ -172,7 +172,10 @@ fn the_first_journey_works_end_to_end() {
 
     ok(&["train", "--resume", run, "--set", "train.max_steps=8"]);
     let steps = lines(&Path::new(run).join("metrics.jsonl"));
-    assert_eq!(steps.iter().map(|line| line["step"].as_u64().unwrap()).collect::<Vec<_>>(), (1..=8).collect::<Vec<_>>());
+    assert_eq!(
+        steps.iter().map(|line| line["step"].as_u64().unwrap()).collect::<Vec<_>>(),
+        (1..=8).collect::<Vec<_>>()
+    );
 
     let scores = last_json(&ok(&["evaluate", run, "--json"]));
     let encoder = scores.to_string();
@@ -194,7 +197,13 @@ fn five_mistakes_are_reported_without_touching_data() {
     for command in ["check", "select", "explain", "bench"] {
         let stderr = fails(2, &[command, file.to_str().unwrap()]);
         assert!(stderr.contains("5 mistakes"), "{stderr}");
-        for part in ["line 1, column 1: `seeed`", "`scan.lanes`", "did you mean \"image\"?", "`prefetch.batch_rows`", "`train.epochs`"] {
+        for part in [
+            "line 1, column 1: `seeed`",
+            "`scan.lanes`",
+            "did you mean \"image\"?",
+            "`prefetch.batch_rows`",
+            "`train.epochs`",
+        ] {
             assert!(stderr.contains(part), "{part} is missing from {stderr}");
         }
     }
