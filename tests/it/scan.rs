@@ -137,8 +137,7 @@ pub(crate) fn write_shard(path: &Path, content: &Content) {
         ("image_xxh3", Arc::new(UInt64Array::from(hashes))),
     ];
     let nullable = ["caption", "label", "split"];
-    let fields =
-        columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), nullable.contains(name)));
+    let fields = columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), nullable.contains(name)));
     let schema = Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>()));
     let batch = RecordBatch::try_new(schema, columns.into_iter().map(|(_, array)| array).collect()).expect("columns");
     // As import writes: a page per blob, blobs as they are.
@@ -149,8 +148,8 @@ pub(crate) fn write_shard(path: &Path, content: &Content) {
         .set_column_data_page_size_limit("image".into(), 1)
         .set_write_batch_size(1)
         .build();
-    let mut writer =
-        ArrowWriter::try_new(File::create(path).expect("file"), batch.schema(), Some(properties)).expect("writer");
+    let mut writer = ArrowWriter::try_new(File::create(path).expect("file"), batch.schema(), Some(properties))
+        .expect("writer");
     writer.write(&batch).expect("rows");
     writer.close().expect("footer");
 }
@@ -414,8 +413,7 @@ fn tiny_selections_and_more_lanes_than_items_are_complete() {
         for drop_last in [false, true] {
             let plan = EpochPlan { batch_rows, drop_last, ..plan(&data, &selection) };
             let batches = run(&plan, 0, 0);
-            let expected =
-                if drop_last { selection_items / batch_rows as u64 * batch_rows as u64 } else { selection_items };
+            let expected = if drop_last { selection_items / batch_rows as u64 * batch_rows as u64 } else { selection_items };
             assert_eq!(items(&batches).iter().collect::<HashSet<_>>().len() as u64, expected);
             assert_eq!(plan.items_dropped(), selection_items - expected);
         }
@@ -499,10 +497,9 @@ fn table(folder: &Path) -> Vec<(String, u64, String)> {
             let batch = batch.expect("rows");
             let text = |name: &str| batch.column_by_name(name).expect("column").as_string::<i32>().clone();
             let row = batch.column_by_name("row").expect("column").as_primitive::<UInt64Type>().clone();
-            rows.extend(
-                (0..batch.num_rows())
-                    .map(|n| (text("shard").value(n).to_owned(), row.value(n), text("class").value(n).to_owned())),
-            );
+            rows.extend((0..batch.num_rows()).map(|n| {
+                (text("shard").value(n).to_owned(), row.value(n), text("class").value(n).to_owned())
+            }));
         }
     }
     rows
@@ -643,16 +640,10 @@ fn nothing_comes_after_augment_and_the_plan_shows_its_metrics() {
     });
     assert_eq!(batches, [32; 28]);
     let text = DisplayableExecutionPlan::with_metrics(physical.as_ref()).indent(true).to_string();
-    for part in [
-        "AugmentExec: stamp v1",
-        "kernel_time_all_threads",
-        "bad_items",
-        "OrderedScanExec: order=shuffled",
-        "bytes_fetched",
-        "window_wait",
-        "windows",
-        "output_rows=896",
-    ] {
+    for part in
+        ["AugmentExec: stamp v1", "kernel_time_all_threads", "bad_items", "OrderedScanExec: order=shuffled",
+         "bytes_fetched", "window_wait", "windows", "output_rows=896"]
+    {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
 }
@@ -682,10 +673,8 @@ fn an_image_beside_its_path_is_read_as_hugging_face_stores_it() {
     let images = batch.column_by_name("image").expect("image").clone();
     let paths: ArrayRef = Arc::new(StringArray::from(vec!["somewhere.png"; batch.num_rows()]));
     let fields = vec![Field::new("bytes", DataType::Binary, true), Field::new("path", DataType::Utf8, true)];
-    let nested = datafusion::arrow::array::StructArray::from(vec![
-        (Arc::new(fields[0].clone()), images),
-        (Arc::new(fields[1].clone()), paths),
-    ]);
+    let nested =
+        datafusion::arrow::array::StructArray::from(vec![(Arc::new(fields[0].clone()), images), (Arc::new(fields[1].clone()), paths)]);
     let schema = ArrowSchema::new(vec![Field::new("image", nested.data_type().clone(), true)]);
     let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(nested)]).expect("columns");
     let folder = tempfile::tempdir().expect("folder");
