@@ -29,7 +29,6 @@ pub(super) fn check(reading: &mut Reading, pipeline: &Pipeline) {
         evaluation(reading, evaluate);
     }
     let augment = &pipeline.augment;
-    positive(reading, "augment.max_megapixels", augment.max_megapixels);
     if augment.decode_threads > MOST_THREADS {
         let problem = format!("{} threads are more than any machine has", augment.decode_threads);
         reading.note("augment.decode_threads", problem, "0 means one per core");

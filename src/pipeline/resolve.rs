@@ -163,7 +163,9 @@ fn recipes(reading: &mut Reading, pipeline: &mut Pipeline) -> u32 {
             // An evaluation recipe that is derived from a wrong one has no mistakes of its own.
             Err(_) if purpose == RecipePurpose::Evaluation && pipeline.augment.evaluation.is_empty() => {}
             Err(problems) => {
-                for problem in problems {
+                // Settings that both recipes share are told once.
+                let told = |path: &str| purpose == RecipePurpose::Evaluation && !path.starts_with(purpose.key());
+                for problem in problems.into_iter().filter(|problem| !told(&problem.path)) {
                     reading.note(&format!("augment.{}", problem.path), problem.problem, problem.remedy);
                 }
             }
@@ -242,6 +244,12 @@ mod tests {
         assert!(mistakes[1].to_string().contains("no column \"lable\" in image_text v1; did you mean \"label\"?"));
         let unknown = plan(&["scan.schema=image_txt"]).unwrap_err().to_string();
         assert!(unknown.contains("did you mean \"image_text\"?"), "{unknown}");
+    }
+
+    #[test]
+    fn what_both_recipes_share_is_told_once() {
+        let mistakes = mistakes(plan(&["augment.max_megapixels=0"]));
+        assert_eq!(mistakes.len(), 1, "{mistakes:#?}");
     }
 
     #[test]

@@ -9,11 +9,10 @@ use futures::StreamExt as _;
 
 use super::{Named, data::Data, output};
 use crate::{
-    error::{Context as _, Result, Stage},
-    method::MethodSettings,
+    error::{Context as _, Error, Result, Stage},
     pipeline::Plan,
     scan::epoch::EpochPlan,
-    select::{report::SelectReport, select::plan as plan_selection},
+    select::{report::SelectReport, select::plan as plan_selection, sorted::sorted_by_low_cardinality},
     train::schedule::Schedule,
 };
 
@@ -37,7 +36,8 @@ pub fn run(named: &Named, analyze: bool) -> Result<()> {
     output::line(&format!("select: {}", scan.sql))?;
     output::line(&selected(&report))?;
     output::line(&indented(&displayable(select.physical.as_ref()).indent(false).to_string()))?;
-    for warning in &report.warnings {
+    let sorted = sorted_by_low_cardinality(&data.shards, &data.schema);
+    for warning in report.warnings.iter().chain(&sorted) {
         output::line(&format!("  warning: {warning}"))?;
     }
     output::line(&ordered(&plan, &epochs)?)?;
@@ -49,7 +49,7 @@ pub fn run(named: &Named, analyze: bool) -> Result<()> {
         output::line("scan → augment:")?;
         output::line(&indented(&displayable(physical.as_ref()).indent(false).to_string()))?;
     }
-    output::line(&trained(&plan, &epochs))
+    output::line(&trained(&plan, &epochs)?)
 }
 
 fn selected(report: &SelectReport) -> String {
@@ -79,23 +79,17 @@ fn ordered(plan: &Plan, epochs: &EpochPlan) -> Result<String> {
     ))
 }
 
-fn trained(plan: &Plan, epochs: &EpochPlan) -> String {
+fn trained(plan: &Plan, epochs: &EpochPlan) -> Result<String> {
     let pipeline = &plan.pipeline;
     let schedule = Schedule::new(&pipeline.train, epochs.batch_rows, epochs.batches_per_epoch());
-    let MethodSettings::Simclr(simclr) = &pipeline.method;
-    format!(
-        "prefetch: at most {} MB of finished batches\n\
-         train: simclr on {}: {:?}, head {:?} to {}, temperature {}\n\
-         \x20 {:?}\n\
-         \x20 {schedule}",
+    let method = toml::to_string(&pipeline.method).map_err(|error| Error::internal("no TOML").caused_by(error))?;
+    let method = method.lines().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n");
+    Ok(format!(
+        "prefetch: at most {} MB of finished batches\ntrain: {schedule}, on {}\n{}",
         pipeline.prefetch.capacity_megabytes,
         pipeline.device,
-        simclr.encoder,
-        simclr.head,
-        simclr.projection_width,
-        simclr.temperature,
-        pipeline.train.optimizer,
-    )
+        indented(&method)
+    ))
 }
 
 /// Pulls the first batches through, without a trainer.

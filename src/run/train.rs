@@ -20,7 +20,7 @@ use crate::{
         order::ORDER_VERSION,
         quarantine::{Quarantine, QuarantineState},
     },
-    select::{selection::Selection, shards::hex},
+    select::{selection::Selection, shards::hex, sorted::sorted_by_low_cardinality},
     train::{
         Observer, TrainPlan, TrainReport, checkpoint, identity::Identity, metrics::MetricsLine, report::write_report,
         schedule::Schedule, stop::StopSignal, train,
@@ -40,6 +40,9 @@ pub fn start(named: &Named, run: &Path) -> Result<()> {
     let data = Data::open(&plan)?;
     let (selection, report) = data.select_some("scan.sql", &plan.pipeline.scan.sql)?;
     progress::log(&format!("selected {} of {} rows, digest {}", report.items, report.of, report.digest));
+    for warning in sorted_by_low_cardinality(&data.shards, &data.schema) {
+        progress::log(&format!("warning: {warning}"));
+    }
     selection.save(&folder.selection())?;
     folder.save_plan(&plan)?;
     let epochs = data.training(&plan, selection.clone(), None)?;
