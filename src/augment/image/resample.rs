@@ -247,7 +247,7 @@ multiversion! {
             let luma = f32::from(*first) + 0.5;
             let (blueness, redness) = (f32::from(*second) - 128.0, f32::from(*third) - 128.0);
             *first = clamp_and_cut(luma + 1.402 * redness);
-            *second = clamp_and_cut(luma - 0.344_136_29 * blueness - 0.714_136_29 * redness);
+            *second = clamp_and_cut(luma - 0.344_136_3 * blueness - 0.714_136_3 * redness);
             *third = clamp_and_cut(luma + 1.772 * blueness);
         }
     }
