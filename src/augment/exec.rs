@@ -183,6 +183,7 @@ impl ExecutionPlan for AugmentExec {
             augment: Arc::clone(&self.augment),
             pool,
             schema: self.schema(),
+            spare: Arc::default(),
             kernel_time: timer("kernel_time_all_threads"),
             bad: MetricBuilder::new(&self.metrics).counter("bad_items", partition),
         });
