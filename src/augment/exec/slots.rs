@@ -139,14 +139,23 @@ impl Worker {
             }
         }
         let bad = bad_slots.len() as u64;
-        let mut replacements = vec![];
+        let mut replacements: Vec<Replacement> = vec![];
         let mut kept: Vec<usize> = (0..rows).collect();
         match &self.augment.bad_items {
             BadItems::Replace(substitutes) => {
                 let positions = batch.column(POSITION).as_primitive::<UInt64Type>();
                 let replace = |slot: usize| self.replace(substitutes, slot, positions.value(slot));
-                replacements =
-                    stream::iter(bad_slots).map(replace).buffered(REPLACED_AT_A_TIME).try_collect::<Vec<_>>().await?;
+                let done = stream::iter(bad_slots).map(replace).buffered(REPLACED_AT_A_TIME).try_collect().await;
+                replacements = match done {
+                    Ok(done) => done,
+                    Err(error) => {
+                        // The error sends its reader to the table.
+                        let quarantine = &self.augment.quarantine;
+                        quarantine.settle(0, 0, bad_rows, 1.0)?;
+                        quarantine.flush()?;
+                        return Err(error);
+                    }
+                };
             }
             BadItems::LeaveOut => {
                 kept.retain(|row| !bad_slots.contains(row));
