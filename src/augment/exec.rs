@@ -20,7 +20,7 @@ use datafusion::{
         stream::RecordBatchStreamAdapter,
     },
 };
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::{
     augment::exec::slots::{Done, Worker},
@@ -48,7 +48,7 @@ pub enum BadItems {
 /// Everything that one epoch's augmentation needs.
 #[derive(Debug, Clone)]
 pub struct Augment {
-    /// Fills a slot.
+    /// Fills a slot, wholly: its memory held another batch before.
     pub kernel: Arc<dyn SampleKernel>,
     /// The run's seed.
     pub seed: u64,
@@ -183,6 +183,7 @@ impl ExecutionPlan for AugmentExec {
             augment: Arc::clone(&self.augment),
             pool,
             schema: self.schema(),
+            spare: Arc::default(),
             kernel_time: timer("kernel_time_all_threads"),
             bad: MetricBuilder::new(&self.metrics).counter("bad_items", partition),
         });
@@ -192,6 +193,7 @@ impl ExecutionPlan for AugmentExec {
         // Two batches keep the threads busy through a batch's tail; small batches need more of them.
         let batches_at_a_time = (1 + (4 * threads).div_ceil(self.augment.batch_rows.max(1))).max(2);
         let augment = Arc::clone(&self.augment);
+        let keeps_empty = matches!(augment.bad_items, BadItems::Replace(_));
         let batches = input
             // One after the other: a later batch must never hold the memory an earlier one waits for.
             .and_then(move |batch| {
@@ -220,7 +222,13 @@ impl ExecutionPlan for AugmentExec {
                 let Augment { quarantine, max_bad_share, .. } = &*worker.augment;
                 let settled = quarantine.settle(done.items, done.bad, done.bad_rows, *max_bad_share);
                 async move { settled.map(|()| done.batch).map_err(into_datafusion) }
-            });
+            })
+            // Of an evaluation's batch nothing may be left; ranks of a training run stay in step by empty ones.
+            .try_filter(move |batch| std::future::ready(keeps_empty || batch.num_rows() > 0));
+        let quarantine = self.augment.quarantine.clone();
+        let written = stream::once(async move { quarantine.flush() })
+            .filter_map(|written| std::future::ready(written.err().map(|error| Err(into_datafusion(error)))));
+        let batches = batches.chain(written);
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches)))
     }
 

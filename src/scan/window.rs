@@ -71,7 +71,6 @@ pub struct Lane {
     unfetched: u64,
     current: Option<(LoadedWindow, usize)>,
     pending: Option<Pending>,
-    windows: u64,
 }
 
 #[derive(Debug)]
@@ -96,15 +95,9 @@ impl Lane {
     /// Items `from..end` of a lane. Starts fetching at once, so it must be called on a runtime.
     pub fn new(items: EpochItems, fetcher: Arc<Fetcher>, reading: Reading, lane: u32, from: u64, end: u64) -> Self {
         let (current, pending) = (None, None);
-        let mut lane =
-            Self { items, fetcher, reading, lane, next: from, end, unfetched: from, current, pending, windows: 0 };
+        let mut lane = Self { items, fetcher, reading, lane, next: from, end, unfetched: from, current, pending };
         lane.start(true);
         lane
-    }
-
-    /// Windows taken so far.
-    pub fn windows(&self) -> u64 {
-        self.windows
     }
 
     /// Whether [`Self::next`] would have to wait for a fetch.
@@ -152,7 +145,6 @@ impl Lane {
                     return Err(Error::internal("a window's fetch ended early").caused_by(text));
                 }
             };
-            self.windows += 1;
             self.current = Some((window, 0));
             self.start(false);
         }

@@ -12,8 +12,8 @@ const NO_SIGNAL_SHARE: f64 = 0.01;
 const NO_SIGNAL_STEPS: u64 = 500;
 /// Items that the effective rank looks at: its eigenvalues cost the cube of what is counted.
 const RANK_ITEMS: usize = 256;
-/// Halvings of the interval around an eigenvalue: beyond f64's precision.
-const BISECTIONS: usize = 60;
+/// Halvings of the interval around an eigenvalue: to a 10¹²th of the largest.
+const BISECTIONS: usize = 40;
 
 /// Statistics of the L2-normalised embeddings z₁, z₂ of one batch's two views.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -228,8 +228,8 @@ fn killed_runs_resume_to_the_bits_of_an_uninterrupted_one() {
     let run = data.run("killed");
     let mut child = run.start();
     for third in 0..3 {
-        // One kill in each of the first three quarters, so that no run is over before its kill.
-        let step = 2 + 15 * third + draws(11, "kill", &[third]).below(10);
+        // All three in the first half, so that no run is over before its kill and the fourth has room to miss.
+        let step = 2 + 10 * third + draws(11, "kill", &[third]).below(7);
         run.wait_for_step(&mut child, step);
         run.kill(child);
         child = run.resume();

@@ -2,7 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use datafusion::{
@@ -62,11 +62,45 @@ struct Replacement {
     bad_rows: Vec<BadRow>,
 }
 
+/// Memory of tensors that were read and dropped, for the next ones: fresh memory costs a page fault per 4 KiB. Together
+/// with those in use they are never more than were once charged at a time.
+pub(super) type Spare = Mutex<Vec<Vec<u8>>>;
+
+/// The memory of one tensor; goes back to the spare ones as long as the epoch runs.
+struct Slots {
+    memory: Vec<u8>,
+    spare: Weak<Spare>,
+}
+
+impl Slots {
+    /// Not cleared: a kernel fills its whole slot.
+    fn new(spare: &Arc<Spare>, bytes: usize) -> Self {
+        let mut memory = spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        memory.resize(bytes, 0);
+        Self { memory, spare: Arc::downgrade(spare) }
+    }
+}
+
+impl AsRef<[u8]> for Slots {
+    fn as_ref(&self) -> &[u8] {
+        &self.memory
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        if let Some(spare) = self.spare.upgrade() {
+            spare.lock().unwrap_or_else(PoisonError::into_inner).push(std::mem::take(&mut self.memory));
+        }
+    }
+}
+
 /// Augments batches on threads of its own.
 pub(super) struct Worker {
     pub(super) augment: Arc<Augment>,
     pub(super) pool: rayon::ThreadPool,
     pub(super) schema: SchemaRef,
+    pub(super) spare: Arc<Spare>,
     pub(super) kernel_time: Time,
     pub(super) bad: Count,
 }
@@ -80,8 +114,9 @@ impl Worker {
         let filled = self.on_pool({
             let (worker, batch, items) = (Arc::clone(self), batch.clone(), items.clone());
             move || {
-                let mut slots = vec![0_u8; rows * slot_bytes];
+                let mut slots = Slots::new(&worker.spare, rows * slot_bytes);
                 let outcomes: Vec<Outcome> = slots
+                    .memory
                     .par_chunks_mut(slot_bytes)
                     .zip(items.par_iter())
                     .enumerate()
@@ -104,28 +139,37 @@ impl Worker {
             }
         }
         let bad = bad_slots.len() as u64;
-        let mut replacements = vec![];
+        let mut replacements: Vec<Replacement> = vec![];
         let mut kept: Vec<usize> = (0..rows).collect();
         match &self.augment.bad_items {
             BadItems::Replace(substitutes) => {
                 let positions = batch.column(POSITION).as_primitive::<UInt64Type>();
                 let replace = |slot: usize| self.replace(substitutes, slot, positions.value(slot));
-                replacements =
-                    stream::iter(bad_slots).map(replace).buffered(REPLACED_AT_A_TIME).try_collect::<Vec<_>>().await?;
+                let done = stream::iter(bad_slots).map(replace).buffered(REPLACED_AT_A_TIME).try_collect().await;
+                replacements = match done {
+                    Ok(done) => done,
+                    Err(error) => {
+                        // The error sends its reader to the table.
+                        let quarantine = &self.augment.quarantine;
+                        quarantine.settle(0, 0, bad_rows, 1.0)?;
+                        quarantine.flush()?;
+                        return Err(error);
+                    }
+                };
             }
             BadItems::LeaveOut => {
                 kept.retain(|row| !bad_slots.contains(row));
                 for (to, &from) in kept.iter().enumerate() {
-                    slots.copy_within(from * slot_bytes..(from + 1) * slot_bytes, to * slot_bytes);
+                    slots.memory.copy_within(from * slot_bytes..(from + 1) * slot_bytes, to * slot_bytes);
                     digests[to] = digests[from];
                 }
-                slots.truncate(kept.len() * slot_bytes);
+                slots.memory.truncate(kept.len() * slot_bytes);
                 digests.truncate(kept.len());
             }
         }
         for replacement in &mut replacements {
             let slot = replacement.slot;
-            slots[slot * slot_bytes..(slot + 1) * slot_bytes].copy_from_slice(&replacement.pixels);
+            slots.memory[slot * slot_bytes..(slot + 1) * slot_bytes].copy_from_slice(&replacement.pixels);
             digests[slot] = replacement.digest.unwrap_or_default();
             bad_rows.append(&mut replacement.bad_rows);
         }

@@ -174,3 +174,25 @@ multiversion! {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strength_is_simclrs_and_factors_never_go_below_zero() {
+        let settings = |strength, brightness| ColorJitterSettings {
+            probability: 0.8,
+            strength,
+            brightness,
+            contrast: None,
+            saturation: None,
+            hue: None,
+        };
+        let half = ColorJitter::new(&settings(Some(0.5), None));
+        assert_eq!((half.brightness, half.saturation, half.hue), ([0.6, 1.4], [0.6, 1.4], [-0.1, 0.1]));
+        assert_eq!(ColorJitter::new(&settings(Some(2.0), None)).contrast, [0.0, 2.6]);
+        let single = ColorJitter::new(&settings(None, Some(0.4)));
+        assert_eq!((single.brightness, single.contrast, single.hue), ([0.6, 1.4], [1.0, 1.0], [-0.0, 0.0]));
+    }
+}

@@ -2,7 +2,7 @@
 use super::{
     PixelOp, Scratch,
     planes::Planes,
-    simd::{LANES, add_weighted_pairs},
+    simd::{LANES, add_weighted_pairs, store_lanes},
 };
 use crate::{augment::recipe::GaussianBlurSettings, seed::Draws};
 
@@ -172,9 +172,7 @@ fn blur_plane_lanes<const AVX2: bool>(
             for (offset, &weight) in weights.iter().enumerate().skip(1) {
                 add(&mut sums, lanes(row, radius + x - offset), lanes(row, radius + x + offset), weight);
             }
-            let values = sums.map(|sum| (sum >> FRACTION_BITS).min(255) as u8);
-            let count = LANES.min(width - x);
-            out[x..x + count].copy_from_slice(&values[..count]);
+            store_lanes(&sums.map(|sum| (sum >> FRACTION_BITS).min(255) as u8), &mut out[x..]);
         }
     }
 }

@@ -80,3 +80,37 @@ impl GeometryOp for RandomResizedCrop {
         self.closed((width - box_width) / 2, (height - box_height) / 2, box_width, box_height)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seed::draws;
+
+    fn op(area: [f64; 2], aspect: [f64; 2]) -> RandomResizedCrop {
+        RandomResizedCrop { side_pixels: 8, area, aspect }
+    }
+
+    #[test]
+    fn areas_are_uniform_and_aspects_log_uniform() {
+        // An image so large that every box fits: nothing is rejected, so the draws' own moments show.
+        let op = op([0.1, 0.3], [0.5, 2.0]);
+        let (mut area, mut log_aspect, count) = (0.0, 0.0, 4_000);
+        for number in 0..count {
+            let region = op.region(4_000, 4_000, &mut draws(0, "boxes", &[number]));
+            assert!(region.closed && region.lies_within(4_000, 4_000), "{region:?}");
+            area += region.width * region.height / 16e6;
+            log_aspect += (region.width / region.height).ln();
+        }
+        let count = count as f64;
+        assert!((area / count - 0.2).abs() < 0.005, "{}", area / count);
+        assert!((log_aspect / count).abs() < 0.03, "{}", log_aspect / count);
+    }
+
+    #[test]
+    fn image_in_which_no_box_fits_gives_its_central_part() {
+        let wide = op([0.9, 1.0], [0.75, 4.0 / 3.0]).region(300, 30, &mut draws(0, "boxes", &[]));
+        assert_eq!((wide.left, wide.top, wide.width, wide.height), (130.0, 0.0, 40.0, 30.0));
+        let tall = op([0.9, 1.0], [0.75, 4.0 / 3.0]).region(30, 300, &mut draws(0, "boxes", &[]));
+        assert_eq!((tall.left, tall.top, tall.width, tall.height), (0.0, 130.0, 30.0, 40.0));
+    }
+}

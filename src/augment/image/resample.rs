@@ -4,7 +4,7 @@ use super::{
     filter::{Filter, GROUP, Shuffles, Span},
     planes::{PlanarImage, Planes},
     region::Region,
-    simd::{LANES, add_weighted_bytes, clamp_and_cut, multiversion},
+    simd::{LANES, add_weighted_bytes, clamp_and_cut, multiversion, store_lanes},
 };
 
 /// Resamples `region` of `decoded` into `out`, whose size is the region's, bilinearly and without aliases.
@@ -236,9 +236,7 @@ fn mix_rows_lanes<const AVX2: bool>(samples: &[u8], stride: usize, weights: &[u1
             // SAFETY: `mix_rows` has asked the processor.
             unsafe { add_weighted_bytes::<AVX2>(&mut sums, row, weight) };
         }
-        let values = sums.map(|sum| (sum >> 7).min(255) as u8);
-        let count = LANES.min(width);
-        out[from..from + count].copy_from_slice(&values[..count]);
+        store_lanes(&sums.map(|sum| (sum >> 7).min(255) as u8), &mut out[from..]);
     }
 }
 
@@ -249,7 +247,7 @@ multiversion! {
             let luma = f32::from(*first) + 0.5;
             let (blueness, redness) = (f32::from(*second) - 128.0, f32::from(*third) - 128.0);
             *first = clamp_and_cut(luma + 1.402 * redness);
-            *second = clamp_and_cut(luma - 0.344_136_29 * blueness - 0.714_136_29 * redness);
+            *second = clamp_and_cut(luma - 0.344_136_3 * blueness - 0.714_136_3 * redness);
             *third = clamp_and_cut(luma + 1.772 * blueness);
         }
     }

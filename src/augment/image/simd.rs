@@ -50,6 +50,16 @@ pub(crate) fn clamp_and_cut(value: f32) -> u8 {
 /// Columns that the separable filters sum at a time: four registers of AVX2.
 pub(crate) const LANES: usize = 64;
 
+/// As many of `values` as `out` has room for. A copy of known length is two stores, one of unknown length a call.
+#[inline(always)]
+pub(crate) fn store_lanes(values: &[u8; LANES], out: &mut [u8]) {
+    if let Some(out) = out.first_chunk_mut::<LANES>() {
+        *out = *values;
+    } else {
+        out.copy_from_slice(&values[..out.len()]);
+    }
+}
+
 /// What the separable filters add: the upper half of a product, a value with 7 fraction bits times a weight in 1/65536.
 #[inline(always)]
 fn weighted(value: u16, weight: u16) -> u16 {

@@ -92,11 +92,11 @@ impl<'a> Source<'a> {
         let reader = Cursor::new(self.encoded);
         match self.header.format {
             Format::Jpeg => {
-                let decoder = match &mut decoders.jpeg {
-                    Some(decoder) => decoder,
-                    none => none.insert(JpegDecoder::new()?),
-                };
-                decoder.decode(self.encoded, regions, self.orientation, decoded)
+                let mut decoder = decoders.jpeg.take().map_or_else(JpegDecoder::new, Ok)?;
+                decoder.decode(self.encoded, regions, self.orientation, decoded)?;
+                // After a failure the decoder is gone: libjpeg-turbo keeps a part of a header it has given up on.
+                decoders.jpeg = Some(decoder);
+                Ok(())
             }
             Format::Png => self.read(PngDecoder::with_limits(reader, limits(self.max_pixels)), decoders, decoded),
             Format::Webp => self.read(WebPDecoder::new(reader), decoders, decoded),
