@@ -91,18 +91,22 @@ impl Selection {
     pub fn new(set: &ShardSet, groups: Vec<SelectedGroup>, provenance: Provenance) -> Result<Self> {
         let mut shards: Vec<SelectedShard> = Vec::new();
         let mut before = None;
+        let mut starts = Vec::new();
         for group in &groups {
-            check(set, group)?;
+            if shards.last().is_none_or(|shard| shard.ordinal != group.shard) {
+                let Some(shard) = set.shards.get(group.shard as usize) else {
+                    return Err(Error::internal(format!("shard {} is selected from and not in the set", group.shard)));
+                };
+                starts = shard.group_starts();
+                let (name, fingerprint) = (shard.name.clone(), shard.fingerprint);
+                shards.push(SelectedShard { ordinal: shard.ordinal, name, fingerprint });
+            }
+            check(set, group, &starts)?;
             let at = (group.shard, group.row_group);
             if before.is_some_and(|before| before >= at) {
                 return Err(Error::internal("selected row groups are not in order"));
             }
             before = Some(at);
-            if shards.last().is_none_or(|shard| shard.ordinal != group.shard) {
-                let shard = &set.shards[group.shard as usize];
-                let (name, fingerprint) = (shard.name.clone(), shard.fingerprint);
-                shards.push(SelectedShard { ordinal: shard.ordinal, name, fingerprint });
-            }
         }
         let items = groups.iter().map(SelectedGroup::items).sum();
         let digest = digest(&shards, &groups);
@@ -144,21 +148,17 @@ impl Selection {
     }
 }
 
-/// Whether the set has the rows of `group`.
-fn check(set: &ShardSet, group: &SelectedGroup) -> Result<()> {
-    let shard = set.shards.get(group.shard as usize);
-    let rows = shard.and_then(|shard| shard.metadata.row_groups().get(group.row_group as usize)).map(|g| g.num_rows());
-    let first = shard.map(|shard| {
-        let before = shard.metadata.row_groups().iter().take(group.row_group as usize);
-        before.map(|group| group.num_rows() as u64).sum::<u64>()
-    });
-    let fits = group.rows.max().zip(rows).is_some_and(|(last, rows)| i64::from(last) < rows);
-    let repeats_fit = group.repeats.iter().all(|(row, &times)| times >= 2 && group.rows.contains(*row));
-    if fits && repeats_fit && first == Some(group.first_row) {
+/// Whether the set, whose shard has row groups that start at `starts`, has the rows of `group`.
+fn check(set: &ShardSet, group: &SelectedGroup, starts: &[u64]) -> Result<()> {
+    let at = group.row_group as usize;
+    let (first, end) = (starts.get(at), starts.get(at + 1));
+    let last = group.rows.max().map(|last| group.first_row + u64::from(last));
+    let fits = first == Some(&group.first_row) && last.zip(end).is_some_and(|(last, &end)| last < end);
+    if fits && group.repeats.iter().all(|(row, &times)| times >= 2 && group.rows.contains(*row)) {
         return Ok(());
     }
-    let place = shard.map_or_else(|| format!("shard {}", group.shard), |shard| shard.name.clone());
-    let reason = format!("row group {} has not the rows that are selected; select again", group.row_group);
+    let place = set.shards.get(group.shard as usize).map_or_else(String::new, |shard| shard.name.clone());
+    let reason = format!("row group {at} of shard {} has not the rows that are selected; select again", group.shard);
     Err(Error::at(Stage::Select, place, reason))
 }
 
