@@ -4,6 +4,8 @@
 //! for the two sums of the backward and one for the gradient. Written as tensor operations it takes about twenty.
 use rayon::prelude::*;
 
+use super::zeros;
+
 /// Values per piece: small enough for a core's own cache, since the moments read a piece twice.
 const PIECE_VALUES: usize = 32_768;
 
@@ -98,7 +100,7 @@ pub(super) fn moments(values: &[f32], channels: usize) -> Moments {
 pub(super) fn forward(values: &[f32], n: &Normalizer) -> Vec<f32> {
     let channels = n.mean.len();
     let (mean, scale, shift, floor) = n.factors();
-    let mut out = vec![0.0; values.len()];
+    let mut out = zeros(values.len());
     out.par_chunks_mut(piece(channels)).zip(values.par_chunks(piece(channels))).for_each(|(out, values)| {
         for (out, row) in out.chunks_exact_mut(channels).zip(values.chunks_exact(channels)) {
             for c in 0..channels {
@@ -117,14 +119,15 @@ fn where_true(condition: bool, value: f32) -> f32 {
     f32::from_bits(value.to_bits() & u32::from(condition).wrapping_neg())
 }
 
-/// Gradients of values, weight and bias from the output's, in training (the moments are the batch's own).
-pub(super) fn backward(values: &[f32], out_gradient: &[f32], n: &Normalizer) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+/// Turns the output's `gradient` into that of `values`, and returns those of weight and bias. Of training: the moments
+/// are the batch's own.
+pub(super) fn backward(values: &[f32], gradient: &mut [f32], n: &Normalizer) -> (Vec<f32>, Vec<f32>) {
     let channels = n.mean.len();
     let rows = (values.len() / channels) as f64;
     let (mean, scale, shift, floor) = n.factors();
     let partial: Vec<(Vec<f32>, Vec<f32>)> = values
         .par_chunks(piece(channels))
-        .zip(out_gradient.par_chunks(piece(channels)))
+        .zip(gradient.par_chunks(piece(channels)))
         .map(|(values, gradient)| {
             let (mut plain, mut centred) = (vec![0.0_f32; channels], vec![0.0_f32; channels]);
             let (plain_sum, centred_sum) = (&mut plain[..channels], &mut centred[..channels]);
@@ -150,21 +153,16 @@ pub(super) fn backward(values: &[f32], out_gradient: &[f32], n: &Normalizer) -> 
     let slope: Vec<f32> =
         centred.iter().zip(&n.inverse_deviation).map(|(sum, d)| (sum / rows * f64::from(d * d)) as f32).collect();
     let (offset, slope) = (&offset[..channels], &slope[..channels]);
-    let mut out = vec![0.0; values.len()];
-    out.par_chunks_mut(piece(channels))
-        .zip(values.par_chunks(piece(channels)))
-        .zip(out_gradient.par_chunks(piece(channels)))
-        .for_each(|((out, values), gradient)| {
-            let rows = out.chunks_exact_mut(channels).zip(values.chunks_exact(channels));
-            for ((out, row), gradient) in rows.zip(gradient.chunks_exact(channels)) {
-                let (out, row, gradient) = (&mut out[..channels], &row[..channels], &gradient[..channels]);
-                for c in 0..channels {
-                    let x = row[c] - mean[c];
-                    let g = where_true(x * scale[c] + shift[c] > floor, gradient[c]);
-                    out[c] = scale[c] * (g - offset[c] - x * slope[c]);
-                }
+    gradient.par_chunks_mut(piece(channels)).zip(values.par_chunks(piece(channels))).for_each(|(gradient, values)| {
+        for (gradient, row) in gradient.chunks_exact_mut(channels).zip(values.chunks_exact(channels)) {
+            let (gradient, row) = (&mut gradient[..channels], &row[..channels]);
+            for c in 0..channels {
+                let x = row[c] - mean[c];
+                let g = where_true(x * scale[c] + shift[c] > floor, gradient[c]);
+                gradient[c] = scale[c] * (g - offset[c] - x * slope[c]);
             }
-        });
+        }
+    });
     let weight = centred.iter().zip(&n.inverse_deviation).map(|(sum, d)| (sum * f64::from(*d)) as f32).collect();
-    (out, weight, plain.iter().map(|&sum| sum as f32).collect())
+    (weight, plain.iter().map(|&sum| sum as f32).collect())
 }

@@ -7,12 +7,16 @@
 use rayon::prelude::*;
 
 use super::product::{Matrix, product};
+use super::zeros;
 
 /// Output positions that a tile has at least, where the batch has so many.
 const TILE_POSITIONS: usize = 256;
 
 /// Groups of tiles whose weight gradients are summed one after the other.
 const GROUPS: usize = 16;
+
+/// Weights per piece when the groups are summed.
+const SUM_VALUES: usize = 4_096;
 
 /// Sizes of one convolution: square kernel, the same stride and zero padding on all sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +90,7 @@ fn filters_first(taps: &[f32], g: &Geometry) -> Vec<f32> {
 pub(super) fn forward(input: &[f32], taps: &[f32], g: &Geometry) -> Vec<f32> {
     let tile = g.images_per_tile();
     let weights = Matrix::row_major(taps, g.taps(), g.out_channels);
-    let mut out = vec![0.0; g.images * g.positions() * g.out_channels];
+    let mut out = zeros(g.images * g.positions() * g.out_channels);
     out.par_chunks_mut(tile * g.positions() * g.out_channels).zip(input.par_chunks(tile * g.image())).for_each_init(
         Vec::new,
         |unrolled, (out, input)| {
@@ -108,7 +112,7 @@ pub(super) fn backward(
     let tile = g.images_per_tile();
     let group = g.images.div_ceil(tile).div_ceil(GROUPS) * tile;
     let weights = Matrix::row_major(taps, g.taps(), g.out_channels).transposed();
-    let mut input_gradient = vec![0.0; if want_input { input.len() } else { 0 }];
+    let mut input_gradient = zeros(if want_input { input.len() } else { 0 });
     // Zero-length pieces where nobody wants the input's gradient, so that both cases share one loop.
     let mut pieces: Vec<&mut [f32]> = if want_input {
         input_gradient.chunks_mut(group * g.image()).collect()
@@ -143,9 +147,12 @@ pub(super) fn backward(
         })
         .collect();
     let mut sum = vec![0.0; taps.len()];
-    for part in &partial {
-        sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
-    }
+    sum.par_chunks_mut(SUM_VALUES).enumerate().for_each(|(index, sum)| {
+        for part in &partial {
+            let part = &part[index * SUM_VALUES..];
+            sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+        }
+    });
     (want_input.then_some(input_gradient), filters_first(&sum, g))
 }
 

@@ -10,4 +10,11 @@ mod convolution;
 mod product;
 mod recorded;
 
+use rayon::prelude::*;
+
 pub(super) use recorded::{batch_norm_train, convolve, normalize};
+
+/// A vector of zeros, cleared by all threads: on one, clearing takes a tenth of a step's time.
+fn zeros(length: usize) -> Vec<f32> {
+    rayon::iter::repeat_n(0.0, length).with_min_len(1 << 14).collect()
+}

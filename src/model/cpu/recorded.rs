@@ -115,14 +115,12 @@ impl Backward<Flex, 3> for BatchNormBackward {
 
     fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let (values, normalizer) = ops.state;
-        let out_gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
-        let (of_values, of_weight, of_bias) =
-            batch_norm::backward(values.storage(), out_gradient.storage(), &normalizer);
+        let mut gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
+        let (of_weight, of_bias) = batch_norm::backward(values.storage(), gradient.storage_mut(), &normalizer);
         let channels = of_weight.len();
         let [values_node, weight_node, bias_node] = ops.parents;
         if let Some(node) = values_node {
-            let rows = of_values.len() / channels;
-            gradients.register::<Flex>(node.id, tensor(of_values, [rows, channels]));
+            gradients.register::<Flex>(node.id, gradient);
         }
         if let Some(node) = weight_node {
             gradients.register::<Flex>(node.id, tensor(of_weight, [channels]));
