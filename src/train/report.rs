@@ -5,6 +5,7 @@
 
 mod base64;
 mod chart;
+mod sections;
 mod tables;
 
 use std::{
@@ -15,7 +16,10 @@ use std::{
 
 use serde_json::Value;
 
-use self::chart::{Chart, Series, number};
+use self::{
+    chart::{Chart, Series, number},
+    sections::{SECTIONS, Spec},
+};
 use crate::{
     Result,
     error::{Context, Error, Stage},
@@ -166,13 +170,14 @@ impl Metrics {
         }
     }
 
-    /// Takes the series of `keys` out, so that what is left at the end is what no chart knows.
-    fn chart(&mut self, title: &str, note: &str, keys: &[(&str, &str)], from_zero: bool, wide: bool) -> String {
-        let series: Vec<Series> = keys
-            .iter()
-            .filter_map(|&(key, name)| Some(Series { name: name.to_owned(), points: self.series.remove(key)? }))
-            .collect();
-        Chart { title: title.to_owned(), note: note.to_owned(), series, from_zero, wide }.figure()
+    /// Takes the series of a chart out, so that what is left at the end is what no chart knows.
+    fn chart(&mut self, spec: &Spec) -> String {
+        let mut series = vec![];
+        for &(key, name) in spec.keys {
+            series.extend(self.series.remove(key).map(|points| Series { name: name.to_owned(), points }));
+        }
+        let (title, note) = (spec.title.to_owned(), spec.note.to_owned());
+        Chart { title, note, series, from_zero: spec.from_zero, wide: spec.wide }.figure()
     }
 
     /// Median of a key's values.
@@ -250,117 +255,23 @@ impl Page {
 
     fn charts(&self) -> String {
         let mut rest = self.metrics.clone();
-        let mut one = |title: &str, note: &str, keys: &[(&str, &str)], from_zero, wide| {
-            rest.chart(title, note, keys, from_zero, wide)
-        };
-        let sections = [
-            (
-                "Training",
-                [
-                    one(
-                        "Loss",
-                        "Of each reported step's batch, before its update; the band spans what was thinned away.",
-                        &[("loss", "loss")],
-                        false,
-                        true,
-                    ),
-                    one("Learning rate", "As scheduled.", &[("learning_rate", "rate")], true, false),
-                    one(
-                        "Gradient norm",
-                        "Over all parameters, before clipping.",
-                        &[("gradient_norm", "norm")],
-                        true,
-                        false,
-                    ),
-                    one("Accuracy while training", "Of the encoder so far.", &[("knn_accuracy", "kNN")], false, false),
-                ]
-                .concat(),
-            ),
-            (
-                "Throughput and the queue",
-                [
-                    one(
-                        "Samples per second",
-                        "Since the report before.",
-                        &[("samples_per_second", "samples/s")],
-                        true,
-                        false,
-                    ),
-                    one(
-                        "Share of time waiting for data",
-                        "Near 0: the trainer is the bottleneck. Near 1: reading and augmenting are.",
-                        &[("data_wait_share", "share")],
-                        true,
-                        false,
-                    ),
-                    one(
-                        "Who waited for whom, seconds",
-                        "Trainer: the queue was empty. Data: the queue was full.",
-                        &[("trainer_waited_seconds", "trainer"), ("data_waited_seconds", "data")],
-                        true,
-                        true,
-                    ),
-                ]
-                .concat(),
-            ),
-            (
-                "Collapse watch",
-                [
-                    one(
-                        "Cosine",
-                        "Positives rise towards 1; negatives stay near 0. Both near 1 is a collapse.",
-                        &[("positive_cosine", "positive"), ("negative_cosine", "negative")],
-                        false,
-                        false,
-                    ),
-                    one(
-                        "Alignment",
-                        "Mean squared distance of the two views: falls.",
-                        &[("alignment", "alignment")],
-                        true,
-                        false,
-                    ),
-                    one(
-                        "Uniformity",
-                        "Log of the mean Gaussian potential: falls; 0 is a collapse.",
-                        &[("uniformity", "uniformity")],
-                        false,
-                        false,
-                    ),
-                    one(
-                        "Effective rank",
-                        "Directions in use: at most the width of z; 1 is a collapse.",
-                        &[("effective_rank", "rank")],
-                        true,
-                        false,
-                    ),
-                    one(
-                        "Deviation of normalised embeddings",
-                        "Per dimension: healthy near 1/√width; under a tenth of that is a collapse.",
-                        &[
-                            ("embedding_deviation", "deviation"),
-                            ("normalised_std", "deviation"),
-                            ("embedding_std", "deviation"),
-                            ("standard_deviation", "deviation"),
-                            ("std", "deviation"),
-                        ],
-                        true,
-                        false,
-                    ),
-                ]
-                .concat(),
-            ),
-        ];
-        let others: Vec<String> = rest.series.keys().cloned().collect();
-        let further: String =
-            others.iter().map(|key| rest.chart(&key.replace('_', " "), "", &[(key, key)], false, false)).collect();
         let mut html = String::new();
-        for (title, figures) in sections.into_iter().chain([("Further metrics", further)]) {
-            if !figures.is_empty() {
-                let _ = writeln!(html, "<h2>{title}</h2>\n<div class=\"grid2\">\n{figures}</div>");
-            }
+        for (title, specs) in SECTIONS {
+            section(&mut html, title, &specs.iter().map(|spec| rest.chart(spec)).collect::<String>());
         }
+        let further = rest.series.into_iter().map(|(key, points)| {
+            let (title, note) = (key.replace('_', " "), String::new());
+            Chart { title, note, series: vec![Series { name: key, points }], from_zero: false, wide: false }.figure()
+        });
+        section(&mut html, "Further metrics", &further.collect::<String>());
         html
+    }
+}
+
+/// A heading with its figures, where there are any.
+fn section(html: &mut String, title: &str, figures: &str) {
+    if !figures.is_empty() {
+        let _ = writeln!(html, "<h2>{title}</h2>\n<div class=\"grid2\">\n{figures}</div>");
     }
 }
 

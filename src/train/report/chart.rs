@@ -71,7 +71,7 @@ impl Chart {
             );
         }
         for tick in
-            ticks(x_low, x_high, if self.wide { 10 } else { 5 }).into_iter().filter(|t| (x_low..=x_high).contains(t))
+            ticks(x_low, x_high, if self.wide { 12 } else { 7 }).into_iter().filter(|t| (x_low..=x_high).contains(t))
         {
             let x = to_x(tick);
             let _ = write!(

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::escape;
+use super::{chart::number, escape};
 use crate::evaluate::scores::{Score, Scores, Verdict};
 
 /// One table for each label column, losing lines marked, protocols folded away below.
@@ -16,9 +16,9 @@ pub(crate) fn scores(scores: &Scores) -> String {
              <th>untrained encoder</th><th>input itself</th><th>encoder − better floor</th><th></th></tr></thead><tbody>",
             escape(label),
             counts.classes,
-            counts.queries,
-            counts.bank,
-            counts.held_out
+            number(counts.queries as f64),
+            number(counts.bank as f64),
+            number(counts.held_out as f64)
         );
         let lines = scores.lines(label);
         for (name, score) in &lines {
@@ -56,9 +56,9 @@ fn line(name: &str, score: &Score) -> String {
     match &score.against_best_floor {
         Some(against) => {
             let (class, words) = match against.verdict {
-                Verdict::Ahead if against.intervals_overlap => ("ahead", "ahead, single intervals overlap"),
+                Verdict::Ahead if against.intervals_overlap => ("ahead", "ahead, but intervals overlap"),
                 Verdict::Ahead => ("ahead", "ahead"),
-                Verdict::Level => ("level", "no difference shown"),
+                Verdict::Level => ("level", "no difference"),
                 Verdict::Behind => ("behind", "behind"),
             };
             let (difference, ci95) = (against.paired.difference, against.paired.ci95);
