@@ -1,4 +1,4 @@
-//! The slots of one batch: filled by the decode threads, bad ones replaced, then assembled without a copy of the pixels.
+//! The slots of one batch: filled by the decode threads, bad ones replaced, assembled without a copy of the pixels.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
