@@ -56,7 +56,7 @@ fn line(name: &str, score: &Score) -> String {
     match &score.against_best_floor {
         Some(against) => {
             let (class, words) = match against.verdict {
-                Verdict::Ahead if against.intervals_overlap => ("ahead", "ahead, but single intervals overlap:"),
+                Verdict::Ahead if against.intervals_overlap => ("ahead", "ahead, single intervals overlap:"),
                 Verdict::Ahead => ("ahead", "ahead of"),
                 Verdict::Level => ("level", "no difference shown to"),
                 Verdict::Behind => ("behind", "behind"),
