@@ -49,10 +49,15 @@ impl Reading {
 
     /// Notes a mistake about a value that could be read. Nothing is said about what was filled in.
     pub(super) fn note(&mut self, key: &str, problem: impl Into<String>, remedy: impl Into<String>) {
-        let path = KeyPath::parse(key);
-        if !self.silenced.iter().any(|silent| silent.starts_with(&path) || path.starts_with(silent)) {
-            self.push(&path, problem.into(), remedy.into(), false);
+        if !self.is_filled(key) {
+            self.push(&KeyPath::parse(key), problem.into(), remedy.into(), false);
         }
+    }
+
+    /// Whether the value of `key` is ours: a rule about two keys says nothing where one of them is.
+    pub(super) fn is_filled(&self, key: &str) -> bool {
+        let path = KeyPath::parse(key);
+        self.silenced.iter().any(|silent| silent.starts_with(&path) || path.starts_with(silent))
     }
 
     /// Notes what another part already worded.

@@ -111,7 +111,8 @@ fn train(reading: &mut Reading, settings: &TrainSettings) {
         ScheduleSettings::Constant(warmup) => ("constant", warmup.warmup_epochs),
         ScheduleSettings::Cosine(warmup) => ("cosine", warmup.warmup_epochs),
     };
-    if !(warmup >= 0.0 && warmup <= settings.epochs as f64) {
+    let longest = if reading.is_filled("train.epochs") { f64::INFINITY } else { settings.epochs as f64 };
+    if !(warmup >= 0.0 && warmup <= longest) {
         let problem = format!("{warmup} epochs of warm-up do not fit {} epochs", settings.epochs);
         reading.note(&format!("train.schedule.{schedule}.warmup_epochs"), problem, "0 means none");
     }
