@@ -149,7 +149,7 @@ struct TrainWords {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
     /// Lets a resumed run go on although this changed since its checkpoint. May be repeated.
-    #[arg(long, value_name = "WHAT", requires = "resume")]
+    #[arg(long, value_name = "WHAT", conflicts_with_all = ["pipeline", "run"])]
     accept_change: Vec<String>,
 }
 
