@@ -1,7 +1,7 @@
 //! The queue between the data half and the trainer, bounded in bytes.
 //!
-//! A task on the data half's runtime fills it, the trainer's thread empties it; both sides' waits are measured. What the
-//! task meets (an error, a panic, the end) arrives at the trainer in its place; dropping the queue stops the task.
+//! A task on the data half's runtime fills it, the trainer's thread empties it; both sides' waits are measured. What
+//! the task meets (an error, a panic, the end) arrives at the trainer in its place; dropping the queue stops the task.
 
 use std::{
     panic::AssertUnwindSafe,

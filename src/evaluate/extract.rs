@@ -1,7 +1,4 @@
-//! Shards through an encoder into features: the one file of this room that knows plans and methods.
-
-use burn::tensor::Device;
-use tokio::runtime::Handle;
+//! Batches through an encoder into features: the one file of this room that knows batches and methods.
 
 use super::{features::Features, raw_pixels::raw_pixels};
 use crate::{
@@ -9,8 +6,6 @@ use crate::{
     batch::Batch,
     error::{Context, Error, Stage},
     method::Method,
-    prefetch::prefetch,
-    scan::{epoch::EpochPlan, order::Order},
 };
 
 /// Features of the items of one batch.
@@ -48,26 +43,6 @@ pub fn raw(batch: &Batch) -> Result<Rows> {
     let pixels = batch.pixels.clone().into_data().convert::<u8>().try_into_vec::<u8>();
     let pixels = pixels.context(Stage::Evaluate, "pixels", "are not u8")?;
     Ok(Rows { values: raw_pixels(&pixels, channels, height), width: super::raw_pixels::width(channels, height) })
-}
-
-/// Runs a plan of one-view items in order and hands its batches over one by one, on `device`.
-///
-/// # Errors
-/// The plan shuffles or drops items, has more than one view, or cannot run.
-pub fn batches<'a>(
-    plan: &'a EpochPlan,
-    device: &'a Device,
-    capacity_bytes: u64,
-    runtime: &Handle,
-) -> Result<impl FnMut() -> Result<Option<Batch>> + use<'a>> {
-    if plan.order != Order::Sequential || plan.drop_last || plan.kernel.shape().first() != Some(&1) {
-        return Err(Error::internal("an evaluation plan is sequential, keeps its last batch and has one view"));
-    }
-    let mut queue = prefetch(plan.execute(0, 0)?, capacity_bytes, runtime);
-    Ok(move || {
-        let batch = queue.next_batch()?;
-        batch.map(|batch| Batch::from_record_batch(&batch, device, &plan.shards.shards)).transpose()
-    })
 }
 
 /// Takes all batches through every representation: one decode serves all. Gives features in the order of
@@ -118,7 +93,7 @@ fn labels(batch: &Batch, query: &str) -> Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{DType, Tensor, TensorCreationOptions, TensorData};
+    use burn::tensor::{DType, Device, Tensor, TensorCreationOptions, TensorData};
 
     use super::*;
     use crate::seed::ItemKey;

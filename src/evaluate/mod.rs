@@ -6,7 +6,7 @@
 //! | file | holds |
 //! |---|---|
 //! | [`features`] | features with labels, classes |
-//! | [`extract`] | shards through an encoder into features |
+//! | [`extract`] | batches through an encoder into features |
 //! | [`knn`], [`few_labels`] | weighted nearest neighbours, also from n labels per class |
 //! | [`linear_probe`] | logistic regression on frozen features |
 //! | [`raw_pixels`] | the floor that knows nothing |

@@ -25,12 +25,13 @@ mod tests {
         let device = Device::flex().autodiff();
         let rows = Tensor::<2>::from_data([[3.0, 4.0], [0.0, 0.0], [1e-20, 0.0]], &device).require_grad();
         let unit = l2_normalize(rows.clone());
-        let values: Vec<f32> = unit.clone().into_data().into_vec().expect("f32");
+        let values: Vec<f32> = unit.clone().into_data().try_into_vec::<f32>().expect("f32");
         assert!((values[0] - 0.6).abs() < 1e-6 && (values[1] - 0.8).abs() < 1e-6);
         assert_eq!(&values[2..4], &[0.0, 0.0]);
         let coefficients = Tensor::<2>::from_data([[1.0, -2.0], [1.0, -2.0], [1.0, -2.0]], &device);
         let gradients = (unit * coefficients).sum_dims(&[0, 1]).backward();
-        let gradient: Vec<f32> = rows.grad(&gradients).expect("tracked").into_data().into_vec().expect("f32");
+        let gradient: Vec<f32> =
+            rows.grad(&gradients).expect("tracked").into_data().try_into_vec::<f32>().expect("f32");
         assert!(gradient.iter().all(|g| g.is_finite()), "{gradient:?}");
         // (I − uuᵀ) c / ‖z‖ with u = (.6, .8), c = (1, −2)
         assert!((gradient[0] - 0.32).abs() < 1e-6 && (gradient[1] + 0.24).abs() < 1e-6, "{gradient:?}");

@@ -144,8 +144,9 @@ mod tests {
         let (x, y) = (rows(&a, width, &device).require_grad(), rows(&b, width, &device).require_grad());
         let loss = NtXent { temperature }.forward(x.clone(), y.clone()).expect("a loss").loss;
         let gradients = loss.backward();
-        let of =
-            |z: &Tensor<2>| -> Vec<f32> { z.grad(&gradients).expect("tracked").into_data().into_vec().expect("f32") };
+        let of = |z: &Tensor<2>| -> Vec<f32> {
+            z.grad(&gradients).expect("tracked").into_data().try_into_vec::<f32>().expect("f32")
+        };
         let (of_a, of_b) = (of(&x), of(&y));
         let step = 1e-5;
         for index in 0..items * width {
@@ -182,7 +183,7 @@ mod tests {
         let gradients = loss.backward();
         let ours = f64::from(loss.inner().into_scalar::<f32>());
         assert!(expected < 1e-3 && (ours - expected).abs() < 1e-5 * expected.max(1e-3), "{ours} {expected}");
-        let gradient: Vec<f32> = x.grad(&gradients).expect("tracked").into_data().into_vec().expect("f32");
+        let gradient: Vec<f32> = x.grad(&gradients).expect("tracked").into_data().try_into_vec::<f32>().expect("f32");
         let scale = gradient.iter().fold(0.0_f32, |m, g| m.max(g.abs()));
         for index in 0..a.len() {
             let (mut up, mut down) = (a.clone(), a.clone());
@@ -242,7 +243,8 @@ mod tests {
             let gradients = loss.backward();
             assert!(loss.inner().into_scalar::<f32>().is_finite());
             for z in [x, y] {
-                let gradient: Vec<f32> = z.grad(&gradients).expect("tracked").into_data().into_vec().expect("f32");
+                let gradient: Vec<f32> =
+                    z.grad(&gradients).expect("tracked").into_data().try_into_vec::<f32>().expect("f32");
                 assert!(gradient.iter().all(|g| g.is_finite()), "{gradient:?}");
             }
         }
@@ -268,7 +270,7 @@ mod tests {
         let contrast = NtXent { temperature: 0.1 }.forward(x.clone(), x).expect("a loss");
         let [first, _] = contrast.embeddings;
         assert!(!first.is_tracked());
-        let lengths: Vec<f32> = first.square().sum_dim(1).into_data().into_vec().expect("f32");
+        let lengths: Vec<f32> = first.square().sum_dim(1).into_data().try_into_vec::<f32>().expect("f32");
         assert!(lengths.iter().all(|l| (l - 1.0).abs() < 1e-6));
     }
 }

@@ -120,7 +120,7 @@ mod tests {
             if let Some(gradient) = gradient {
                 self.slopes.insert(path.clone(), gradient.abs().max().into_scalar());
             }
-            let fresh = self.values.insert(path.clone(), param.val().into_data().into_vec().expect("f32"));
+            let fresh = self.values.insert(path.clone(), param.val().into_data().try_into_vec::<f32>().expect("f32"));
             assert!(fresh.is_none(), "two parameters at {path}");
         }
     }

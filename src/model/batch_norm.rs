@@ -154,7 +154,7 @@ mod tests {
     }
 
     fn values<const D: usize>(of: Tensor<D>) -> Vec<f32> {
-        of.into_data().into_vec().expect("f32")
+        of.into_data().try_into_vec::<f32>().expect("f32")
     }
 
     fn close(a: &[f32], b: &[f32], tolerance: f32) -> bool {

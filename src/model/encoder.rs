@@ -12,6 +12,7 @@ use super::resnet::{Depth, ResNet};
 /// `Module` is written out because the derived one adds the variant to every parameter's path: weights are known by
 /// torchvision's names.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a model has one; a box would only add a hop")]
 pub enum Encoder {
     /// ResNet-18, -34, -50.
     ResNet(ResNet),

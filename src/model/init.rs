@@ -91,7 +91,7 @@ mod tests {
     fn weights(seed: u64, compat_torch: bool, path: &str) -> Vec<f32> {
         let device = Device::flex();
         let init = Initializer::new(InitOptions { seed, compat_torch }, &device);
-        init.convolution(path, [64, 32, 3, 3]).val().into_data().into_vec().expect("f32")
+        init.convolution(path, [64, 32, 3, 3]).val().into_data().try_into_vec::<f32>().expect("f32")
     }
 
     fn moments(values: &[f32]) -> (f64, f64) {

@@ -1,7 +1,7 @@
 //! The selection's rows in the order of an epoch.
 //!
-//! [`order`] counts, [`items`] names rows, [`window`] and [`fetch`] bring their bytes, [`ordered_scan`] hands them out in
-//! batches; [`epoch`] puts the plan together.
+//! [`order`] counts, [`items`] names rows, [`window`] and [`fetch`] bring their bytes, [`ordered_scan`] hands them out
+//! in batches; [`epoch`] puts the plan together.
 pub mod budget;
 pub mod epoch;
 pub mod failure;

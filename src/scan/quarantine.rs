@@ -183,8 +183,8 @@ impl Quarantine {
             format!(" (the last new one is {} row {}: {}: {})", row.shard, row.row, row.class, row.message)
         });
         let reason = format!(
-            "{} of {} samples cannot be used, a share of {share:.4}{last}; leave out the rows{table} with SQL, or raise \
-             max_bad_share",
+            "{} of {} samples cannot be used, a share of {share:.4}{last}; leave out the rows{table} with SQL, \
+             or raise max_bad_share",
             inner.bad, inner.items
         );
         Err(Error::at(Stage::Augment, format!("scan.max_bad_share = {max_bad_share}"), reason))

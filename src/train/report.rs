@@ -316,7 +316,7 @@ mod tests {
             "<b>Accuracy while training</b>",
             "<b>0.875</b>",
             "linear probe",
-            "behind <small>(raw pixels)",
+            "behind raw pixels",
             "a &lt; 2",
             "base64,iVBORw==",
             "5 steps",

@@ -98,7 +98,7 @@ impl ModuleVisitor for Collect<'_> {
             Some(gradient) => (format!("gradient.{name}"), gradient),
             None => (format!("buffer.{name}"), param.val().inner()),
         };
-        let values: Vec<f32> = of.into_data().into_vec().expect("f32");
+        let values: Vec<f32> = of.into_data().try_into_vec::<f32>().expect("f32");
         self.found.insert(name, if transposed { transpose(&values, shape[1]) } else { values });
     }
 }

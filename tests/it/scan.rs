@@ -615,6 +615,72 @@ fn an_evaluation_batch_of_bad_rows_only_is_left_out() {
     assert_eq!(rows, [vec![0, 1, 2, 3], vec![8, 9, 10, 11]]);
 }
 
+/// Decodes what the `image` crate decodes; both views are the image itself.
+#[derive(Debug)]
+struct Decode;
+
+impl SampleKernel for Decode {
+    fn name(&self) -> &str {
+        "decode"
+    }
+
+    fn column(&self) -> &str {
+        "image"
+    }
+
+    fn shape(&self) -> &[usize] {
+        &[2, 3, 4, 4]
+    }
+
+    fn describe(&self) -> String {
+        "decode v1".to_owned()
+    }
+
+    fn apply(&self, encoded: &[u8], _: u64, _: u64, _: ItemKey, out: &mut [u8]) -> Result<(), BadSample> {
+        let decoded = image::load_from_memory(encoded)
+            .map_err(|error| BadSample { class: BadClass::Decode, message: error.to_string() })?;
+        let pixels = decoded.to_rgb8().into_raw();
+        out[..48].copy_from_slice(&pixels);
+        out[48..].copy_from_slice(&pixels);
+        Ok(())
+    }
+}
+
+#[test]
+fn encoded_images_come_through_and_one_percent_of_broken_ones_is_replaced() {
+    let colour = |row: usize| [(row % 251) as u8, (row / 251 * 40) as u8, 77];
+    let image = |row: usize| {
+        let format = if row % 2 == 0 { image::ImageFormat::Png } else { image::ImageFormat::Jpeg };
+        let mut encoded = std::io::Cursor::new(vec![]);
+        image::RgbImage::from_pixel(4, 4, image::Rgb(colour(row))).write_to(&mut encoded, format).expect("encoded");
+        encoded.into_inner()
+    };
+    let broken = [17, 200, 313, 418, 501];
+    let mut content = Content { images: (0..600).map(image).collect(), flipped: vec![], group_rows: 25 };
+    for (kind, row) in broken.into_iter().enumerate() {
+        let image = &mut content.images[row];
+        match kind % 3 {
+            0 => image.truncate(20),
+            1 => image[..8].fill(0),
+            _ => image.truncate(image.len() / 3),
+        }
+    }
+    let data = data(&[content]);
+    let folder = tempfile::tempdir().expect("folder");
+    let quarantine = Quarantine::open(folder.path(), QuarantineState::default()).expect("new");
+    let plan = EpochPlan { kernel: Arc::new(Decode), quarantine: Some(quarantine), ..all(&data) };
+    let plan = EpochPlan { drop_last: false, ..plan };
+    let batches = run(&plan, 0, 0);
+    let listed: BTreeSet<u64> = table(folder.path()).into_iter().map(|(_, row, _)| row).collect();
+    assert_eq!(listed, BTreeSet::from(broken.map(|row| row as u64)));
+    assert_eq!(batches.iter().flatten().filter(|seen| seen.replaced).count(), broken.len());
+    for seen in batches.iter().flatten() {
+        let wanted = colour(seen.row as usize);
+        let near = |pixel: &[u8]| pixel.iter().zip(wanted).all(|(&found, wanted)| found.abs_diff(wanted) <= 4);
+        assert!(seen.pixels.chunks(3).all(near), "row {}", seen.row);
+    }
+}
+
 #[test]
 fn a_shard_that_vanishes_is_an_error_and_no_bad_data() {
     let data = small();

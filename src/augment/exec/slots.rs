@@ -1,4 +1,4 @@
-//! The slots of one batch: filled by the decode threads, bad ones replaced, assembled without touching the pixels again.
+//! The slots of one batch: filled by the decode threads, bad ones replaced, assembled without a copy of the pixels.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -239,8 +239,8 @@ impl Worker {
             }
         }
         let reason = format!(
-            "none of {LARGEST_DRAWS} draws replaced the bad sample at position {position}; leave out what the quarantine \
-             table lists with SQL"
+            "none of {LARGEST_DRAWS} draws replaced the bad sample at position {position}; leave out what the \
+             quarantine table lists with SQL"
         );
         Err(Error::at(Stage::Augment, "", reason))
     }

@@ -43,10 +43,12 @@ impl Chart {
         }
         let width = if self.wide { 944.0 } else { 460.0 };
         let (x_low, x_high) = widened(range(all().map(|p| p.0)));
-        let (mut y_low, mut y_high) = widened(range(all().map(|p| p.1)));
-        if self.from_zero {
-            y_low = y_low.min(0.0);
-        }
+        let (low, high) = range(all().map(|p| p.1));
+        let (mut y_low, mut y_high) = match (self.from_zero && low >= 0.0, high > 0.0) {
+            (true, true) => (0.0, high),
+            (true, false) => (0.0, 1.0),
+            (false, _) => widened((low, high)),
+        };
         let y_ticks = ticks(y_low, y_high, 5);
         if let (Some(first), Some(last)) = (y_ticks.first(), y_ticks.last()) {
             (y_low, y_high) = (y_low.min(*first), y_high.max(*last));
@@ -182,7 +184,7 @@ pub(crate) fn number(x: f64) -> String {
         0.0 => "0".into(),
         _ if size >= 1e6 => format!("{}M", trim(format!("{:.2}", x / 1e6))),
         _ if size >= 1e3 => {
-            let whole = format!("{:.0}", size);
+            let whole = format!("{size:.0}");
             let (thousands, rest) = whole.split_at(whole.len() - 3);
             format!("{}{thousands},{rest}", if x < 0.0 { "-" } else { "" })
         }

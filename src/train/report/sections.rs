@@ -1,7 +1,7 @@
 //! Which charts a report has, from which keys of `metrics.jsonl`, and how each is read.
 
 /// One chart.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Spec {
     pub(crate) title: &'static str,
     /// What a healthy line looks like.
@@ -50,6 +50,11 @@ pub(crate) const SECTIONS: [(&str, &[Spec]); 3] = [
                 "Share of time waiting for data",
                 "Near 0 the trainer is the bottleneck, near 1 reading and augmenting are.",
                 &[("data_wait_share", "share")],
+            ),
+            from_zero(
+                "Bad items so far",
+                "Replaced by others and named in the quarantine table.",
+                &[("bad_items", "items")],
             ),
             wide(from_zero(
                 "Who waited for whom, seconds",

@@ -13,7 +13,7 @@ pub(crate) fn scores(scores: &Scores) -> String {
             html,
             "<p><b>{}</b> <span class=\"faint\">{} classes · {} queries · bank of {}, {} of them held out to choose λ and \
              k</span></p>\n<div class=\"scroll\"><table><thead><tr><th>accuracy</th><th>encoder</th>\
-             <th>untrained encoder</th><th>input itself</th><th>encoder − better floor</th><th></th></tr></thead><tbody>",
+             <th>untrained encoder</th><th>input itself</th><th>encoder − better floor</th></tr></thead><tbody>",
             escape(label),
             counts.classes,
             number(counts.queries as f64),
@@ -56,21 +56,21 @@ fn line(name: &str, score: &Score) -> String {
     match &score.against_best_floor {
         Some(against) => {
             let (class, words) = match against.verdict {
-                Verdict::Ahead if against.intervals_overlap => ("ahead", "ahead, but intervals overlap"),
-                Verdict::Ahead => ("ahead", "ahead"),
-                Verdict::Level => ("level", "no difference"),
+                Verdict::Ahead if against.intervals_overlap => ("ahead", "ahead, single intervals overlap:"),
+                Verdict::Ahead => ("ahead", "ahead of"),
+                Verdict::Level => ("level", "no difference shown to"),
                 Verdict::Behind => ("behind", "behind"),
             };
             let (difference, ci95) = (against.paired.difference, against.paired.ci95);
             let _ = write!(
                 html,
-                "<td>{difference:+.3} <small>[{:+.3} {:+.3}]</small></td><td class=\"{class}\">{words} <small>({})</small></td>",
+                "<td>{difference:+.3} <small>[{:+.3} {:+.3}]</small><div class=\"{class}\">{words} {}</div></td>",
                 ci95[0],
                 ci95[1],
                 escape(&against.name.replace('_', " "))
             );
         }
-        None => html.push_str("<td>–</td><td></td>"),
+        None => html.push_str("<td>–</td>"),
     }
     html.push_str("</tr>\n");
     html
