@@ -49,8 +49,23 @@ impl Reading {
 
     /// Notes a mistake about a value that could be read. Nothing is said about what was filled in.
     pub(super) fn note(&mut self, key: &str, problem: impl Into<String>, remedy: impl Into<String>) {
+<<<<<<< HEAD
         if !self.is_filled(key) {
             self.push(&KeyPath::parse(key), problem.into(), remedy.into(), false);
+=======
+        self.note_about(&[key], problem, remedy);
+    }
+
+    /// The same for a mistake in how several values fit together; it stands at the first.
+    pub(super) fn note_about(&mut self, keys: &[&str], problem: impl Into<String>, remedy: impl Into<String>) {
+        let paths: Vec<KeyPath> = keys.iter().map(|key| KeyPath::parse(key)).collect();
+        let is_silent =
+            |path: &KeyPath| self.silenced.iter().any(|silent| silent.starts_with(path) || path.starts_with(silent));
+        if !paths.iter().any(is_silent)
+            && let Some(path) = paths.first()
+        {
+            self.push(path, problem.into(), remedy.into(), false);
+>>>>>>> cli
         }
     }
 

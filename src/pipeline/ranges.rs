@@ -47,7 +47,8 @@ pub(super) fn check_memory(reading: &mut Reading, pipeline: &Pipeline, item_byte
     if capacity < batch.saturating_mul(2) {
         let two = batch.saturating_mul(2).div_ceil(MEGABYTE);
         let problem = format!("{capacity_megabytes} MB hold less than two batches, which take {two} MB");
-        reading.note("prefetch.capacity_megabytes", problem, format!("at least {two}, or fewer rows or pixels"));
+        let keys = ["prefetch.capacity_megabytes", "prefetch.batch_rows", "augment.image"];
+        reading.note_about(&keys, problem, format!("at least {two}, or fewer rows or pixels"));
     }
     let windows = pipeline.scan.shuffle_window_megabytes.saturating_mul(WINDOWS_IN_FLIGHT);
     let in_flight = batch.saturating_mul(BATCHES_IN_FLIGHT).div_ceil(MEGABYTE);
@@ -59,7 +60,14 @@ pub(super) fn check_memory(reading: &mut Reading, pipeline: &Pipeline, item_byte
             pipeline.memory_megabytes
         );
         let remedy = format!("at least {parts}, or lower scan.shuffle_window_megabytes or prefetch.capacity_megabytes");
-        reading.note("memory_megabytes", problem, remedy);
+        let keys = [
+            "memory_megabytes",
+            "scan.shuffle_window_megabytes",
+            "prefetch.capacity_megabytes",
+            "prefetch.batch_rows",
+            "augment.image",
+        ];
+        reading.note_about(&keys, problem, remedy);
     }
 }
 
@@ -75,7 +83,7 @@ fn scan(reading: &mut Reading, settings: &ScanSettings) {
     }
     if settings.shuffle_window_rows < u64::from(settings.lanes) {
         let problem = format!("{} rows are less than one per lane", settings.shuffle_window_rows);
-        reading.note("scan.shuffle_window_rows", problem, "thousands mix well");
+        reading.note_about(&["scan.shuffle_window_rows", "scan.lanes"], problem, "thousands mix well");
     }
     at_least(reading, "scan.shuffle_window_megabytes", settings.shuffle_window_megabytes, 1);
     share(reading, "scan.max_bad_share", settings.max_bad_share);
@@ -114,7 +122,8 @@ fn train(reading: &mut Reading, settings: &TrainSettings) {
     let longest = if reading.is_filled("train.epochs") { f64::INFINITY } else { settings.epochs as f64 };
     if !(warmup >= 0.0 && warmup <= longest) {
         let problem = format!("{warmup} epochs of warm-up do not fit {} epochs", settings.epochs);
-        reading.note(&format!("train.schedule.{schedule}.warmup_epochs"), problem, "0 means none");
+        let key = format!("train.schedule.{schedule}.warmup_epochs");
+        reading.note_about(&[key.as_str(), "train.epochs"], problem, "0 means none");
     }
 }
 

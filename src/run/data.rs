@@ -192,6 +192,7 @@ fn pixels(batch: &RecordBatch) -> Result<Vec<u8>> {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn unresolved(problems: Vec<RecipeProblem>) -> Error {
     Error::internal(format!("a resolved recipe has mistakes: {problems:?}"))
 }
