@@ -149,11 +149,7 @@ struct TrainWords {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
     /// Lets a resumed run go on although this changed since its checkpoint. May be repeated.
-<<<<<<< HEAD
-    #[arg(long, value_name = "WHAT", conflicts_with = "pipeline")]
-=======
     #[arg(long, value_name = "WHAT", conflicts_with_all = ["pipeline", "run"])]
->>>>>>> cli
     accept_change: Vec<String>,
 }
 

@@ -49,10 +49,6 @@ impl Reading {
 
     /// Notes a mistake about a value that could be read. Nothing is said about what was filled in.
     pub(super) fn note(&mut self, key: &str, problem: impl Into<String>, remedy: impl Into<String>) {
-<<<<<<< HEAD
-        if !self.is_filled(key) {
-            self.push(&KeyPath::parse(key), problem.into(), remedy.into(), false);
-=======
         self.note_about(&[key], problem, remedy);
     }
 
@@ -65,14 +61,7 @@ impl Reading {
             && let Some(path) = paths.first()
         {
             self.push(path, problem.into(), remedy.into(), false);
->>>>>>> cli
         }
-    }
-
-    /// Whether the value of `key` is ours: a rule about two keys says nothing where one of them is.
-    pub(super) fn is_filled(&self, key: &str) -> bool {
-        let path = KeyPath::parse(key);
-        self.silenced.iter().any(|silent| silent.starts_with(&path) || path.starts_with(silent))
     }
 
     /// Notes what another part already worded.

@@ -119,8 +119,7 @@ fn train(reading: &mut Reading, settings: &TrainSettings) {
         ScheduleSettings::Constant(warmup) => ("constant", warmup.warmup_epochs),
         ScheduleSettings::Cosine(warmup) => ("cosine", warmup.warmup_epochs),
     };
-    let longest = if reading.is_filled("train.epochs") { f64::INFINITY } else { settings.epochs as f64 };
-    if !(warmup >= 0.0 && warmup <= longest) {
+    if !(warmup >= 0.0 && warmup <= settings.epochs as f64) {
         let problem = format!("{warmup} epochs of warm-up do not fit {} epochs", settings.epochs);
         let key = format!("train.schedule.{schedule}.warmup_epochs");
         reading.note_about(&[key.as_str(), "train.epochs"], problem, "0 means none");
