@@ -74,7 +74,8 @@ fn epoch_order(bencher: Bencher, groups: u64) {
     let sizes = vec![GroupSize { items: 256, bytes: 256 * 100_000 }; groups as usize];
     let scan: ScanSettings = toml::from_str("shards = []").expect("defaults");
     bencher.counter(ItemsCount::new(groups * 256)).bench(|| {
-        EpochOrder::new(&sizes, &scan, Order::Shuffled, OrderKey { selection: [7; 32], seed: 1, epoch: 3 }).expect("an order")
+        EpochOrder::new(&sizes, &scan, Order::Shuffled, OrderKey { selection: [7; 32], seed: 1, epoch: 3 })
+            .expect("an order")
     });
 }
 

@@ -6,7 +6,7 @@ use super::{
     data::Data,
     evaluate::KnnWatch,
     folder::RunFolder,
-    methods, output, preview,
+    memory, methods, output, preview,
     progress::{self, Progress},
     source::EpochSource,
 };
@@ -35,6 +35,7 @@ const PAIRS_SHOWN: usize = 24;
 /// # Errors
 /// Mistakes of the pipeline, a folder in use, and whatever stops the run.
 pub fn start(named: &Named, run: &Path) -> Result<()> {
+    memory::keep_freed_blocks();
     let plan = named.plan()?;
     let folder = RunFolder::create(run)?;
     let data = Data::open(&plan)?;
@@ -55,6 +56,7 @@ pub fn start(named: &Named, run: &Path) -> Result<()> {
 /// # Errors
 /// There is no such run, changes that `accept` does not name, and whatever stops the run.
 pub fn resume(run: &Path, sets: &[String], accept: &[String]) -> Result<()> {
+    memory::keep_freed_blocks();
     let (folder, plan) = RunFolder::open(run, sets)?;
     let data = Data::open(&plan)?;
     let selection = data.load_selection(&folder.selection())?;

@@ -120,6 +120,29 @@ fn resize_and_center_crop_give_the_values_of_their_formulas() {
     assert_eq!(compared, 5);
 }
 
+/// An independent witness: another library's bilinear convolution of the same pixels.
+#[test]
+fn resize_agrees_with_fast_image_resize() {
+    use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images::Image};
+    for side in [20_u32, 32, 96] {
+        let photo = photo(96, 64);
+        let wide = side * 96 / 64;
+        let source = Image::from_vec_u8(96, 64, photo.as_raw().clone(), PixelType::U8x3).expect("96 x 64 RGB");
+        let mut target = Image::new(wide, side, PixelType::U8x3);
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+        Resizer::new().resize(&source, &mut target, &options).expect("same pixel types");
+
+        let png = png(photo.as_raw(), 96, 64, ExtendedColorType::Rgb8);
+        let ours = one_view(vec![resize(side), center_crop(side)], &png).expect("a good PNG");
+        let left = (wide - side) / 2;
+        let theirs: Vec<u8> = (0..3_u32)
+            .flat_map(|channel| (0..side).flat_map(move |y| (0..side).map(move |x| (channel, y, x))))
+            .map(|(channel, y, x)| target.buffer()[((y * wide + x + left) * 3 + channel) as usize])
+            .collect();
+        assert!(largest_difference(&ours, &theirs) <= 1, "side {side}");
+    }
+}
+
 fn center_crop(side_pixels: u32) -> ImageOpSettings {
     ImageOpSettings::CenterCrop(CenterCropSettings { side_pixels })
 }
@@ -141,7 +164,11 @@ fn everything(side_pixels: u32) -> Vec<ImageOpSettings> {
         ImageOpSettings::HorizontalFlip(chance(0.5)),
         ImageOpSettings::ColorJitter(strength(1.0)),
         ImageOpSettings::Grayscale(chance(0.2)),
-        ImageOpSettings::GaussianBlur(GaussianBlurSettings { probability: 0.5, sigma: [0.1, 2.0], kernel_pixels: None }),
+        ImageOpSettings::GaussianBlur(GaussianBlurSettings {
+            probability: 0.5,
+            sigma: [0.1, 2.0],
+            kernel_pixels: None,
+        }),
         ImageOpSettings::Solarize(SolarizeSettings { probability: 0.2, threshold: 128 }),
     ]
 }
@@ -276,7 +303,8 @@ fn palette_becomes_its_colours_and_transparent_entries_keep_theirs() {
         let body: Vec<u8> = kind.iter().chain(data).copied().collect();
         [&(data.len() as u32).to_be_bytes()[..], &body, &crc32(&body).to_be_bytes()].concat()
     };
-    let stored = [&[0x78, 0x01, 0x01, 0x02, 0x00, 0xfd, 0xff, 0x00, 0x80][..], &adler32(&[0x00, 0x80]).to_be_bytes()].concat();
+    let stored =
+        [&[0x78, 0x01, 0x01, 0x02, 0x00, 0xfd, 0xff, 0x00, 0x80][..], &adler32(&[0x00, 0x80]).to_be_bytes()].concat();
     let encoded = [
         &b"\x89PNG\r\n\x1a\n"[..],
         &chunk(b"IHDR", &[0, 0, 0, 1, 0, 0, 0, 1, 1, 3, 0, 0, 0]),
@@ -307,7 +335,13 @@ fn adler32(bytes: &[u8]) -> u32 {
 fn cmyk_jpeg_is_ink_times_black_with_adobes_inversion() {
     // Stored inverted: little cyan, half magenta, no yellow, a little black.
     let samples = [230, 128, 255, 200].repeat(16 * 16);
-    let source = turbojpeg::Image { pixels: samples.as_slice(), width: 16, pitch: 64, height: 16, format: turbojpeg::PixelFormat::CMYK };
+    let source = turbojpeg::Image {
+        pixels: samples.as_slice(),
+        width: 16,
+        pitch: 64,
+        height: 16,
+        format: turbojpeg::PixelFormat::CMYK,
+    };
     let encoded = turbojpeg::compress(source, 95, turbojpeg::Subsamp::None).expect("encodes");
     assert_eq!(probe(&encoded).expect("a header").channels, 4);
     let pixels = one_view(vec![center_crop(1)], &encoded).expect("a good JPEG");
@@ -319,10 +353,17 @@ fn cmyk_jpeg_is_ink_times_black_with_adobes_inversion() {
 #[test]
 fn jpegs_of_every_subsampling_and_scale_look_like_their_picture() {
     let image = photo(200, 150);
-    let expected = one_view(vec![resize(40), center_crop(40)], &png(&image, 200, 150, ExtendedColorType::Rgb8)).expect("PNG");
+    let expected =
+        one_view(vec![resize(40), center_crop(40)], &png(&image, 200, 150, ExtendedColorType::Rgb8)).expect("PNG");
     use turbojpeg::Subsamp::{Gray, None, Sub1x2, Sub2x1, Sub2x2, Sub4x1};
     for subsampling in [None, Sub2x1, Sub2x2, Sub1x2, Sub4x1, Gray] {
-        let source = turbojpeg::Image { pixels: image.as_raw().as_slice(), width: 200, pitch: 600, height: 150, format: turbojpeg::PixelFormat::RGB };
+        let source = turbojpeg::Image {
+            pixels: image.as_raw().as_slice(),
+            width: 200,
+            pitch: 600,
+            height: 150,
+            format: turbojpeg::PixelFormat::RGB,
+        };
         let encoded = turbojpeg::compress(source, 95, subsampling).expect("encodes");
         // 150 rows to 40 allow a decode at half the size.
         let pixels = one_view(vec![resize(40), center_crop(40)], &encoded).expect("a good JPEG");
@@ -343,7 +384,11 @@ fn exif_orientation_turns_only_where_asked_for() {
     let exif = b"Exif\0\0II\x2a\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
     let length = (exif.len() as u16 + 2).to_be_bytes();
     let turned = [&plain[..2], &[0xff, 0xe1], &length, exif, &plain[2..]].concat();
-    let settings = |exif_orientation| AugmentSettings { evaluation: vec![center_crop(16)], exif_orientation, ..Default::default() };
+    let settings = |exif_orientation| AugmentSettings {
+        evaluation: vec![center_crop(16)],
+        exif_orientation,
+        ..Default::default()
+    };
     let upright = one_view_of(&settings(false), &plain).expect("a good JPEG");
     assert_eq!(one_view_of(&settings(false), &turned).expect("a good JPEG"), upright);
     let rotated = one_view_of(&settings(true), &turned).expect("a good JPEG");
@@ -406,7 +451,8 @@ fn rows_below_every_view_are_not_decoded_and_make_no_difference() {
 #[test]
 fn two_thousand_seeded_mutations_never_panic_and_leave_nothing_behind() {
     let kernel = two_views(everything(24));
-    let exif = AugmentSettings { evaluation: vec![resize(9), center_crop(8)], exif_orientation: true, ..Default::default() };
+    let exif =
+        AugmentSettings { evaluation: vec![resize(9), center_crop(8)], exif_orientation: true, ..Default::default() };
     let evaluation = OneView::new("image", &exif).expect("a valid recipe");
     let mut refused = 0;
     let good = jpeg(&photo(30, 20));
@@ -445,7 +491,8 @@ fn views_are_the_same_on_one_thread_and_on_four() {
     let kernel = Arc::new(two_views(everything(32)));
     let images: Arc<Vec<Vec<u8>>> = Arc::new((0..24).map(|n| jpeg(&photo(50 + 7 * n, 90 - 2 * n))).collect());
     let item = |row: usize| ItemKey { row: row as u64, ..ITEM };
-    let alone: Vec<_> = images.iter().enumerate().map(|(row, image)| apply(&*kernel, image, 1, item(row)).expect("good")).collect();
+    let alone: Vec<_> =
+        images.iter().enumerate().map(|(row, image)| apply(&*kernel, image, 1, item(row)).expect("good")).collect();
     let threads: Vec<_> = (0..4)
         .map(|thread| {
             let (kernel, images) = (Arc::clone(&kernel), Arc::clone(&images));
@@ -530,7 +577,12 @@ fn obeys_image_op_rules(settings: &ImageOpSettings) {
                 let mut used = Scratch::default();
                 for seed in 0..20 {
                     let fresh = apply(noise.clone(), &mut key(seed), &mut Scratch::default());
-                    assert_eq!(fresh, apply(noise.clone(), &mut key(seed), &mut used), "scratch leaks into {}", op.name());
+                    assert_eq!(
+                        fresh,
+                        apply(noise.clone(), &mut key(seed), &mut used),
+                        "scratch leaks into {}",
+                        op.name()
+                    );
                     // Black is black and grey is grey, up to inversion.
                     let black = apply(vec![0; noise.len()], &mut key(seed), &mut used);
                     assert!(black.iter().all(|&value| value == 0 || value == 255), "{}: {black:?}", op.name());
@@ -554,9 +606,17 @@ fn recipe_reports_all_its_problems_at_once() {
     let jitter = ColorJitterSettings { probability: 1.5, hue: Some(0.7), ..strength(1.0) };
     let settings = AugmentSettings {
         image: vec![
-            ImageOpSettings::RandomResizedCrop(RandomResizedCropSettings { side_pixels: 0, area: [0.5, 0.2], aspect: [0.75, 1.5] }),
+            ImageOpSettings::RandomResizedCrop(RandomResizedCropSettings {
+                side_pixels: 0,
+                area: [0.5, 0.2],
+                aspect: [0.75, 1.5],
+            }),
             ImageOpSettings::ColorJitter(jitter),
-            ImageOpSettings::GaussianBlur(GaussianBlurSettings { probability: 0.5, sigma: [0.0, 2.0], kernel_pixels: Some(4) }),
+            ImageOpSettings::GaussianBlur(GaussianBlurSettings {
+                probability: 0.5,
+                sigma: [0.0, 2.0],
+                kernel_pixels: Some(4),
+            }),
         ],
         evaluation: vec![random_resized_crop(32), resize(40)],
         max_megapixels: -1.0,

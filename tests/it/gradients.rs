@@ -59,8 +59,7 @@ impl ModuleMapper for Start {
             1 => (if name.ends_with("weight") { 1.0 } else { 0.0 }, 0.2),
             _ => (0.0, (6.0 / (count / shape[0]) as f64).sqrt()),
         };
-        let values: Vec<f32> =
-            uniform(&name, count).iter().map(|u| (base + spread * (2.0 * u - 1.0)) as f32).collect();
+        let values: Vec<f32> = uniform(&name, count).iter().map(|u| (base + spread * (2.0 * u - 1.0)) as f32).collect();
         let values = if transposed { transpose(&values, shape[0]) } else { values };
         param.map(|old| Tensor::from_data(TensorData::new(values, ours), &old.device()).require_grad())
     }

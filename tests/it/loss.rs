@@ -50,12 +50,8 @@ fn reference(first: &[f64], second: &[f64], temperature: f64) -> (f64, Vec<f64>)
 #[test]
 #[expect(clippy::excessive_precision, reason = "the published digits, so that they can be found again")]
 fn nt_xent_gives_its_golden_numbers() {
-    let golden = [
-        (0.5, 1.235823808933564),
-        (0.1, 0.3519445120725293),
-        (0.07, 0.2022454892346164),
-        (0.01, 7.707486176032581e-5),
-    ];
+    let golden =
+        [(0.5, 1.235823808933564), (0.1, 0.3519445120725293), (0.07, 0.2022454892346164), (0.01, 7.707486176032581e-5)];
     let device = Device::flex();
     let (a, b) = (input(1.0), input(1.15));
     for (temperature, expected) in golden {
