@@ -82,6 +82,7 @@ fn itself_and_positive(items: usize, like: &Tensor<2>) -> Tensor<2, Bool> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests read single values as they go")]
 mod tests {
     use burn::tensor::{Device, TensorData};
 

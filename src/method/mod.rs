@@ -90,6 +90,7 @@ fn default_temperature() -> f64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests read single values as they go")]
 mod tests {
     use std::collections::BTreeMap;
 

@@ -50,6 +50,7 @@ fn compose(input: Tensor<4>, weight: Tensor<4>, stride: usize, padding: usize) -
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests read single values as they go")]
 mod tests {
     use burn::tensor::{Device, TensorData};
 

@@ -124,6 +124,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "the runtime is this test's own")]
     async fn a_charge_waits_for_memory_to_be_freed() {
         let budget = ByteBudget::new(10);
         let first = budget.charge(6).await;

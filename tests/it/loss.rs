@@ -1,4 +1,6 @@
 //! NT-Xent's golden numbers and ten steps of descent.
+#![expect(clippy::disallowed_methods, reason = "tests read single values as they go")]
+
 use burn::tensor::{Device, Tensor, TensorData};
 use diptych::loss::NtXent;
 

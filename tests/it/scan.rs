@@ -650,7 +650,7 @@ impl SampleKernel for Decode {
 fn encoded_images_come_through_and_one_percent_of_broken_ones_is_replaced() {
     let colour = |row: usize| [(row % 251) as u8, (row / 251 * 40) as u8, 77];
     let image = |row: usize| {
-        let format = if row % 2 == 0 { image::ImageFormat::Png } else { image::ImageFormat::Jpeg };
+        let format = if row.is_multiple_of(2) { image::ImageFormat::Png } else { image::ImageFormat::Jpeg };
         let mut encoded = std::io::Cursor::new(vec![]);
         image::RgbImage::from_pixel(4, 4, image::Rgb(colour(row))).write_to(&mut encoded, format).expect("encoded");
         encoded.into_inner()
@@ -768,7 +768,7 @@ fn an_image_beside_its_path_is_read_as_hugging_face_stores_it() {
     let batch = reader.build().expect("reader").next().expect("a batch").expect("rows");
     let images = batch.column_by_name("image").expect("image").clone();
     let paths: ArrayRef = Arc::new(StringArray::from(vec!["somewhere.png"; batch.num_rows()]));
-    let fields = vec![Field::new("bytes", DataType::Binary, true), Field::new("path", DataType::Utf8, true)];
+    let fields = [Field::new("bytes", DataType::Binary, true), Field::new("path", DataType::Utf8, true)];
     let nested = datafusion::arrow::array::StructArray::from(vec![
         (Arc::new(fields[0].clone()), images),
         (Arc::new(fields[1].clone()), paths),
