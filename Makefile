@@ -14,7 +14,7 @@ deps:           ## system packages that the build needs (cmake, nasm, a C compil
 build: deps     ## target/release/diptych, with the CPU backend
 	cargo build --release --locked --bin diptych
 
-demo: build     ## Fashion-MNIST: import, train SimCLR, evaluate, report; at most 8 minutes on two cores after the build
+demo: build     ## Fashion-MNIST: import, train SimCLR, evaluate, report
 	@BIN=$(BIN) scripts/demo.sh $(DEMO)
 
 test: deps      ## all tests, in the one build profile

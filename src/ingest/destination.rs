@@ -11,6 +11,9 @@ use super::manifest::{Manifest, is_plain_name};
 use super::{IMPORTING_FILE, MANIFEST_FILE, QUARANTINE_FILE};
 use crate::error::{Context, Error, Result, Stage};
 
+/// A folder in the folder, where the successor of a data set is written.
+const BESIDE: &str = "diptych.replacing";
+
 const CANNOT_WRITE: &str = "cannot be written; check permissions and free space, and import again";
 
 /// A claimed folder.
@@ -67,6 +70,40 @@ impl Destination {
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Whether a data set is there, which the import is to replace.
+    pub fn holds_data_set(&self) -> bool {
+        self.folder.join(MANIFEST_FILE).exists()
+    }
+
+    /// Claims the folder where the successor of the data set is written, so that the old one stays whole meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::claim`].
+    pub fn claim_beside(&self) -> Result<Self> {
+        Self::claim(&self.folder.join(BESIDE), true)
+    }
+
+    /// Removes the old data set and moves the files of the new one here; the manifest is still to be written.
+    ///
+    /// # Errors
+    /// A file cannot be removed or moved. The new data set is then still whole in its folder.
+    pub fn take_from_beside(&mut self, manifest: &Manifest) -> Result<()> {
+        let beside = self.folder.join(BESIDE);
+        self.clear()?;
+        let names = manifest.shards.iter().map(|shard| shard.file.as_str()).chain([QUARANTINE_FILE]);
+        for name in names.filter(|name| beside.join(name).exists()) {
+            self.note(name)?;
+            let moved = std::fs::rename(beside.join(name), self.folder.join(name));
+            moved.context(Stage::Import, self.place(name), CANNOT_WRITE)?;
+        }
+        self.sync_folder()
+    }
+
+    fn remove_beside(&self) {
+        // Nothing reads what may be left there, and the next import that replaces this data set empties it.
+        let _ = std::fs::remove_dir_all(self.folder.join(BESIDE));
     }
 
     /// Removes what a crashed import left and, where overwriting was allowed, the data set that is there.
@@ -130,6 +167,7 @@ impl Destination {
             self.abandon();
             return Err(error);
         }
+        self.remove_beside();
         self.remove(IMPORTING_FILE)?;
         self.sync_folder()
     }
@@ -138,6 +176,7 @@ impl Destination {
     pub fn abandon(self) {
         if self.folder.join(MANIFEST_FILE).exists() {
             // The old data set is whole as long as its manifest is there, whatever the journal was about to do with it.
+            self.remove_beside();
             let _ = self.remove(IMPORTING_FILE);
             return;
         }

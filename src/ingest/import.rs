@@ -36,18 +36,16 @@ pub fn import(
         let reason = "is no folder; name the folder that holds the images";
         return Err(Error::at(Stage::Import, from.display().to_string(), reason));
     }
-    let mut destination = Destination::claim(to, settings.overwrite)?;
-    let imported = canonical(from).and_then(|from_path| {
-        let to_path = canonical(to)?;
+    into(to, settings, started, |destination| {
+        let (from_path, to_path) = (canonical(from)?, canonical(to)?);
         if from_path == to_path {
             let reason = "is both source and destination; name another folder to write into";
             return Err(Error::at(Stage::Import, to.display().to_string(), reason));
         }
         let Detected { source, skipped, unlisted, ignored_columns } = detect(from, &to_path, settings, progress)?;
-        let (manifest, report) = write(source.as_ref(), &mut destination, settings, progress)?;
+        let (manifest, report) = write(source.as_ref(), destination, settings, progress)?;
         Ok((manifest, ImportReport { skipped, unlisted, ignored_columns, ..report }))
-    });
-    conclude(imported, destination, started)
+    })
 }
 
 /// The same for a source of one's own.
@@ -62,20 +60,36 @@ pub fn import_source(
 ) -> Result<ImportReport> {
     let started = Instant::now();
     settings.check()?;
-    let mut destination = Destination::claim(to, settings.overwrite)?;
-    let imported = write(source, &mut destination, settings, progress);
-    conclude(imported, destination, started)
+    into(to, settings, started, |destination| write(source, destination, settings, progress))
 }
 
 fn canonical(path: &Path) -> Result<std::path::PathBuf> {
     path.canonicalize().context(Stage::Import, path.display().to_string(), "cannot be found; check permissions")
 }
 
-fn conclude(
-    imported: Result<(Manifest, ImportReport)>,
-    destination: Destination,
+/// Claims `to`, lets `import` write and makes its work a data set. An old data set stays whole until the new one is.
+fn into(
+    to: &Path,
+    settings: &ImportSettings,
     started: Instant,
+    import: impl FnOnce(&mut Destination) -> Result<(Manifest, ImportReport)>,
 ) -> Result<ImportReport> {
+    let mut destination = Destination::claim(to, settings.overwrite)?;
+    let imported = if destination.holds_data_set() {
+        destination.claim_beside().and_then(|mut beside| match import(&mut beside) {
+            Ok((manifest, report)) => {
+                beside.finish(&manifest)?;
+                destination.take_from_beside(&manifest)?;
+                Ok((manifest, report))
+            }
+            Err(error) => {
+                beside.abandon();
+                Err(error)
+            }
+        })
+    } else {
+        import(&mut destination)
+    };
     match imported {
         Ok((manifest, report)) => {
             destination.finish(&manifest)?;

@@ -93,6 +93,13 @@ impl Sides {
         };
         let features = extract(next_batch, representations, side.key());
         bar.finish();
+        if features.is_ok() && seen < epochs.items() {
+            let (left_out, name) = (epochs.items() - seen, side.name());
+            progress::log(&format!(
+                "warning: {left_out} of {} {name} cannot be decoded and are left out",
+                epochs.items()
+            ));
+        }
         features
     }
 }

@@ -42,6 +42,22 @@ impl RunFolder {
         Ok(Self { path: path.to_owned() })
     }
 
+    /// Keeps other processes from training in this folder as long as what comes back lives.
+    ///
+    /// # Errors
+    /// One does already.
+    pub fn lock(&self) -> Result<fs::File> {
+        let named = self.path.display().to_string();
+        let folder = fs::File::open(&self.path).context(Stage::Checkpoint, &named, "cannot open the run folder")?;
+        match folder.try_lock() {
+            Err(fs::TryLockError::WouldBlock) => {
+                Err(Error::at(Stage::Train, named, "another process trains in this folder; stop it first"))
+            }
+            // A file system without locks trains all the same.
+            _ => Ok(folder),
+        }
+    }
+
     /// Writes the resolved pipeline.
     ///
     /// # Errors
@@ -113,6 +129,10 @@ mod tests {
         assert_eq!(again.pipeline, plan.pipeline);
         let error = RunFolder::create(&path).unwrap_err();
         assert!(error.to_string().contains("--resume") && error.exit_code() == 2, "{error}");
+        let lock = folder.lock().unwrap();
+        assert!(folder.lock().unwrap_err().to_string().contains("another process"));
+        drop(lock);
+        folder.lock().unwrap();
         let missing = RunFolder::open(parent.path(), &[]).unwrap_err();
         assert!(missing.to_string().contains("no run in this folder"), "{missing}");
     }

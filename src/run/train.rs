@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     device,
-    error::{Error, Result},
+    error::{Error, Result, Stage},
     method::Method,
     pipeline::Plan,
     scan::{
@@ -38,16 +38,27 @@ pub fn start(named: &Named, run: &Path) -> Result<()> {
     memory::keep_freed_blocks();
     let plan = named.plan()?;
     let folder = RunFolder::create(run)?;
+    let _lock = folder.lock()?;
     let data = Data::open(&plan)?;
     let (selection, report) = data.select_some("scan.sql", &plan.pipeline.scan.sql)?;
     progress::log(&format!("selected {} of {} rows, digest {}", report.items, report.of, report.digest));
     for warning in sorted_by_low_cardinality(&data.shards, &data.schema) {
         progress::log(&format!("warning: {warning}"));
     }
+    let epochs = data.training(&plan, selection.clone(), None)?;
+    if epochs.batches_per_epoch() == 0 {
+        let reason = format!(
+            "{} items fill no batch of {}; lower prefetch.batch_rows or select more",
+            epochs.items(),
+            epochs.batch_rows
+        );
+        return Err(Error::at(Stage::Train, "prefetch.batch_rows", reason));
+    }
     selection.save(&folder.selection())?;
     folder.save_plan(&plan)?;
-    let epochs = data.training(&plan, selection.clone(), None)?;
-    preview::draw(&data, &plan, &epochs, &folder.file("views.png"), PAIRS_SHOWN)?;
+    if let Err(error) = preview::draw(&data, &plan, &epochs, &folder.file("views.png"), PAIRS_SHOWN) {
+        progress::log(&format!("warning: no picture of the views: {}", error.report()));
+    }
     go(&folder, &plan, &data, selection, &Resume::default())
 }
 
@@ -58,13 +69,18 @@ pub fn start(named: &Named, run: &Path) -> Result<()> {
 pub fn resume(run: &Path, sets: &[String], accept: &[String]) -> Result<()> {
     memory::keep_freed_blocks();
     let (folder, plan) = RunFolder::open(run, sets)?;
+    let _lock = folder.lock()?;
     let data = Data::open(&plan)?;
     let selection = data.load_selection(&folder.selection())?;
-    let newest = checkpoint::latest(folder.path())?.map(|(newest, _)| newest.state.progress);
-    let quarantine = newest.map_or_else(QuarantineState::default, |progress| QuarantineState {
-        rows: progress.quarantine_offset,
-        items: progress.samples,
-        bad: progress.bad_items,
+    let newest = checkpoint::latest(folder.path())?.map(|(newest, _)| newest.state);
+    if let Some(state) = &newest {
+        // Before anything in the folder changes.
+        identity(&plan, &data.training(&plan, selection.clone(), None)?).check(&state.identity, accept)?;
+    }
+    let quarantine = newest.map_or_else(QuarantineState::default, |state| QuarantineState {
+        rows: state.progress.quarantine_offset,
+        items: state.progress.samples,
+        bad: state.progress.bad_items,
     });
     let accept = accept.to_vec();
     go(&folder, &plan, &data, selection, &Resume { resumes: true, accept, quarantine })
@@ -125,7 +141,14 @@ fn identity(plan: &Plan, epochs: &EpochPlan) -> Identity {
         seed: plan.pipeline.seed,
         batch_rows: epochs.batch_rows,
         recipe: epochs.kernel.describe(),
+        method: in_words(&plan.pipeline.method),
+        optimizer: in_words(&plan.pipeline.train.optimizer),
     }
+}
+
+fn in_words(settings: &impl serde::Serialize) -> String {
+    // Settings are plain data, which JSON always holds.
+    serde_json::to_string(settings).unwrap_or_default()
 }
 
 fn conclude<M>(folder: &RunFolder, quarantine: &Quarantine, trained: Result<TrainReport<M>>) -> Result<()> {

@@ -6,6 +6,7 @@ use super::glob::{Glob, is_glob};
 use super::manifest::{MANIFEST_FILE, Manifest, ManifestShard};
 use super::warning::Warning;
 use crate::error::{Context, Error, Result, Stage};
+use crate::ingest::{IMPORTING_FILE, QUARANTINE_FILE};
 
 /// Suffix of the files that a folder is searched for.
 const SUFFIX: &str = ".parquet";
@@ -45,17 +46,36 @@ pub(crate) fn locate(patterns: &[String]) -> Result<(Vec<Located>, Vec<Warning>)
         } else if path.exists() || !is_glob(pattern) {
             file(path)?
         } else {
-            matching(pattern)?
+            let mut found = matching(pattern)?;
+            // A glob over a data set means its shards, not the table of what import refused.
+            found.retain(|found| !found.path.ends_with(QUARANTINE_FILE));
+            found
         };
         if found.is_empty() && problems.len() == problems_before {
             problems.push(format!("`{pattern}` matches no file; name a file, a glob or a folder with *{SUFFIX} in it"));
         }
+        problems.extend(unfinished(&found));
         located.extend(found.into_iter().filter(|found| seen.insert(found.path.clone())));
     }
     if patterns.is_empty() {
         problems.push("no shards are named; name a file, a glob or a folder".into());
     }
     if problems.is_empty() { Ok((located, warnings)) } else { Err(Error::at(Stage::Select, "", problems.join("\n  "))) }
+}
+
+/// Folders in which an import was cut off: their shards are whole, but they are not the data set.
+fn unfinished(found: &[Located]) -> Vec<String> {
+    let folders: BTreeSet<&Path> = found.iter().filter_map(|found| found.path.parent()).collect();
+    let is_unfinished = |folder: &&Path| folder.join(IMPORTING_FILE).exists() && !folder.join(MANIFEST_FILE).exists();
+    let name = |folder: &Path| {
+        format!("{}: an import into this folder did not finish; wait for it, or import again", folder.display())
+    };
+    folders.into_iter().filter(is_unfinished).map(name).collect()
+}
+
+/// The table of what an import refused lies beside the shards and is none.
+fn is_shard(file: &str) -> bool {
+    file.ends_with(SUFFIX) && Path::new(file).file_name().is_none_or(|name| name != QUARANTINE_FILE)
 }
 
 fn file(path: &Path) -> Result<Vec<Located>> {
@@ -80,10 +100,10 @@ fn one(path: &Path, listed: Option<ManifestShard>) -> Result<Located> {
 fn folder(folder: &Path, warnings: &mut Vec<Warning>, problems: &mut Vec<String>) -> Result<Vec<Located>> {
     let files = files_below(folder)?;
     let Some(manifest) = Manifest::of_folder(folder)? else {
-        return files.iter().filter(|file| file.ends_with(SUFFIX)).map(|file| one(&folder.join(file), None)).collect();
+        return files.iter().filter(|file| is_shard(file)).map(|file| one(&folder.join(file), None)).collect();
     };
     let mut located = Vec::new();
-    let mut left: BTreeSet<&String> = files.iter().filter(|file| file.ends_with(SUFFIX)).collect();
+    let mut left: BTreeSet<&String> = files.iter().filter(|file| is_shard(file)).collect();
     for shard in manifest.shards {
         left.remove(&shard.file);
         let path = folder.join(&shard.file);

@@ -20,6 +20,7 @@ mod footer;
 pub mod footer_cache;
 pub mod functions;
 mod glob;
+mod ignored;
 mod locate;
 pub mod manifest;
 pub mod provider;

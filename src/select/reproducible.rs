@@ -40,6 +40,12 @@ const ADDING: [&str; 11] = [
 /// Everything in it that is not reproducible, each with the form that is.
 pub(crate) fn check(plan: &LogicalPlan) -> Result<Vec<Warning>> {
     let mut findings = Findings::default();
+    if unnests_and_chooses(plan).context(Stage::Internal, "", "cannot walk the plan of the query")? {
+        findings.refuse(
+            "`unnest` beside LIMIT, DISTINCT ON or a window: rows of one sample have no order among themselves; \
+             choose in one query and unnest in none",
+        );
+    }
     plan.apply_with_subqueries(|node| {
         findings.node(node);
         node.apply_expressions(|expr| {
@@ -56,6 +62,18 @@ pub(crate) fn check(plan: &LogicalPlan) -> Result<Vec<Warning>> {
     let reasons: Vec<String> = findings.refused.into_iter().collect();
     let head = "its answer would not be the same in every run:";
     Err(Error::at(Stage::Select, "the query", format!("{head}\n  {}", reasons.join("\n  "))))
+}
+
+/// Whether rows are multiplied and then chosen among. DataFusion keeps keys through `unnest`, where they are none.
+fn unnests_and_chooses(plan: &LogicalPlan) -> datafusion::common::Result<bool> {
+    let (mut unnests, mut chooses) = (false, false);
+    plan.apply_with_subqueries(|node| {
+        unnests |= matches!(node, LogicalPlan::Unnest(_));
+        chooses |=
+            matches!(node, LogicalPlan::Limit(_) | LogicalPlan::Window(_) | LogicalPlan::Distinct(Distinct::On(_)));
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(unnests && chooses)
 }
 
 /// Each once, however often a plan repeats an expression.

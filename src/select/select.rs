@@ -15,6 +15,7 @@ use futures::{FutureExt, StreamExt};
 
 use super::collect::Collector;
 use super::columns::is_binary;
+use super::ignored;
 use super::provider::SAMPLE_ID;
 use super::report::{SelectReport, report};
 use super::reproducible;
@@ -93,6 +94,7 @@ pub struct SelectPlan {
 /// # Errors
 /// As [`select`], as far as the text of the query tells.
 pub async fn plan(shards: &ShardSet, schema: &Schema, sql: &str, partitions: usize) -> Result<SelectPlan> {
+    ignored::check(sql)?;
     let state = session(shards, partitions)?.state();
     let refused = "is not accepted (the table is `shards`); correct what the cause says";
     let plan = state.create_logical_plan(sql).await.context(Stage::Select, QUERY, refused)?;

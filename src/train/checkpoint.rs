@@ -275,6 +275,8 @@ mod tests {
             seed: 1,
             batch_rows: 2,
             recipe: "two_views".into(),
+            method: "simclr".into(),
+            optimizer: "sgd".into(),
         };
         let progress = Progress { step, ..Progress::default() };
         CheckpointState::new(progress, 17, identity, Origin::here("cpu"))

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::device::{Machine, describe};
 use crate::error::{Error, Result, Stage};
 
-/// What decides which batches a run sees. A change is refused unless it is accepted by its name.
+/// What decides which batches a run sees and what it does with them. A change is refused unless it is accepted by its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// Digest of the selection, hexadecimal. Name of a change: `selection`.
@@ -20,16 +20,22 @@ pub struct Identity {
     pub batch_rows: usize,
     /// Pairing and augmentation, in words. Name: `recipe`.
     pub recipe: String,
+    /// Encoder, head and loss, in words. Name: `method`.
+    pub method: String,
+    /// The optimizer and its settings, in words. Name: `optimizer`.
+    pub optimizer: String,
 }
 
 impl Identity {
-    fn parts(&self) -> [(&'static str, String); 5] {
+    fn parts(&self) -> [(&'static str, String); 7] {
         [
             ("selection", self.selection_digest.clone()),
             ("order", self.order.clone()),
             ("seed", self.seed.to_string()),
             ("batch", self.batch_rows.to_string()),
             ("recipe", self.recipe.clone()),
+            ("method", self.method.clone()),
+            ("optimizer", self.optimizer.clone()),
         ]
     }
 
@@ -105,6 +111,8 @@ mod tests {
             seed: 1,
             batch_rows: 256,
             recipe: "two_views".into(),
+            method: "simclr".into(),
+            optimizer: "sgd".into(),
         }
     }
 

@@ -304,6 +304,8 @@ mod tests {
             seed: 1,
             batch_rows: ITEMS,
             recipe: "two_views".into(),
+            method: "simclr".into(),
+            optimizer: "sgd".into(),
         };
         TrainPlan {
             settings,

@@ -5,6 +5,11 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use diptych::{
+    pipeline::{EMBEDDED, Plan},
+    schema::Schema,
+    select::{select::select, shards::ShardSet},
+};
 use serde_json::Value;
 
 const CLASSES: [&str; 3] = ["bar", "disc", "ring"];
@@ -248,4 +253,22 @@ fn a_reader_that_leaves_early_is_no_error() {
     child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
     assert!(child.wait().unwrap().success(), "{stderr}");
     assert_eq!(stderr, "");
+}
+
+#[test]
+fn the_sql_of_every_built_in_pipeline_is_accepted() {
+    let workshop = Workshop::new();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let schema = Schema::named("image_text").unwrap();
+        let shards = ShardSet::open(&[workshop.path("shards").to_str().unwrap().to_owned()], &schema).await.unwrap();
+        for (name, _) in EMBEDDED {
+            let pipeline = Plan::read(name, &[]).unwrap().pipeline;
+            let evaluate = pipeline.evaluate.unwrap();
+            for sql in [&pipeline.scan.sql, &evaluate.bank_sql, &evaluate.query_sql] {
+                let selected = select(&shards, &schema, sql).await;
+                assert!(selected.is_ok(), "{name}: {sql}: {}", selected.unwrap_err().report());
+            }
+        }
+    });
 }
