@@ -179,7 +179,8 @@ fn lend(pixels: Buffer, shape: [usize; 5], device: &Device) -> Result<Tensor<5, 
 }
 
 fn labels(batch: &RecordBatch, name: &str) -> Result<Vec<Option<String>>> {
-    let column = batch.column_by_name(name).ok_or_else(|| Error::at(Stage::Batch, name, "is no column of this batch"))?;
+    let column =
+        batch.column_by_name(name).ok_or_else(|| Error::at(Stage::Batch, name, "is no column of this batch"))?;
     let texts = cast(column, &DataType::Utf8).context(Stage::Batch, name, "cannot be read as text")?;
     Ok(texts.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect())
 }

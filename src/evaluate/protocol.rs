@@ -430,7 +430,10 @@ mod tests {
         assert_eq!(scores.few_labels["kind"].keys().copied().collect::<Vec<_>>(), [1, 100, 150]);
         assert!(scores.left_out["kind"][&151].contains("more than 150 samples"), "{:?}", scores.left_out);
         let text = scores.to_string();
-        assert!(text.contains("kNN, at most 100 labels per class") && text.contains("kNN, 1 label per class"), "{text}");
+        assert!(
+            text.contains("kNN, at most 100 labels per class") && text.contains("kNN, 1 label per class"),
+            "{text}"
+        );
         assert!(text.contains("the smallest has 50"), "{text}");
     }
 

@@ -61,5 +61,10 @@ fn sql(plan: &Plan) -> Result<String> {
     if !mistakes.is_empty() {
         return Err(Error::Pipeline { file: plan.named.clone(), mistakes });
     }
-    Ok(format!("SQL of {} queries planned over {} rows in {} shards.", queries.len(), data.shards.rows(), data.shards.shards.len()))
+    Ok(format!(
+        "SQL of {} queries planned over {} rows in {} shards.",
+        queries.len(),
+        data.shards.rows(),
+        data.shards.shards.len()
+    ))
 }

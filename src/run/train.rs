@@ -22,8 +22,8 @@ use crate::{
     },
     select::{selection::Selection, shards::hex, sorted::sorted_by_low_cardinality},
     train::{
-        Observer, TrainPlan, TrainReport, checkpoint, identity::Identity, metrics::MetricsLine, progress::Progress as TrainProgress,
-        report::write_report, schedule::Schedule, stop::StopSignal, train,
+        Observer, TrainPlan, TrainReport, checkpoint, identity::Identity, metrics::MetricsLine,
+        progress::Progress as TrainProgress, report::write_report, schedule::Schedule, stop::StopSignal, train,
     },
 };
 

@@ -157,7 +157,9 @@ fn matching(pattern: &str, warnings: &mut Vec<Warning>, problems: &mut Vec<Strin
     let listed = manifests.listed().filter(|file| matches(file));
     problems.extend(listed.filter(|file| files.binary_search(file).is_err()).map(|file| gone(&base.join(file))));
     match found.is_empty() {
-        true => problems.extend(left_out.iter().map(|left| format!("{left}; name the file itself to use it all the same"))),
+        true => {
+            problems.extend(left_out.iter().map(|left| format!("{left}; name the file itself to use it all the same")))
+        }
         false => warnings.extend(left_out),
     }
     found.sort_by(|a, b| a.0.cmp(&b.0));
@@ -305,7 +307,8 @@ mod tests {
     #[test]
     fn a_glob_over_a_data_set_means_its_shards_too() {
         let tree = tree(&["set/b.parquet", "set/a.parquet", "set/c.parquet", "set/quarantine.parquet", "d.parquet"]);
-        let list = |files: &[&str]| std::fs::write(tree.path().join("set").join(MANIFEST_FILE), manifest(files)).unwrap();
+        let list =
+            |files: &[&str]| std::fs::write(tree.path().join("set").join(MANIFEST_FILE), manifest(files)).unwrap();
         list(&["c.parquet", "a.parquet"]);
         for glob in ["set/*.parquet", "set/*", "*/*.parquet"] {
             assert_eq!(names(&tree, &[glob]).unwrap(), ["set/c.parquet", "set/a.parquet"], "{glob}");

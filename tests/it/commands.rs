@@ -16,7 +16,10 @@ fn check_plans_the_sql_where_the_shards_can_be_opened() {
     let workshop = Workshop::new();
     assert!(workshop.ok("check", &[]).contains("SQL of 3 queries planned over 192 rows"));
     let elsewhere = workshop.ok("check", &["--set", "scan.shards=[\"/nowhere/at/all\"]"]);
-    assert!(elsewhere.contains("no mistakes") && elsewhere.contains("shards not found: SQL not checked"), "{elsewhere}");
+    assert!(
+        elsewhere.contains("no mistakes") && elsewhere.contains("shards not found: SQL not checked"),
+        "{elsewhere}"
+    );
     let sets = ["--set", "scan.sql=SELEKT 1", "--set", "evaluate.bank_sql=SELECT label FROM shards"];
     let stderr = workshop.fails(2, "check", &sets);
     for part in ["2 mistakes", "`scan.sql`", "`evaluate.bank_sql`", "returns no column sample_id"] {

@@ -48,12 +48,8 @@ fn eight_times_the_shards_take_no_more_memory() {
         seed: 2,
         encoding: Encoding::Png,
     };
-    let import = ImportSettings {
-        shard_rows: Some(100),
-        row_group_rows: 25,
-        decode_check: false,
-        ..ImportSettings::default()
-    };
+    let import =
+        ImportSettings { shard_rows: Some(100), row_group_rows: 25, decode_check: false, ..ImportSettings::default() };
     let report = write_shards(&once, &photos, &import).unwrap();
     // More than the windows hold; and seven times this is more than the bound below forgives.
     assert!(report.image_bytes > 15_000_000, "{} bytes", report.image_bytes);
