@@ -192,8 +192,9 @@ fn a_run_that_ends_early_lists_what_it_trained_on_and_no_more() {
     // The queue holds everything: the data half is done long before the trainer.
     for step in [3, 12, 21] {
         let _ = fs::remove_dir_all(&part);
-        let sets = [&format!("train.max_steps={step}"), "prefetch.capacity_megabytes=64"];
-        let output = super::cli::run(&refs(&data.words(&part, &sets)));
+        let max_steps = format!("train.max_steps={step}");
+        let words = data.words(&part, &[&max_steps, "prefetch.capacity_megabytes=64"]);
+        let output = super::cli::run(&refs(&words));
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{stderr}");
         let expected = bad_by_step[step - 1];

@@ -78,7 +78,7 @@ fn neighbours_while_training_are_those_of_the_weights_that_evaluate_scores() {
         "train.ema_decay=0.9",
     ];
     let mut words = vec!["--run", run.to_str().unwrap()];
-    words.extend(sets.iter().flat_map(|set| ["--set", set]));
+    words.extend(sets.iter().flat_map(|set| ["--set", *set]));
     workshop.ok("train", &words);
     let lines = lines(&run.join("metrics.jsonl"));
     let scored: Vec<&Value> = lines.iter().filter_map(|line| line["scores"].get("knn_accuracy")).collect();
@@ -120,7 +120,7 @@ fn the_papers_pipeline_takes_a_step_at_224_pixels() {
     let shards = format!("scan.shards=[{:?}]", path("shards"));
     assert!(ok(&["check", "simclr", "--set", &shards]).contains("256 rows a batch of two 224-pixel views"));
     let run = path("run");
-    let sets = [&shards, "prefetch.batch_rows=2", "train.max_steps=1"];
+    let sets = [shards.as_str(), "prefetch.batch_rows=2", "train.max_steps=1"];
     let mut words = vec!["train", "simclr", "--run", &run];
     words.extend(sets.iter().flat_map(|set| ["--set", *set]));
     ok(&words);

@@ -226,9 +226,9 @@ impl Worker {
         positions: &UInt64Array,
     ) -> Result<Vec<Replacement>> {
         let (none_used, mut used) = (HashSet::new(), HashSet::new());
-        let replace = |&slot: &usize| self.replace(substitutes, slot, positions.value(slot), &none_used);
+        let replace = |slot: usize| self.replace(substitutes, slot, positions.value(slot), &none_used);
         let mut replacements: Vec<Replacement> =
-            stream::iter(slots).map(replace).buffered(REPLACED_AT_A_TIME).try_collect().await?;
+            stream::iter(slots.to_vec()).map(replace).buffered(REPLACED_AT_A_TIME).try_collect().await?;
         for replacement in &mut replacements {
             let row = |replacement: &Replacement| (replacement.item.shard, replacement.item.row);
             if used.contains(&row(replacement)) {
