@@ -57,7 +57,9 @@ fn eight_times_the_shards_take_no_more_memory() {
     for shard in fs::read_dir(&once).unwrap().map(|entry| entry.unwrap().path()) {
         let name = shard.file_name().unwrap().to_str().unwrap().to_owned();
         if name.ends_with(".parquet") && name != "quarantine.parquet" {
-            (0..COPIES).for_each(|copy| drop(fs::copy(&shard, eightfold.join(format!("{copy}-{name}"))).unwrap()));
+            for copy in 0..COPIES {
+                fs::copy(&shard, eightfold.join(format!("{copy}-{name}"))).unwrap();
+            }
         }
     }
     let (one, eight) = (peak_bytes(&once, IMAGES), peak_bytes(&eightfold, COPIES * IMAGES));
