@@ -172,6 +172,7 @@ impl Evaluation {
                 format!("cosine, {weighting}, k = {} of {}", k.min(samples.bank_ids.len()), samples.bank_ids.len());
             at.insert(k, self.score(|outcome| outcome.knn.get(&k).map(std::slice::from_ref), &protocol)?);
         }
+        let [least, most] = samples.samples_per_class();
         let mut few = BTreeMap::new();
         for &n in encoder.few.keys() {
             let fewer = match n > least {
@@ -189,7 +190,6 @@ impl Evaluation {
             );
             few.insert(n, self.score(|outcome| outcome.few.get(&n).map(|few| few.correct.as_slice()), &protocol)?);
         }
-        let [least, most] = samples.samples_per_class();
         let too_many = self.settings.labels_per_class.iter().filter(|&&wanted| wanted > most);
         let reason = |&wanted: &usize| (wanted, format!("no class of the bank has more than {most} samples"));
         let left_out = BTreeMap::from([(label.clone(), too_many.map(reason).collect())]);
