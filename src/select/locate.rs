@@ -156,11 +156,10 @@ fn matching(pattern: &str, warnings: &mut Vec<Warning>, problems: &mut Vec<Strin
     }
     let listed = manifests.listed().filter(|file| matches(file));
     problems.extend(listed.filter(|file| files.binary_search(file).is_err()).map(|file| gone(&base.join(file))));
-    match found.is_empty() {
-        true => {
-            problems.extend(left_out.iter().map(|left| format!("{left}; name the file itself to use it all the same")))
-        }
-        false => warnings.extend(left_out),
+    if found.is_empty() {
+        problems.extend(left_out.iter().map(|left| format!("{left}; name the file itself to use it all the same")));
+    } else {
+        warnings.extend(left_out);
     }
     found.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(found.into_iter().map(|(_, located)| located).collect())
