@@ -7,6 +7,7 @@ mod commands;
 mod evaluate;
 mod gradients;
 mod import;
+mod import_sources;
 mod loss;
 mod memory;
 mod optimizers;
