@@ -30,13 +30,12 @@ pub fn import(
     settings: &ImportSettings,
     progress: &mut dyn FnMut(&Progress) -> Result<()>,
 ) -> Result<ImportReport> {
-    let started = Instant::now();
     settings.check()?;
     if !from.is_dir() {
         let reason = "is no folder; name the folder that holds the images";
         return Err(Error::at(Stage::Import, from.display().to_string(), reason));
     }
-    into(to, settings, started, |destination| {
+    into_folder(to, settings, |destination| {
         let (from_path, to_path) = (canonical(from)?, canonical(to)?);
         if from_path == to_path {
             let reason = "is both source and destination; name another folder to write into";
@@ -58,9 +57,19 @@ pub fn import_source(
     settings: &ImportSettings,
     progress: &mut dyn FnMut(&Progress) -> Result<()>,
 ) -> Result<ImportReport> {
-    let started = Instant::now();
     settings.check()?;
-    into(to, settings, started, |destination| write(source, destination, settings, progress))
+    into_folder(to, settings, |destination| write(source, destination, settings, progress))
+}
+
+/// The same for a source that is made when the folder has been claimed, and may use it for temporary files.
+pub(crate) fn import_made<S: Source>(
+    make: impl FnOnce() -> Result<S>,
+    to: &Path,
+    settings: &ImportSettings,
+    progress: &mut dyn FnMut(&Progress) -> Result<()>,
+) -> Result<ImportReport> {
+    settings.check()?;
+    into_folder(to, settings, |destination| write(&make()?, destination, settings, progress))
 }
 
 fn canonical(path: &Path) -> Result<std::path::PathBuf> {
@@ -68,12 +77,12 @@ fn canonical(path: &Path) -> Result<std::path::PathBuf> {
 }
 
 /// Claims `to`, lets `import` write and makes its work a data set. An old data set stays whole until the new one is.
-fn into(
+pub(crate) fn into_folder(
     to: &Path,
     settings: &ImportSettings,
-    started: Instant,
     import: impl FnOnce(&mut Destination) -> Result<(Manifest, ImportReport)>,
 ) -> Result<ImportReport> {
+    let started = Instant::now();
     let mut destination = Destination::claim(to, settings.overwrite)?;
     let imported = if destination.holds_data_set() {
         destination.claim_beside().and_then(|mut beside| match import(&mut beside) {

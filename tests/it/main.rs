@@ -12,3 +12,4 @@ mod prefetch;
 mod resume;
 mod scan;
 mod select;
+mod sql;
