@@ -74,6 +74,9 @@ impl Spool {
                 Ok(ControlFlow::Continue(()))
             })
             .await?;
+        if ends.is_empty() {
+            return Err(Error::at(Stage::Import, PLACE, "returns no rows; nothing was written"));
+        }
         let images = images.into_inner().map_err(std::io::IntoInnerError::into_error);
         let images = images.context(Stage::Import, PLACE, CANNOT_SPOOL)?;
         let mut spool = Self { images, ends, names, caption: None, label: None, split: None, further: Vec::new() };

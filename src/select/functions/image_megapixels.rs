@@ -19,12 +19,12 @@ pub fn image_megapixels() -> ScalarUDF {
         "Width times height in millions, as the header declares them. NULL for what is no image. \
          Over shards that have columns `width` and `height` it is computed from them, and no image is read.",
         &[IMAGE],
-        "> SELECT image_megapixels($PNG) AS megapixels;
-+------------+
-| megapixels |
-+------------+
-| 0.000024   |
-+------------+",
+        "> SELECT image_megapixels($PNG) < 0.04 AS too_small;
++-----------+
+| too_small |
++-----------+
+| true      |
++-----------+",
     );
     let body: Body = |args| {
         let megapixels = of_headers(&args[0], |header| header.pixels() as f64 / 1e6)?;

@@ -23,12 +23,12 @@ pub fn image_sharpness() -> ScalarUDF {
          of 0 to 255, of the image reduced to at most 512 pixels a side. Near 0 for blurred and empty images; compare \
          within one data set. NULL for what cannot be decoded or is less than 3 pixels wide or high.",
         &[IMAGE],
-        "> SELECT image_sharpness($PNG) AS sharpness;
-+-----------+
-| sharpness |
-+-----------+
-| 4096.0    |
-+-----------+",
+        "> SELECT image_sharpness($PNG) AS of_a_smooth_ramp;
++------------------+
+| of_a_smooth_ramp |
++------------------+
+| 0.0              |
++------------------+",
     );
     let body: Body = |args| {
         let variances = of_images(&args[0], |_, encoded| {
