@@ -11,7 +11,7 @@ use datafusion::{
         listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl},
     },
     execution::SessionState,
-    object_store::ObjectMeta,
+    object_store::{self, ObjectMeta},
     prelude::SessionContext,
 };
 use futures::TryStreamExt as _;
@@ -103,8 +103,8 @@ async fn files(state: &SessionState, url: &ListingTableUrl, name: &str) -> Resul
     Ok(files)
 }
 
-fn is_not_found(error: &datafusion::object_store::Error) -> bool {
-    matches!(error, datafusion::object_store::Error::NotFound { .. })
+fn is_not_found(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::NotFound { .. })
 }
 
 fn file_name(file: &ObjectMeta) -> &str {

@@ -94,13 +94,14 @@ async fn plain(
     let properties = properties(query, settings)?;
     let mut open: Option<(String, ArrowWriter<std::fs::File>, u64)> = None;
     let mut shards: Vec<ManifestShard> = Vec::new();
-    let mut close = |destination: &Destination, (name, writer, rows): (String, ArrowWriter<_>, u64)| -> Result<usize> {
-        let mut file: std::fs::File = writer.into_inner().context(Stage::Import, &name, CANNOT_WRITE)?;
-        file.flush().context(Stage::Import, &name, CANNOT_WRITE)?;
-        destination.publish(&name, &file)?;
-        shards.push(ManifestShard::of_file(destination.folder(), &name, shards.len() as u32, rows)?);
-        Ok(shards.len())
-    };
+    let mut close =
+        |destination: &Destination, (name, writer, rows): (String, ArrowWriter<std::fs::File>, u64)| -> Result<usize> {
+            let mut file = writer.into_inner().context(Stage::Import, &name, CANNOT_WRITE)?;
+            file.flush().context(Stage::Import, &name, CANNOT_WRITE)?;
+            destination.publish(&name, &file)?;
+            shards.push(ManifestShard::of_file(destination.folder(), &name, shards.len() as u32, rows)?);
+            Ok(shards.len())
+        };
     let mut number = 0;
     query
         .run(|batch| {

@@ -1,10 +1,10 @@
 //! Any query over shards and files: what `diptych sql` runs.
-use std::{ops::ControlFlow, panic::AssertUnwindSafe, sync::Arc};
+use std::{fmt, ops::ControlFlow, panic::AssertUnwindSafe, sync::Arc};
 
 use datafusion::{
     arrow::{datatypes::SchemaRef, record_batch::RecordBatch},
     execution::{TaskContext, context::SQLOptions, memory_pool::FairSpillPool, runtime_env::RuntimeEnvBuilder},
-    logical_expr::{LogicalPlan, LogicalPlanBuilder, col},
+    logical_expr::{LogicalPlan, LogicalPlanBuilder, ident},
     physical_plan::{ExecutionPlan, execute_stream},
     prelude::SessionContext,
 };
@@ -35,10 +35,15 @@ pub struct SqlSettings {
 }
 
 /// Tables and functions for queries.
-#[derive(Debug)]
 pub struct SqlSession {
     context: SessionContext,
     shards: Option<ShardSet>,
+}
+
+impl fmt::Debug for SqlSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlSession").field("shards", &self.shards).finish_non_exhaustive()
+    }
 }
 
 impl SqlSession {
@@ -93,7 +98,7 @@ impl SqlSession {
             blobs = blobs.or_else(|| blob_reads::of_files(&physical));
         }
         if blobs.is_some() {
-            state.config_mut().options_mut().execution.batch_size = BLOB_BATCH_ROWS;
+            *state.config_mut() = state.config().clone().with_batch_size(BLOB_BATCH_ROWS);
         }
         let warnings = self.shards.iter().flat_map(|set| set.warnings.clone()).chain(blobs).collect();
         Ok(Query { physical, task: state.task_ctx(), kind, warnings, shards: self.shards.clone() })
@@ -174,7 +179,7 @@ fn sorted(plan: LogicalPlan, columns: &[String]) -> Result<LogicalPlan> {
         let reason = format!("no column {unknown:?} to sort by; the query returns {}", names.join(", "));
         return Err(Error::at(Stage::CommandLine, "--sort-by", reason));
     }
-    let keys = columns.iter().map(|column| col(format!("{column:?}")).sort(true, false));
+    let keys = columns.iter().map(|column| ident(column).sort(true, false));
     LogicalPlanBuilder::from(plan).sort(keys).and_then(LogicalPlanBuilder::build).context(
         Stage::CommandLine,
         "--sort-by",

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use datafusion::{
     arrow::{
-        array::{ArrayRef, AsArray, StringViewBuilder},
+        array::{Array, ArrayRef, AsArray, StringViewBuilder},
         datatypes::DataType,
     },
     common::Result,
