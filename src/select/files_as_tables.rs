@@ -57,11 +57,13 @@ impl UrlTableFactory for FilesAsTables {
         }
         let state = self.state()?;
         let url = ListingTableUrl::parse(name)?;
-        let files = files(&state, &url, name).await?;
-        let kind = kind(&files, name)?;
-        let is_filtered = files.iter().any(|file| BESIDE_SHARDS.contains(&file_name(file)));
-        let rows: Vec<ObjectMeta> =
-            files.into_iter().filter(|file| !BESIDE_SHARDS.contains(&file_name(file))).collect();
+        let listed = files(&state, &url, name).await?;
+        let count = listed.len();
+        // A file that is named by itself is meant, whatever it is called.
+        let is_meant = |file: &ObjectMeta| has_rows(file) || name.ends_with(file_name(file));
+        let rows: Vec<ObjectMeta> = listed.into_iter().filter(is_meant).collect();
+        let kind = kind(&rows, name)?;
+        let is_filtered = rows.len() < count;
         let store = state.runtime_env().object_store(&url)?;
         let schema = kind
             .format(&state, false)
@@ -83,7 +85,13 @@ impl UrlTableFactory for FilesAsTables {
     }
 }
 
-/// What lies there; hidden files are passed over.
+/// Whether a file is neither hidden nor one of those that lie beside shards.
+fn has_rows(file: &ObjectMeta) -> bool {
+    let name = file_name(file);
+    !name.starts_with('.') && !BESIDE_SHARDS.contains(&name)
+}
+
+/// What lies there.
 async fn files(state: &SessionState, url: &ListingTableUrl, name: &str) -> Result<Vec<ObjectMeta>> {
     let store = state.runtime_env().object_store(url)?;
     let listed = url.list_all_files(state, store.as_ref(), "").await;
@@ -91,12 +99,11 @@ async fn files(state: &SessionState, url: &ListingTableUrl, name: &str) -> Resul
         Ok(files) => files.try_collect::<Vec<_>>().await,
         Err(error) => Err(error),
     };
-    let mut files = match files {
+    let files = match files {
         Ok(files) => files,
         Err(DataFusionError::ObjectStore(error)) if is_not_found(&error) => Vec::new(),
         Err(error) => return Err(error.context(format!("'{name}' cannot be listed"))),
     };
-    files.retain(|file| !file_name(file).starts_with('.'));
     if files.is_empty() {
         return plan_err!("'{name}' is no file, no folder with files and no glob that matches any");
     }
@@ -162,10 +169,10 @@ impl Kind {
     }
 }
 
-/// The one kind of all files but those that lie beside shards.
+/// The one kind of all files.
 fn kind(files: &[ObjectMeta], name: &str) -> Result<Kind> {
     let mut kinds = BTreeSet::new();
-    for file in files.iter().map(file_name).filter(|file| !BESIDE_SHARDS.contains(file)) {
+    for file in files.iter().map(file_name) {
         match Kind::of(file) {
             Some(kind) => kinds.insert(kind),
             None => {

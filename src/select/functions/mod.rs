@@ -181,7 +181,7 @@ mod tests {
         over([]).into_iter().for_each(|function| session.register_udf(function));
         for (call, part) in [
             ("image_width('a.jpg')", "image_width(image) takes an encoded image"),
-            ("image_width()", "image_width(image) was given 0 arguments"),
+            ("image_width(X'00', 1)", "image_width(image) was given 2 arguments"),
             ("image_width(named_struct('path', 'a'))", "struct with the field `bytes`"),
             ("text_words(3)", "text_words(text) takes text, not Int64"),
             ("series_rms(['a'])", "takes a list of numbers"),
