@@ -81,15 +81,22 @@ mod tests {
 
     use super::*;
 
-    /// Soft blobs, as photographs have them.
-    fn picture(seed: u32) -> DynamicImage {
+    /// Soft bright and dark blobs, as photographs have them.
+    fn picture(seed: u64) -> DynamicImage {
+        let mut draws = crate::seed::draws(seed, "blobs of a test", &[]);
+        let blobs: Vec<[f64; 4]> = (0..8)
+            .map(|number| {
+                let height = (30.0 + 30.0 * draws.uniform()) * if number % 2 == 0 { 1.0 } else { -1.0 };
+                [160.0 * draws.uniform(), 120.0 * draws.uniform(), 8.0 + 16.0 * draws.uniform(), height]
+            })
+            .collect();
         DynamicImage::from(RgbImage::from_fn(160, 120, |x, y| {
-            let wave = |a: u32, b: u32| {
-                let phase = f64::from(seed * (a + 3) % 17);
-                (libm::sin(f64::from(x * a) / 60.0 + phase) + libm::sin(f64::from(y * b) / 45.0 - phase)) * 50.0
+            let at = |&[left, top, radius, height]: &[f64; 4]| {
+                let square = (f64::from(x) - left).powi(2) + (f64::from(y) - top).powi(2);
+                height * libm::exp(-square / (2.0 * radius * radius))
             };
-            let level = 120.0 + wave(1 + seed % 3, 2) + 0.3 * wave(4, 3 + seed % 2);
-            image::Rgb([level.clamp(0.0, 240.0) as u8, (level * 0.8).clamp(0.0, 240.0) as u8, 90])
+            let level = (120.0 + blobs.iter().map(at).sum::<f64>()).clamp(0.0, 240.0);
+            image::Rgb([level as u8, (level * 0.8) as u8, 90])
         }))
     }
 

@@ -25,14 +25,13 @@ pub fn text_language() -> ScalarUDF {
          where there is none, ISO 639-3. NULL where the detector's confidence is below `min_confidence`, 0.9 unless \
          given: captions of a few words rarely reach that, so lower it, or take a column that a better model filled.",
         &[("text", "A caption or other text."), ("min_confidence", "0 (always answer) to 1.")],
-        "> SELECT text_language('The quick brown fox jumps over the lazy dog, and nobody in the village saw it.') AS one,
-         text_language('Der schnelle braune Fuchs springt über den faulen Hund, und niemand sah ihn.') AS two,
-         text_language('42') AS none;
-+-----+-----+------+
-| one | two | none |
-+-----+-----+------+
-| en  | de  |      |
-+-----+-----+------+",
+        "> SELECT text_language('Two children are playing with a red ball in the garden.') AS sentence,
+         text_language('a dog on the beach') AS caption, text_language('a dog on the beach', 0.5) AS lenient;
++----------+---------+---------+
+| sentence | caption | lenient |
++----------+---------+---------+
+| en       |         | en      |
++----------+---------+---------+",
     );
     let takes = &[Takes::Text, Takes::Float64];
     Function::new("text_language", takes, DataType::Utf8View, body, documentation).with_optional(1).into_udf()
