@@ -2,7 +2,7 @@
 use std::sync::Arc;
 
 use datafusion::{
-    arrow::datatypes::DataType,
+    arrow::datatypes::{DataType, FieldRef},
     common::{
         Column, DFSchema, Result,
         config::ConfigOptions,
@@ -134,8 +134,12 @@ fn origins(plan: &LogicalPlan, scans: &mut usize) -> Vec<Option<Origin>> {
             let is_shards = source_as_provider(&scan.source).is_ok_and(|provider| provider.is::<ShardTable>());
             *scans += 1;
             let number = *scans;
-            let origin = |column: &String| is_shards.then(|| Origin { scan: number, column: column.clone() });
-            scan.projected_schema.fields().iter().map(|field| origin(field.name())).collect()
+            // Import fills these columns in every row; one with gaps is somebody else's.
+            let is_filled = |field: &FieldRef| field.name() == IMAGE || !field.is_nullable();
+            let origin = |field: &FieldRef| {
+                (is_shards && is_filled(field)).then(|| Origin { scan: number, column: field.name().clone() })
+            };
+            scan.projected_schema.fields().iter().map(origin).collect()
         }
         LogicalPlan::Projection(projection) => {
             let below = origins(&projection.input, scans);
