@@ -1,4 +1,6 @@
 //! The words of the command line. What a command does stands in the library's `run`.
+mod sql;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, builder::RangedU64ValueParser};
@@ -27,6 +29,15 @@ enum Command {
     Import(ImportWords),
     #[command(after_help = "Example:\n  diptych select simclr_small --set 'scan.shards=[\"data/shards\"]' --json")]
     Select(SelectWords),
+    #[command(
+        after_help = "Examples:\n  diptych sql \"SELECT format, count(*) FROM shards GROUP BY format\" --shards data/shards\n  \
+                            diptych sql \"SELECT * FROM 'captions/*.csv'\" --json\n  \
+                            diptych sql \"SELECT resize_jpeg(image, 256, 90) AS image, caption FROM shards\" \
+                            --shards data/shards --to data/small"
+    )]
+    Sql(sql::SqlWords),
+    #[command(after_help = "Example:\n  diptych functions image_phash")]
+    Functions(sql::FunctionsWords),
     #[command(after_help = "Example:\n  diptych explain simclr_small --analyze")]
     Explain(ExplainWords),
     #[command(after_help = "Example:\n  diptych preview simclr_small --to views.png")]
@@ -220,6 +231,8 @@ impl CommandLine {
                 verify: words.verify,
                 to: words.to,
             }),
+            Command::Sql(words) => words.run(),
+            Command::Functions(words) => words.run(),
             Command::Explain(words) => explain::run(&words.pipeline.into(), words.analyze),
             Command::Preview(words) => preview::run(&words.pipeline.into(), &words.to, words.pairs),
             Command::Train(TrainWords { resume: Some(folder), sets, accept_change, .. }) => {

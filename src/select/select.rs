@@ -13,6 +13,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::{FutureExt, StreamExt};
 
+use super::blob_reads;
 use super::collect::Collector;
 use super::columns::is_binary;
 use super::ignored;
@@ -105,7 +106,10 @@ pub async fn plan(shards: &ShardSet, schema: &Schema, sql: &str, partitions: usi
     check_output(&plan, shards, schema)?;
     let mut warnings = shards.warnings.clone();
     warnings.extend(reproducible::check(&plan)?);
-    let physical = state.create_physical_plan(&plan).await.context(Stage::Sql, QUERY, refused)?;
+    let optimized = state.optimize(&plan).context(Stage::Sql, QUERY, refused)?;
+    warnings.extend(blob_reads::of_shards(&optimized).context(Stage::Internal, QUERY, "cannot walk its plan")?);
+    let planner = Arc::clone(state.query_planner());
+    let physical = planner.create_physical_plan(&optimized, &state).await.context(Stage::Sql, QUERY, refused)?;
     Ok(SelectPlan { physical, state, warnings })
 }
 

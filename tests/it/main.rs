@@ -16,3 +16,4 @@ mod prefetch;
 mod resume;
 mod scan;
 mod select;
+mod sql;
