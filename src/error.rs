@@ -40,6 +40,8 @@ pub enum Stage {
     Checkpoint,
     /// Frozen embeddings and their scores.
     Evaluate,
+    /// What is odd about a data set.
+    Lint,
     /// A bug of ours.
     Internal,
 }
@@ -60,6 +62,7 @@ impl fmt::Display for Stage {
             Self::Train => "train",
             Self::Checkpoint => "checkpoint",
             Self::Evaluate => "evaluate",
+            Self::Lint => "lint",
             Self::Internal => "internal error (a bug in diptych, please report it)",
         })
     }

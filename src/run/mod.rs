@@ -9,6 +9,8 @@ pub mod evaluate;
 pub mod explain;
 pub mod folder;
 pub mod import;
+pub mod lint;
+mod lint_page;
 pub mod memory;
 pub mod methods;
 pub mod output;

@@ -15,13 +15,14 @@
 mod collect;
 mod columns;
 pub mod counting_store;
+mod culprit;
 mod faults;
 mod footer;
 pub mod footer_cache;
 pub mod functions;
 mod glob;
 mod ignored;
-mod locate;
+pub(crate) mod locate;
 pub mod manifest;
 pub mod provider;
 pub mod report;

@@ -2,10 +2,17 @@
 mod architecture;
 mod augment;
 mod cli;
+mod confined;
+mod decoding;
 mod evaluate;
+mod first_batch;
 mod gradients;
+mod hostile;
 mod import;
+mod lint;
 mod loss;
+mod malformed;
+mod mutations;
 mod optimizers;
 mod pipeline;
 mod prefetch;
