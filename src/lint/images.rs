@@ -49,7 +49,7 @@ pub(super) fn look(row: &Row<'_>, max_pixels: u64, thumbnail: bool) -> Seen {
         let message = "its bytes are not those that were imported".to_owned();
         seen.bad = Some(BadSample { class: BadClass::Checksum, message });
     }
-    let checked = decode_check(encoded, max_pixels, |checked| {
+    let checked = decode_check(encoded, max_pixels, THUMBNAIL_PIXELS, |checked| {
         let small = checked.resized(HASHED_SIDE_PIXELS, HASHED_SIDE_PIXELS)?;
         let picture = if thumbnail { Some(shrunk(checked)?) } else { None };
         Ok((checked.header, PerceptualHash::of(&small), picture))
@@ -71,7 +71,7 @@ pub(super) fn look(row: &Row<'_>, max_pixels: u64, thumbnail: bool) -> Seen {
 /// # Errors
 /// It cannot be decoded.
 pub(super) fn thumbnail(encoded: &[u8], max_pixels: u64) -> Result<Vec<u8>, BadSample> {
-    decode_check(encoded, max_pixels, shrunk)
+    decode_check(encoded, max_pixels, THUMBNAIL_PIXELS, shrunk)
 }
 
 fn shrunk(checked: &mut Checked<'_>) -> Result<Vec<u8>, BadSample> {

@@ -223,7 +223,7 @@ fn lossless_partners(images: &[PathBuf]) {
         let encoded = fs::read(path).expect("read");
         let header = probe(&encoded).expect("a header");
         let size = (header.width as usize, header.height as usize);
-        decode_check(&encoded, MAX_PIXELS, |checked| checked.resized(size.0, size.1))
+        decode_check(&encoded, MAX_PIXELS, usize::MAX, |checked| checked.resized(size.0, size.1))
             .map(|image| image.pixels().to_vec())
     };
     let mut compared = 0;

@@ -202,7 +202,7 @@ impl Uses {
             kernel.apply(encoded, seed, 0, ITEM, &mut out).map(|()| out)
         };
         let side = HASHED_SIDE_PIXELS;
-        let checked = decode_check(encoded, (MAX_MEGAPIXELS * 1e6) as u64, |checked| {
+        let checked = decode_check(encoded, (MAX_MEGAPIXELS * 1e6) as u64, usize::MAX, |checked| {
             assert_eq!(Ok(checked.header), probe(encoded));
             checked.resized(side, side).map(|image| image.pixels().to_vec())
         });

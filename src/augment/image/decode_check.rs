@@ -44,23 +44,27 @@ impl Checked<'_> {
     }
 }
 
-/// Decodes every pixel as training would decode those it needs, and hands the image to `look`.
+/// Decodes all of an image as training would decode what it needs, and hands it to `look`.
 ///
-/// Orientation is left as stored. Nothing is allocated for more than `max_pixels` pixels.
+/// Every byte that makes pixels is read. A JPEG may be transformed to a fraction of its size that still has `side_pixels` on
+/// both sides; `usize::MAX` forbids that. Orientation is left as stored. Nothing is allocated for more than `max_pixels` pixels.
 ///
 /// # Errors
 /// The sample is bad. Whatever a decoder does with hostile bytes, a panic included, arrives here as [`BadClass::Decode`].
 pub fn decode_check<T>(
     encoded: &[u8],
     max_pixels: u64,
+    side_pixels: usize,
     look: impl FnOnce(&mut Checked<'_>) -> Result<T, BadSample>,
 ) -> Result<T, BadSample> {
     SCRATCH.with_borrow_mut(|scratch| {
         let checked = catch_unwind(AssertUnwindSafe(|| {
             let source = Source::open(encoded, max_pixels, false)?;
             let header = *source.header();
-            // A view of the image's own size forbids every shortcut.
-            let whole = Region::whole(header.width as usize, header.height as usize);
+            // A view of the whole image forbids leaving rows out.
+            let (width, height) = (header.width as usize, header.height as usize);
+            let (out_width, out_height) = (width.min(side_pixels).max(1), height.min(side_pixels).max(1));
+            let whole = Region { out_width, out_height, ..Region::whole(width, height) };
             source.decode(&[whole], &mut scratch.decoders, &mut scratch.decoded)?;
             look(&mut Checked { header, scratch: &mut *scratch })
         }));
@@ -97,7 +101,7 @@ mod tests {
 
     #[test]
     fn whole_images_pass_and_show_themselves_in_any_size() {
-        let seen = decode_check(&png(30, 20), 600, |checked| {
+        let seen = decode_check(&png(30, 20), 600, usize::MAX, |checked| {
             assert_eq!((checked.header.width, checked.header.height), (30, 20));
             checked.resized(7, 9)
         });
@@ -108,14 +112,14 @@ mod tests {
 
     #[test]
     fn limits_and_damage_are_classed() {
-        let class = |encoded: &[u8], max| decode_check(encoded, max, |_| Ok(())).expect_err("bad").class;
+        let class = |encoded: &[u8], max| decode_check(encoded, max, 1, |_| Ok(())).expect_err("bad").class;
         assert_eq!(class(&png(30, 20), 599), BadClass::TooManyPixels);
         let whole = png(30, 20);
         assert_eq!(class(&whole[..whole.len() - 20], 600), BadClass::Decode);
         assert_eq!(
-            decode_check(&whole, 600, |_| -> Result<(), _> { panic!("odd") }).expect_err("bad").class,
+            decode_check(&whole, 600, 1, |_| -> Result<(), _> { panic!("odd") }).expect_err("bad").class,
             BadClass::Decode
         );
-        assert!(decode_check(&whole, 600, |_| Ok(())).is_ok(), "nothing is left of the panic");
+        assert!(decode_check(&whole, 600, 1, |_| Ok(())).is_ok(), "nothing is left of the panic");
     }
 }

@@ -86,7 +86,8 @@ pub fn probe(encoded: &[u8]) -> Result<Header, BadSample> {
     Ok(header)
 }
 
-fn format_of(encoded: &[u8]) -> Option<Format> {
+/// The format the first bytes belong to, if it is one that is read.
+pub fn format_of(encoded: &[u8]) -> Option<Format> {
     match encoded {
         [0xff, 0xd8, 0xff, ..] => Some(Format::Jpeg),
         [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some(Format::Png),

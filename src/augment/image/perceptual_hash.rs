@@ -2,7 +2,7 @@
 //!
 //! The low frequencies of the discrete cosine transform of 32x32 luma values, each one bit: above their median or not
 //! (Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010). The same bits as SQL's `image_phash`,
-//! but for the rounding of a JPEG that is decoded in full here.
+//! but for the rounding of a JPEG that is transformed to another fraction of its size.
 use std::sync::OnceLock;
 
 use super::planes::PlanarImage;
