@@ -36,6 +36,7 @@ mod tests {
     use image::{DynamicImage, ImageFormat, RgbImage};
 
     use super::*;
+    use crate::augment::BadClass;
 
     fn encoded(format: ImageFormat) -> Vec<u8> {
         let pixels = RgbImage::from_fn(37, 21, |x, y| image::Rgb([(x * 7) as u8, (y * 11) as u8, (x * y) as u8]));

@@ -10,7 +10,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder, prelude::*};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    Finding, Findings, Kind, Lint, LintSettings, Place, Thumbnail, caption,
+    Finding, Kind, Lint, LintSettings, Place, Thumbnail, caption,
     caption::excerpt,
     duplicates::{Repeat, exact, near},
     images::{Seen, look, thumbnail},

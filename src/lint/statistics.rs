@@ -89,13 +89,12 @@ impl Statistics {
 }
 
 fn count(counts: &mut BTreeMap<String, u64>, value: &str) {
-    match counts.get_mut(value) {
-        Some(count) => *count += 1,
-        None if counts.len() < VALUES_COUNTED => {
-            counts.insert(value.to_owned(), 1);
-        }
-        None => *counts.entry(OTHERS.to_owned()).or_default() += 1,
+    if let Some(count) = counts.get_mut(value) {
+        *count += 1;
+        return;
     }
+    let value = if counts.len() < VALUES_COUNTED { value } else { OTHERS };
+    *counts.entry(value.to_owned()).or_default() += 1;
 }
 
 #[cfg(test)]

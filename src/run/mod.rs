@@ -10,7 +10,7 @@ pub mod explain;
 pub mod folder;
 pub mod import;
 pub mod lint;
-mod lint_page;
+pub mod lint_page;
 pub mod memory;
 pub mod methods;
 pub mod output;

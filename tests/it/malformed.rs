@@ -13,7 +13,7 @@ use datafusion::parquet::{
 use diptych::{
     Error, Result,
     ingest::ImportSettings,
-    scan::epoch::EpochPlan,
+    scan::{ScanSettings, epoch::EpochPlan},
     schema::Schema,
     seed::{Draws, draws},
     select::{select::select, shards::ShardSet},
@@ -45,39 +45,21 @@ fn shards() -> [Vec<u8>; 2] {
     [read(0), read(1)]
 }
 
-/// What came of a folder with a broken shard in it.
-#[derive(Debug)]
-enum End {
-    Opening(Error),
-    Selecting(Error),
-    Streaming(Error),
-    /// Batches came to their end.
-    Items(u64),
-}
-
-fn end(folder: &Path) -> End {
+/// Opens, selects, streams an epoch; items of it.
+fn end(folder: &Path) -> Result<u64> {
     let schema = Schema::named("image_text").unwrap();
-    let opened: Result<_> = runtime().block_on(async {
+    let (shards, selection) = runtime().block_on(async {
         let shards = ShardSet::open(&[folder.display().to_string()], &schema).await?;
-        let selected = select(&shards, &schema, SQL).await;
-        Ok((shards, selected))
-    });
-    let (shards, selection) = match opened {
-        Err(error) => return End::Opening(error),
-        Ok((_, Err(error))) => return End::Selecting(error),
-        Ok((shards, Ok((selection, _)))) => (shards, selection),
-    };
+        let (selection, _) = select(&shards, &schema, SQL).await?;
+        Ok::<_, Error>((shards, selection))
+    })?;
     let data = Data { folder: tempfile::tempdir().unwrap(), shards: Arc::new(shards) };
     let items = selection.items();
-    let settings = diptych::scan::ScanSettings { max_bad_share: 1.0, ..settings() };
+    let settings = ScanSettings { max_bad_share: 1.0, ..settings() };
     let epoch = EpochPlan { scan: settings, batch_rows: 8, ..plan(&data, &Arc::new(selection)) };
-    match try_run(&epoch, 0, 0, |batch| batch.num_rows() as u64) {
-        Ok(rows) => {
-            assert_eq!(rows.iter().sum::<u64>(), items / 8 * 8);
-            End::Items(items)
-        }
-        Err(error) => End::Streaming(error),
-    }
+    let rows: u64 = try_run(&epoch, 0, 0, |batch| batch.num_rows() as u64)?.iter().sum();
+    assert_eq!(rows, items / 8 * 8);
+    Ok(items)
 }
 
 /// Puts `bytes` beside the whole shard and wants batches, or an error that names the file. Whether it was refused.
@@ -86,8 +68,8 @@ fn judge(case: &str, bytes: &[u8], whole: &[u8]) -> bool {
     fs::write(folder.path().join(BROKEN), bytes).unwrap();
     fs::write(folder.path().join(WHOLE), whole).unwrap();
     match end(folder.path()) {
-        End::Items(_) => false,
-        End::Opening(error) | End::Selecting(error) | End::Streaming(error) => {
+        Ok(_) => false,
+        Err(error) => {
             let report = error.report();
             assert!(report.contains(BROKEN), "{case}: the error does not name the file: {report}");
             assert!(!report.contains("a bug in diptych"), "{case}: {report}");
