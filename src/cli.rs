@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand, builder::RangedU64ValueParser};
 use diptych::{
     error::Result,
     ingest::{ColumnName, ImportSettings, Kind},
-    run::{self, bench, check, evaluate, explain, import, preview, select, train},
+    lint::LintSettings,
+    run::{self, bench, check, evaluate, explain, import, lint, preview, select, train},
 };
 
 /// Contrastive pre-training, from web-scale shards to a trained encoder.
@@ -38,6 +39,8 @@ enum Command {
     Sql(sql::SqlWords),
     #[command(after_help = "Example:\n  diptych functions image_phash")]
     Functions(sql::FunctionsWords),
+    #[command(after_help = "Example:\n  diptych lint --shards 'data/shards/*.parquet' --to lint --fail-on bad")]
+    Lint(LintWords),
     #[command(after_help = "Example:\n  diptych explain simclr_small --analyze")]
     Explain(ExplainWords),
     #[command(after_help = "Example:\n  diptych preview simclr_small --to views.png")]
@@ -126,6 +129,40 @@ struct SelectWords {
     /// Saves the selection to this file.
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
+}
+
+/// Says what is odd about a data set: damage, duplicates, captions, sizes, schemas.
+///
+/// Every image of every row is decoded in full. Exit code 0 also with findings; 1 where a shard could not be read.
+#[derive(Debug, Args)]
+struct LintWords {
+    /// A pipeline file, or the name of a built-in one, whose shards are linted; all rows, whatever its SQL keeps.
+    #[arg(required_unless_present = "shards")]
+    pipeline: Option<String>,
+    /// Files, globs or folders instead.
+    #[arg(long, value_name = "GLOB", num_args = 1..)]
+    shards: Vec<String>,
+    /// Changes one setting of the pipeline, such as augment.max_megapixels=50. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "pipeline")]
+    sets: Vec<String>,
+    /// Writes lint.parquet, one row per finding, and lint.html, with histograms and images, into this folder.
+    #[arg(long, value_name = "DIR")]
+    to: Option<PathBuf>,
+    /// Ends with one JSON object on the last line of stdout.
+    #[arg(long)]
+    json: bool,
+    /// Exit code 1 where images are bad, too.
+    #[arg(long, value_name = "WHAT", value_parser = ["bad"])]
+    fail_on: Option<String>,
+    /// Reads narrow columns only: no decode check, no duplicates.
+    #[arg(long)]
+    no_images: bool,
+    /// Perceptual hashes that differ in at most so many of 64 bits are near duplicates; 0 to 7.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    near_bits: u32,
+    /// Captions that more rows than this share are suspicious.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    repeated: u64,
 }
 
 /// Prints the whole plan, scan to trainer.
@@ -233,6 +270,7 @@ impl CommandLine {
             }),
             Command::Sql(words) => words.run(),
             Command::Functions(words) => words.run(),
+            Command::Lint(words) => lint::run(&words.into()),
             Command::Explain(words) => explain::run(&words.pipeline.into(), words.analyze),
             Command::Preview(words) => preview::run(&words.pipeline.into(), &words.to, words.pairs),
             Command::Train(TrainWords { resume: Some(folder), sets, accept_change, .. }) => {
@@ -273,6 +311,26 @@ impl From<ImportWords> for import::Request {
             ..default
         };
         Self { from: words.from, to: words.to, settings, json: words.json }
+    }
+}
+
+impl From<LintWords> for lint::Request {
+    fn from(words: LintWords) -> Self {
+        let sets = words.sets;
+        Self {
+            pipeline: words.pipeline.map(|pipeline| run::Named { pipeline, sets }),
+            shards: words.shards,
+            to: words.to,
+            json: words.json,
+            fail_on: words.fail_on.map(|_| lint::FailOn::Bad),
+            settings: LintSettings {
+                images: !words.no_images,
+                near_bits: words.near_bits,
+                repeated_more_than: words.repeated,
+                threads: 0,
+                ..LintSettings::default()
+            },
+        }
     }
 }
 

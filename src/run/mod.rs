@@ -10,6 +10,8 @@ pub mod explain;
 pub mod folder;
 pub mod functions;
 pub mod import;
+pub mod lint;
+pub mod lint_page;
 pub mod memory;
 pub mod methods;
 pub mod output;

@@ -16,6 +16,7 @@ use futures::{FutureExt, StreamExt};
 use super::blob_reads;
 use super::collect::Collector;
 use super::columns::is_binary;
+use super::culprit::culprit;
 use super::ignored;
 use super::precedence;
 use super::provider::SAMPLE_ID;
@@ -121,16 +122,22 @@ async fn run(shards: &ShardSet, schema: &Schema, sql: &str, partitions: usize) -
     let mut rows = execute_stream(Arc::clone(&physical), state.task_ctx()).context(Stage::Select, QUERY, failed)?;
     let mut collector = Collector::new(shards);
     // Malformed pages can make the Parquet reader panic; the tasks of a plan pass that on to whoever polls it.
+    let mut is_unread = true;
     let collecting = AssertUnwindSafe(async {
         while let Some(batch) = rows.next().await {
-            add(&mut collector, &batch.context(Stage::Select, QUERY, failed)?)?;
+            let batch = batch.context(Stage::Select, QUERY, failed)?;
+            add(&mut collector, &batch).inspect_err(|_| is_unread = false)?;
         }
         Ok(())
     });
-    collecting.catch_unwind().await.unwrap_or_else(|_| {
+    let collected = collecting.catch_unwind().await.unwrap_or_else(|_| {
         let reason = "met a malformed page in a shard, on which the Parquet reader gave up; write that shard again";
         Err(Error::at(Stage::Select, QUERY, reason))
-    })?;
+    });
+    if let Err(error) = collected {
+        let culprit = if is_unread { culprit(shards).await } else { None };
+        return Err(culprit.unwrap_or(error));
+    }
 
     let selection = Selection::new(shards, collector.finish(), Provenance::of(sql))?;
     let wire = shards.store.wire().since(wire_before);

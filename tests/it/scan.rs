@@ -270,7 +270,7 @@ fn seen(batch: &RecordBatch) -> Vec<Seen> {
 }
 
 /// Runs an epoch; `take` sees each batch, which is dropped before the next: memory is bounded.
-fn try_run<T>(
+pub(crate) fn try_run<T>(
     plan: &EpochPlan,
     epoch: u64,
     first: u64,
