@@ -14,7 +14,6 @@ mod import;
 mod import_sources;
 mod lint;
 mod loss;
-mod loss;
 mod malformed;
 mod memory;
 mod mutations;

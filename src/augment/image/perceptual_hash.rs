@@ -37,34 +37,42 @@ impl PerceptualHash {
     }
 
     fn of_luma(luma: &[f64]) -> Option<Self> {
-        let cosines = cosines();
-        // Rows, then columns: [32 rows, 32] → [32 rows, 8] → [8, 8]
-        let mut rows = [[0.0; FREQUENCIES]; HASHED_SIDE_PIXELS];
-        for (row, values) in rows.iter_mut().zip(luma.chunks_exact(HASHED_SIDE_PIXELS)) {
-            for (sum, cosines) in row.iter_mut().zip(cosines) {
-                *sum = cosines.iter().zip(values).map(|(cosine, value)| cosine * value).sum();
-            }
-        }
-        let mut spectrum = [0.0; FREQUENCIES * FREQUENCIES];
-        for (at, value) in spectrum.iter_mut().enumerate() {
-            let (vertical, horizontal) = (at / FREQUENCIES, at % FREQUENCIES);
-            *value = (0..HASHED_SIDE_PIXELS).map(|row| cosines[vertical][row] * rows[row][horizontal]).sum();
-        }
+        let spectrum = low_frequencies(luma);
         let strongest = spectrum.iter().fold(0.0_f64, |strongest, value| strongest.max(value.abs()));
         // A cosine of amplitude a sums to a x 32 x 32 / 2 at most.
-        if strongest < LEAST_AMPLITUDE * (HASHED_SIDE_PIXELS * HASHED_SIDE_PIXELS) as f64 / 2.0 {
-            return None;
-        }
-        let mut sorted = spectrum;
-        sorted.sort_by(f64::total_cmp);
+        let shows_nothing = strongest < LEAST_AMPLITUDE * (HASHED_SIDE_PIXELS * HASHED_SIDE_PIXELS) as f64 / 2.0;
+        (!shows_nothing).then(|| Self::of_frequencies(&spectrum))
+    }
+
+    /// Of what [`low_frequencies`] gives, also where the image shows nothing: a bit is set where a coefficient is above the
+    /// median (the mean of the two in the middle), row by row from the lowest vertical frequency, the highest bit first.
+    pub fn of_frequencies(spectrum: &[f64; FREQUENCIES * FREQUENCIES]) -> Self {
+        let mut sorted = *spectrum;
+        sorted.sort_unstable_by(f64::total_cmp);
         let median = f64::midpoint(sorted[sorted.len() / 2 - 1], sorted[sorted.len() / 2]);
-        Some(Self(spectrum.iter().fold(0, |bits, value| bits << 1 | u64::from(*value > median))))
+        Self(spectrum.iter().fold(0, |bits, &value| bits << 1 | u64::from(value > median)))
     }
 
     /// Bits in which two hashes differ.
     pub fn distance(self, other: Self) -> u32 {
         (self.0 ^ other.0).count_ones()
     }
+}
+
+/// `[vertical, horizontal]` coefficients of the DCT-II, frequencies 1 to 8, not scaled, of 32 x 32 samples in rows.
+pub fn low_frequencies(luma: &[f64]) -> [f64; FREQUENCIES * FREQUENCIES] {
+    let cosines = cosines();
+    // Rows, then columns: [32 rows, 32] → [32 rows, 8] → [8, 8]
+    let mut rows = [[0.0; FREQUENCIES]; HASHED_SIDE_PIXELS];
+    for (row, values) in rows.iter_mut().zip(luma.chunks_exact(HASHED_SIDE_PIXELS)) {
+        for (sum, cosines) in row.iter_mut().zip(cosines) {
+            *sum = cosines.iter().zip(values).map(|(cosine, value)| cosine * value).sum();
+        }
+    }
+    std::array::from_fn(|at| {
+        let (vertical, horizontal) = (at / FREQUENCIES, at % FREQUENCIES);
+        rows.iter().map(|sums| sums[horizontal]).zip(cosines[vertical]).map(|(sum, cosine)| sum * cosine).sum()
+    })
 }
 
 fn cosines() -> &'static [[f64; HASHED_SIDE_PIXELS]; FREQUENCIES] {
@@ -84,6 +92,15 @@ fn cosines() -> &'static [[f64; HASHED_SIDE_PIXELS]; FREQUENCIES] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wave_of_one_frequency_is_found_where_it_is() {
+        let wave = |at: usize| cosines()[2][at / HASHED_SIDE_PIXELS] * cosines()[4][at % HASHED_SIDE_PIXELS];
+        let samples: Vec<f64> = (0..HASHED_SIDE_PIXELS.pow(2)).map(|at| 128.0 + wave(at)).collect();
+        let found = low_frequencies(&samples);
+        let strongest = (0..64).max_by(|&a, &b| found[a].abs().total_cmp(&found[b].abs())).unwrap();
+        assert_eq!((strongest / FREQUENCIES, strongest % FREQUENCIES), (2, 4));
+    }
 
     fn image(value: impl Fn(usize, usize) -> f64) -> PlanarImage {
         let side = HASHED_SIDE_PIXELS;

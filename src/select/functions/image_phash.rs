@@ -1,26 +1,17 @@
 //! `image_phash(image)`.
-use std::{f64::consts::PI, sync::Arc, sync::LazyLock};
+use std::sync::Arc;
 
 use datafusion::{
     arrow::{array::UInt64Array, datatypes::DataType},
     logical_expr::ScalarUDF,
 };
 
+use crate::augment::image::perceptual_hash::{HASHED_SIDE_PIXELS, PerceptualHash, low_frequencies};
+
 use super::{
     encoded_images::{luma, of_images},
     function::{Body, Function, Group, IMAGE, Takes, documented},
 };
-
-const SIDE: usize = 32;
-/// Frequencies per axis: 1 to 8. Frequency 0 is the brightness of a whole row or column, which editing changes first.
-const FREQUENCIES: usize = 8;
-
-/// `[frequency, position]`: cosines of the DCT-II, not scaled, as no scale changes which side of the median a value is on.
-static COSINES: LazyLock<[[f64; SIDE]; FREQUENCIES]> = LazyLock::new(|| {
-    std::array::from_fn(|frequency| {
-        std::array::from_fn(|at| libm::cos(PI / SIDE as f64 * (at as f64 + 0.5) * (frequency as f64 + 1.0)))
-    })
-});
 
 /// 64 bits that say which low frequencies of an image are strong.
 ///
@@ -49,28 +40,9 @@ pub fn image_phash() -> ScalarUDF {
 }
 
 fn hash(encoded: &[u8]) -> Option<u64> {
-    let small = luma(encoded, |_, _| (SIDE, SIDE))?;
-    let coefficients = low_frequencies(&small.samples);
-    let mut sorted = coefficients;
-    sorted.sort_unstable_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    let median = f64::midpoint(sorted[middle - 1], sorted[middle]);
-    Some(coefficients.iter().fold(0, |bits, &coefficient| bits << 1 | u64::from(coefficient > median)))
-}
-
-/// `[vertical, horizontal]` coefficients of the frequencies 1 to 8 of 32 x 32 samples.
-fn low_frequencies(samples: &[u32]) -> [f64; FREQUENCIES * FREQUENCIES] {
-    // Each row's horizontal frequencies first.
-    let mut by_row = [[0.0; FREQUENCIES]; SIDE];
-    for (row, sums) in samples.chunks_exact(SIDE).zip(&mut by_row) {
-        for (cosines, sum) in COSINES.iter().zip(sums) {
-            *sum = row.iter().zip(cosines).map(|(&sample, cosine)| f64::from(sample) * cosine).sum();
-        }
-    }
-    std::array::from_fn(|at| {
-        let (vertical, horizontal) = (at / FREQUENCIES, at % FREQUENCIES);
-        by_row.iter().zip(&COSINES[vertical]).map(|(sums, cosine)| sums[horizontal] * cosine).sum()
-    })
+    let small = luma(encoded, |_, _| (HASHED_SIDE_PIXELS, HASHED_SIDE_PIXELS))?;
+    let samples: Vec<f64> = small.samples.iter().map(|&sample| f64::from(sample)).collect();
+    Some(PerceptualHash::of_frequencies(&low_frequencies(&samples)).0)
 }
 
 #[cfg(test)]
@@ -131,15 +103,5 @@ mod tests {
         for (at, one) in hashes.iter().enumerate() {
             assert!(hashes[at + 1..].iter().all(|other| (one ^ other).count_ones() > 10), "{hashes:x?}");
         }
-    }
-
-    #[test]
-    fn a_wave_of_one_frequency_is_found_where_it_is() {
-        let samples: Vec<u32> = (0..SIDE * SIDE)
-            .map(|at| (128_000.0 + 1_000.0 * COSINES[2][at / SIDE] * COSINES[4][at % SIDE]) as u32)
-            .collect();
-        let found = low_frequencies(&samples);
-        let strongest = (0..64).max_by(|&a, &b| found[a].abs().total_cmp(&found[b].abs())).unwrap();
-        assert_eq!((strongest / FREQUENCIES, strongest % FREQUENCIES), (2, 4));
     }
 }
