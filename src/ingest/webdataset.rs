@@ -269,7 +269,10 @@ mod tests {
     use super::super::source::Source;
     use super::*;
 
-    fn archives(files: &[(&str, &[(&str, &[u8])])], columns: &[&str]) -> (tempfile::TempDir, Archives) {
+    /// An entry's name and content.
+    type Entry<'a> = (&'a str, &'a [u8]);
+
+    fn archives(files: &[(&str, &[Entry<'_>])], columns: &[&str]) -> (tempfile::TempDir, Archives) {
         let folder = tempfile::tempdir().unwrap();
         let mut listed = vec![];
         for (name, entries) in files {

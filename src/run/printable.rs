@@ -29,7 +29,7 @@ pub(super) fn shortened(batch: &RecordBatch) -> Result<RecordBatch> {
 /// Lists, structs and maps as text: CSV has no place for them.
 pub(super) fn nested_as_text(batch: &RecordBatch) -> std::result::Result<RecordBatch, ArrowError> {
     with_columns(batch, |column| match column.data_type().is_nested() {
-        true => text(column, |formatter, row| Ok(formatter.value(row).try_to_string()?)),
+        true => text(column, |formatter, row| formatter.value(row).try_to_string()),
         false => Ok(Arc::clone(column)),
     })
 }
