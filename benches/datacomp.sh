@@ -27,10 +27,10 @@ sql=$(tr '\n' ' ' <<<"$sql")
 
 ours() {
   local out
-  out=$(taskset -c "0-$((threads - 1))" /usr/bin/env time -f '%e %M' "$bin" select simclr --set "scan.shards=[\"$folder\"]" \
+  out=$(taskset -c "0-$((threads - 1))" /usr/bin/env time -f '%e %M %U %S' "$bin" select simclr --set "scan.shards=[\"$folder\"]" \
     --set "scan.sql=\"$sql\"" --json 2>&1 >"$scratch" | tail -1)
   awk -v rows="$(tail -1 "$scratch" | grep -o '"items":[0-9]*' | head -1 | cut -d: -f2)" \
-    '{ printf "diptych %.2f s %.0f MB %s rows\n", $1, $2 / 1024, rows }' <<<"$out"
+    '{ printf "diptych %.2f s %.2f s of processors %.0f MB %s rows\n", $1, $3 + $4, $2 / 1024, rows }' <<<"$out"
 }
 
 for round in $(seq "$rounds"); do

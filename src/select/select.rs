@@ -22,7 +22,7 @@ use super::precedence;
 use super::provider::SAMPLE_ID;
 use super::report::{SelectReport, report};
 use super::reproducible;
-use super::selection::{Provenance, Selection};
+use super::selection::{Provenance, SelectedGroup, Selection};
 use super::session::{default_partitions, session};
 use super::shards::{ShardSet, hex};
 use super::warning::Warning;
@@ -117,33 +117,46 @@ pub async fn plan(shards: &ShardSet, schema: &Schema, sql: &str, partitions: usi
 async fn run(shards: &ShardSet, schema: &Schema, sql: &str, partitions: usize) -> Result<(Selection, SelectReport)> {
     let started = Instant::now();
     let wire_before = shards.store.wire();
-    let SelectPlan { physical, state, warnings } = plan(shards, schema, sql, partitions).await?;
-    let failed = "cannot be run to its end; see the cause";
-    let mut rows = execute_stream(Arc::clone(&physical), state.task_ctx()).context(Stage::Select, QUERY, failed)?;
-    let mut collector = Collector::new(shards);
-    // Malformed pages can make the Parquet reader panic; the tasks of a plan pass that on to whoever polls it.
-    let mut is_unread = true;
-    let collecting = AssertUnwindSafe(async {
-        while let Some(batch) = rows.next().await {
-            let batch = batch.context(Stage::Select, QUERY, failed)?;
-            add(&mut collector, &batch).inspect_err(|_| is_unread = false)?;
-        }
-        Ok(())
-    });
-    let collected = collecting.catch_unwind().await.unwrap_or_else(|_| {
-        let reason = "met a malformed page in a shard, on which the Parquet reader gave up; write that shard again";
-        Err(Error::at(Stage::Select, QUERY, reason))
-    });
-    if let Err(error) = collected {
-        let culprit = if is_unread { culprit(shards).await } else { None };
-        return Err(culprit.unwrap_or(error));
-    }
-
-    let selection = Selection::new(shards, collector.finish(), Provenance::of(sql))?;
+    let planned = plan(shards, schema, sql, partitions).await?;
+    let groups = match collect(shards, &planned).await {
+        Ok(groups) => groups,
+        Err(Unfinished::Ids(error)) => return Err(error),
+        Err(Unfinished::Reading(error)) => return Err(culprit(shards, schema, sql).await.unwrap_or(error)),
+    };
+    let selection = Selection::new(shards, groups, Provenance::of(sql))?;
     let wire = shards.store.wire().since(wire_before);
     let seconds = started.elapsed().as_secs_f64();
-    let report = report(shards, &selection, physical.as_ref(), wire, seconds, warnings);
+    let report = report(shards, &selection, planned.physical.as_ref(), wire, seconds, planned.warnings);
     Ok((selection, report))
+}
+
+/// Why a query did not come to its end.
+pub(crate) enum Unfinished {
+    /// It returned ids that are none.
+    Ids(Error),
+    /// A shard could not be read, or the query failed over what was read.
+    Reading(Error),
+}
+
+/// Runs a planned query and gathers what it keeps.
+pub(crate) async fn collect(shards: &ShardSet, planned: &SelectPlan) -> Result<Vec<SelectedGroup>, Unfinished> {
+    let failed = "cannot be run to its end; see the cause";
+    let rows = execute_stream(Arc::clone(&planned.physical), planned.state.task_ctx());
+    let mut rows = rows.context(Stage::Select, QUERY, failed).map_err(Unfinished::Reading)?;
+    let mut collector = Collector::new(shards);
+    // Malformed pages can make the Parquet reader panic; the tasks of a plan pass that on to whoever polls it.
+    let collecting = AssertUnwindSafe(async {
+        while let Some(batch) = rows.next().await {
+            let batch = batch.context(Stage::Select, QUERY, failed).map_err(Unfinished::Reading)?;
+            add(&mut collector, &batch).map_err(Unfinished::Ids)?;
+        }
+        Ok::<_, Unfinished>(())
+    });
+    collecting.catch_unwind().await.unwrap_or_else(|_| {
+        let reason = "met a malformed page in a shard, on which the Parquet reader gave up; write that shard again";
+        Err(Unfinished::Reading(Error::at(Stage::Select, QUERY, reason)))
+    })?;
+    Ok(collector.finish())
 }
 
 fn add(collector: &mut Collector<'_>, batch: &RecordBatch) -> Result<()> {

@@ -64,7 +64,9 @@ pub(crate) fn confined(test: &str, peak_megabytes: u64, body: impl FnOnce(&Cases
     let tail: Vec<&str> = tail.into_iter().rev().collect();
     assert!(output.status.success(), "{}\n{out}\n{}", output.status, tail.join("\n"));
     assert!(out.contains("1 passed"), "the child ran no test: {out}");
-    out.lines().filter(|line| line.starts_with("peak") || line.starts_with("note")).for_each(|line| println!("{line}"));
+    out.lines()
+        .filter(|line| line.contains("peak memory") || line.contains("note: "))
+        .for_each(|line| println!("{line}"));
 }
 
 /// How many cases: `variable` of the environment, or else `ordinary`.

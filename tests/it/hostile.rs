@@ -207,7 +207,7 @@ fn stream(shards: &str, cases: &crate::confined::Cases) {
         "--set",
         "prefetch.batch_rows=64",
         "--set",
-        "memory_megabytes=256",
+        "memory_megabytes=512",
         "--batches",
         "24",
         "--json",

@@ -39,7 +39,8 @@ fn picture(number: u32) -> DynamicImage {
     DynamicImage::from(RgbImage::from_fn(SIDE, SIDE, |x, y| {
         let mut draws =
             diptych::seed::draws(4, "blocks of a lint test", &[u64::from(number), u64::from(x / 8), u64::from(y / 8)]);
-        Rgb([0; 3].map(|_: u8| draws.below(256) as u8))
+        // Not so bright or dark that a change of brightness would clip.
+        Rgb([0; 3].map(|_: u8| 40 + draws.below(160) as u8))
     }))
 }
 
