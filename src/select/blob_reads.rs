@@ -43,8 +43,14 @@ pub(crate) fn of_files(plan: &Arc<dyn ExecutionPlan>) -> Option<Warning> {
         if scan.object_store_url.as_str().starts_with(super::provider::STORE_URL) {
             return;
         }
-        let Ok(schema) = scan.projected_schema() else { return };
-        let blobs = schema.fields().iter().filter(|field| is_binary(field.data_type())).map(|f| f.name().clone());
+        // What it reads, not what it gives: functions of a column may be computed inside the scan.
+        let table = scan.file_source.table_schema().table_schema();
+        let read = match scan.file_source.projection() {
+            Some(projection) => projection.column_indices(),
+            None => (0..table.fields().len()).collect(),
+        };
+        let fields = read.iter().filter_map(|&index| table.fields().get(index));
+        let blobs = fields.filter(|field| is_binary(field.data_type())).map(|field| field.name().clone());
         let before = columns.len();
         columns.extend(blobs);
         if columns.len() > before {

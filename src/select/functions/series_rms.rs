@@ -23,12 +23,12 @@ pub fn series_rms() -> ScalarUDF {
          32768). Values that are NULL are left out; one that is not finite makes it NaN or infinite. NULL without \
          values.",
         &[("series", "A list of numbers.")],
-        "> SELECT series_rms([3.0, -4.0, 5.0, 0.0]) AS rms;
-+-------------------+
-| rms               |
-+-------------------+
-| 3.535533905932738 |
-+-------------------+",
+        "> SELECT series_rms([1.0, -7.0, 5.0, 5.0]) AS rms;
++-----+
+| rms |
++-----+
+| 5.0 |
++-----+",
     );
     let body: Body = |args| Ok(Arc::new(Float64Array::from(of_series(&args[0], rms)?)) as _);
     Function::new("series_rms", &[Takes::Series], DataType::Float64, body, documentation).into_udf()
