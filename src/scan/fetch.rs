@@ -197,6 +197,10 @@ impl Fetcher {
 
     /// The pages in `ranges`, in a few large reads.
     async fn fetch(&self, shard: &Shard, ranges: &[Range<u64>], reading: &Reading) -> Result<Vec<Bytes>> {
+        if ranges.iter().any(|range| range.end < range.start) {
+            let reason = "its footer names pages that end before they begin: it is damaged; write it again";
+            return Err(Error::at(Stage::Scan, &shard.name, reason));
+        }
         let merged = ranges::merge(ranges);
         let reads: Vec<_> = ranges::batches(&merged)
             .into_iter()

@@ -56,10 +56,7 @@ impl SqlSession {
             .with_memory_pool(Arc::new(FairSpillPool::new(settings.memory_bytes)))
             .build_arc()
             .context(Stage::Select, "", "cannot make room for queries; see the cause")?;
-        // Sorts spill in pieces that fit several times into what they may have.
-        let config = session::config(session::default_partitions())
-            .with_information_schema(true)
-            .with_sort_spill_reservation_bytes((settings.memory_bytes / 32).min(10 << 20));
+        let config = session::config(session::default_partitions()).with_information_schema(true);
         let context = SessionContext::new_with_config_rt(config, runtime);
         allow_files(&context);
         let shards = match settings.shards.is_empty() {

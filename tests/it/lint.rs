@@ -125,8 +125,17 @@ fn one_of_everything_that_is_odd_is_found_once() {
     let folder = tempfile::tempdir().unwrap();
     odd(folder.path());
     let (data, to) = (folder.path().display().to_string(), folder.path().join("out"));
-    let output =
-        lint(&["--shards", &format!("{data}/*.parquet"), "--repeated", "5", "--to", to.to_str().unwrap(), "--json"]);
+    let output = lint(&[
+        "--shards",
+        &format!("{data}/*.parquet"),
+        "--repeated",
+        "5",
+        "--near-bits",
+        "8",
+        "--to",
+        to.to_str().unwrap(),
+        "--json",
+    ]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report = last_json(&output);
     assert_eq!(report["statistics"]["rows"], 54);

@@ -356,11 +356,12 @@ fn statements_that_write_are_refused_and_write_nothing() {
 }
 
 #[test]
-fn sorts_beyond_the_memory_spill() {
+fn queries_that_need_more_memory_than_they_may_have_say_so() {
     // 75 MB of text that a window wants in order.
     let sql = "SELECT count(*) AS n FROM (SELECT row_number() OVER (ORDER BY v) AS place FROM \
                (SELECT repeat(CAST(value AS VARCHAR), 20) AS v FROM range(0, 600000))) WHERE place % 2 = 0";
-    assert_eq!(ok(&["sql", sql, "--memory-megabytes", "64", "--csv"]), "n\n300000\n");
+    assert!(fails(1, &["sql", sql, "--memory-megabytes", "16", "--csv"]).contains("raise --memory-megabytes"));
+    assert_eq!(ok(&["sql", sql, "--memory-megabytes", "1024", "--csv"]), "n\n300000\n");
 }
 
 #[test]
