@@ -131,7 +131,7 @@ fn one_of_everything_that_is_odd_is_found_once() {
         "--repeated",
         "5",
         "--near-bits",
-        "8",
+        "7",
         "--to",
         to.to_str().unwrap(),
         "--json",
