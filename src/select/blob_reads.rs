@@ -1,5 +1,5 @@
 //! Which blobs a query is going to read, before it reads them.
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use datafusion::{
     common::{Result, tree_node::TreeNodeRecursion},
@@ -8,7 +8,12 @@ use datafusion::{
     physical_plan::ExecutionPlan,
 };
 
-use super::{columns::is_binary, provider::ShardTable, report::Bytes, warning::Warning};
+use super::{
+    columns::is_binary,
+    provider::{STORE_URL, ShardTable},
+    report::Bytes,
+    warning::Warning,
+};
 
 /// What the scans of `shards` in an optimised plan read of blobs, as one warning; nothing where they read none.
 ///
@@ -37,30 +42,34 @@ pub(crate) fn of_shards(plan: &LogicalPlan) -> Result<Option<Warning>> {
 }
 
 /// What the scans of other files read of binary columns: at most those files.
-pub(crate) fn of_files(plan: &Arc<dyn ExecutionPlan>) -> Option<Warning> {
-    let (mut bytes, mut columns) = (0, Vec::new());
-    visit(plan, &mut |scan| {
-        if scan.object_store_url.as_str().starts_with(super::provider::STORE_URL) {
-            return;
+pub(crate) fn of_files(plan: &LogicalPlan, physical: &Arc<dyn ExecutionPlan>) -> Result<Option<Warning>> {
+    let mut columns = BTreeSet::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && source_as_provider(&scan.source).is_ok_and(|provider| !provider.is::<ShardTable>())
+        {
+            let of_filters = scan.filters.iter().flat_map(|filter| filter.column_refs());
+            let of_filters = of_filters.map(|column| column.name.as_str());
+            let of_output = scan.projected_schema.fields().iter().map(|field| field.name().as_str());
+            let schema = scan.source.schema();
+            let is_blob = |name: &str| schema.field_with_name(name).is_ok_and(|field| is_binary(field.data_type()));
+            columns.extend(of_filters.chain(of_output).filter(|name| is_blob(name)).map(str::to_owned));
         }
-        // What it reads, not what it gives: functions of a column may be computed inside the scan.
-        let table = scan.file_source.table_schema().table_schema();
-        let read = match scan.file_source.projection() {
-            Some(projection) => projection.column_indices(),
-            None => (0..table.fields().len()).collect(),
-        };
-        let fields = read.iter().filter_map(|&index| table.fields().get(index));
-        let blobs = fields.filter(|field| is_binary(field.data_type())).map(|field| field.name().clone());
-        let before = columns.len();
-        columns.extend(blobs);
-        if columns.len() > before {
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if columns.is_empty() {
+        return Ok(None);
+    }
+    let mut bytes = 0;
+    visit(physical, &mut |scan| {
+        let is_foreign = !scan.object_store_url.as_str().starts_with(STORE_URL);
+        if is_foreign && scan.file_schema().fields().iter().any(|field| columns.contains(field.name())) {
             bytes += scan.file_groups.iter().flat_map(|group| group.iter()).map(|f| f.effective_size()).sum::<u64>();
         }
     });
-    columns.sort_unstable();
-    columns.dedup();
+    let columns: Vec<String> = columns.into_iter().collect();
     let text = format!("reads {} from files of {} together", columns.join(", "), Bytes(bytes));
-    (!columns.is_empty()).then(|| Warning { place: "the query".into(), text })
+    Ok(Some(Warning { place: "the query".into(), text }))
 }
 
 fn visit(plan: &Arc<dyn ExecutionPlan>, of_scan: &mut impl FnMut(&FileScanConfig)) {

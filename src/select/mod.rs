@@ -40,6 +40,7 @@ mod selection_file;
 pub mod session;
 pub mod shards;
 pub mod sorted;
+mod spilling_pool;
 mod spool;
 pub mod sql;
 pub mod warning;

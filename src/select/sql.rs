@@ -3,7 +3,7 @@ use std::{fmt, ops::ControlFlow, panic::AssertUnwindSafe, sync::Arc};
 
 use datafusion::{
     arrow::{datatypes::SchemaRef, record_batch::RecordBatch},
-    execution::{TaskContext, context::SQLOptions, memory_pool::FairSpillPool, runtime_env::RuntimeEnvBuilder},
+    execution::{TaskContext, context::SQLOptions, runtime_env::RuntimeEnvBuilder},
     logical_expr::{LogicalPlan, LogicalPlanBuilder, ident},
     physical_plan::{ExecutionPlan, execute_stream},
     prelude::SessionContext,
@@ -11,7 +11,8 @@ use datafusion::{
 use futures::{FutureExt as _, StreamExt as _};
 
 use super::{
-    blob_reads, files_as_tables::allow_files, functions, ignored, session, shards::ShardSet, warning::Warning,
+    blob_reads, files_as_tables::allow_files, functions, ignored, session, shards::ShardSet,
+    spilling_pool::SpillingPool, warning::Warning,
 };
 use crate::{
     error::{Context as _, Error, Result, Stage},
@@ -53,7 +54,7 @@ impl SqlSession {
     /// As [`ShardSet::open`].
     pub async fn open(settings: &SqlSettings) -> Result<Self> {
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(FairSpillPool::new(settings.memory_bytes)))
+            .with_memory_pool(Arc::new(SpillingPool::new(settings.memory_bytes)))
             .build_arc()
             .context(Stage::Select, "", "cannot make room for queries; see the cause")?;
         let config = session::config(session::default_partitions()).with_information_schema(true);
@@ -95,7 +96,8 @@ impl SqlSession {
         let mut blobs = None;
         if kind != QueryKind::Description {
             blobs = blob_reads::of_shards(&optimized).context(Stage::Internal, QUERY, "cannot walk its plan")?;
-            blobs = blobs.or_else(|| blob_reads::of_files(&physical));
+            let files = blob_reads::of_files(&optimized, &physical);
+            blobs = blobs.or(files.context(Stage::Internal, QUERY, "cannot walk its plan")?);
         }
         if blobs.is_some() {
             *state.config_mut() = state.config().clone().with_batch_size(BLOB_BATCH_ROWS);

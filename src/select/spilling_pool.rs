@@ -1,0 +1,137 @@
+//! Memory for queries, of which a part is kept from those that could spill instead.
+use std::{
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use datafusion::{
+    common::{Result, resources_err},
+    execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation},
+};
+
+use super::report::Bytes;
+
+/// Of the whole, what only consumers that cannot spill may take: one part in this many.
+const KEPT_PART: usize = 4;
+
+/// DataFusion's `FairSpillPool` with a reserve.
+///
+/// Consumers that can spill share evenly what the others leave of three quarters. In the fair pool they may take all of it:
+/// sorts that have ended then hold every byte, the merge of their results cannot spill and gets none, and a query fails that
+/// had room enough.
+#[derive(Debug)]
+pub(crate) struct SpillingPool {
+    bytes: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Consumers that can spill.
+    spillers: usize,
+    /// Bytes of theirs.
+    spillable: usize,
+    /// Bytes of the others.
+    unspillable: usize,
+}
+
+impl SpillingPool {
+    /// Of so many bytes.
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self { bytes, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl MemoryPool for SpillingPool {
+    fn name(&self) -> &str {
+        "spilling"
+    }
+
+    fn register(&self, consumer: &MemoryConsumer) {
+        self.state().spillers += usize::from(consumer.can_spill());
+    }
+
+    fn unregister(&self, consumer: &MemoryConsumer) {
+        let mut state = self.state();
+        state.spillers = state.spillers.saturating_sub(usize::from(consumer.can_spill()));
+    }
+
+    fn grow(&self, reservation: &MemoryReservation, additional: usize) {
+        let mut state = self.state();
+        match reservation.consumer().can_spill() {
+            true => state.spillable += additional,
+            false => state.unspillable += additional,
+        }
+    }
+
+    fn shrink(&self, reservation: &MemoryReservation, less: usize) {
+        let mut state = self.state();
+        match reservation.consumer().can_spill() {
+            true => state.spillable = state.spillable.saturating_sub(less),
+            false => state.unspillable = state.unspillable.saturating_sub(less),
+        }
+    }
+
+    fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
+        let mut state = self.state();
+        let consumer = reservation.consumer();
+        let left = if consumer.can_spill() {
+            let kept = (self.bytes / KEPT_PART).max(state.unspillable);
+            (self.bytes.saturating_sub(kept) / state.spillers.max(1)).saturating_sub(reservation.size())
+        } else {
+            self.bytes.saturating_sub(state.unspillable + state.spillable)
+        };
+        if additional > left {
+            let (wanted, left, all) = (Bytes(additional as u64), Bytes(left as u64), Bytes(self.bytes as u64));
+            return resources_err!("{} wants {wanted} more, and {left} of {all} are left for it", consumer.name());
+        }
+        match consumer.can_spill() {
+            true => state.spillable += additional,
+            false => state.unspillable += additional,
+        }
+        Ok(())
+    }
+
+    fn reserved(&self) -> usize {
+        let state = self.state();
+        state.spillable + state.unspillable
+    }
+
+    fn memory_limit(&self) -> MemoryLimit {
+        MemoryLimit::Finite(self.bytes)
+    }
+}
+
+impl fmt::Display for SpillingPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}({})", self.name(), Bytes(self.bytes as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn those_that_can_spill_leave_a_quarter_and_share_the_rest() {
+        let pool: Arc<dyn MemoryPool> = Arc::new(SpillingPool::new(400));
+        let sort = |name: &str| MemoryConsumer::new(name).with_can_spill(true).register(&pool);
+        let (one, two) = (sort("one"), sort("two"));
+        one.try_grow(150).unwrap();
+        two.try_grow(150).unwrap();
+        assert!(one.try_grow(1).unwrap_err().to_string().contains("one wants 1 bytes more, and 0 bytes"));
+        let merge = MemoryConsumer::new("merge").register(&pool);
+        merge.try_grow(100).unwrap();
+        assert!(merge.try_grow(1).is_err());
+        drop(two);
+        assert_eq!(pool.reserved(), 250);
+        merge.try_grow(150).unwrap();
+        assert!(one.try_grow(1).is_err(), "what the others took beyond their part is gone");
+    }
+}
