@@ -154,6 +154,9 @@ async fn what_sql_will_read_of_blobs_is_said_before() {
     let files = format!("SELECT image_width(image) FROM '{}'", workshop.text("shards"));
     let foreign = session.plan(&files, &[]).await.unwrap();
     assert!(foreign.warnings[0].text.contains("image"), "{:?}", foreign.warnings);
+    let filtered = format!("SELECT source FROM '{}' WHERE image_decodes(image)", workshop.text("shards"));
+    let filtered = session.plan(&filtered, &[]).await.unwrap();
+    assert!(filtered.warnings[0].text.contains("reads image"), "a filter reads: {:?}", filtered.warnings);
     let explained = session.plan("EXPLAIN SELECT image_phash(image) FROM shards", &[]).await.unwrap();
     assert!(explained.warnings.is_empty());
 }
