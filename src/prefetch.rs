@@ -348,10 +348,7 @@ mod tests {
     #[test]
     fn a_stopped_runtime_is_an_error_and_no_hang() {
         let runtime = runtime();
-        let batches = stream::once(async {
-            tokio::time::sleep(Duration::from_secs(3_600)).await;
-            Ok(batch(1, 8))
-        });
+        let batches = stream::once(std::future::pending());
         let mut queue = prefetch(stream(batches), capacity(2), runtime.handle());
         runtime.shutdown_timeout(Duration::from_millis(10));
         assert!(queue.next_batch().is_err());
@@ -366,15 +363,17 @@ mod tests {
             }
         }
         let runtime = runtime();
-        let dropped = Arc::new(AtomicU64::new(0));
-        let guard = Guard(Arc::clone(&dropped));
-        let batches = stream::unfold(guard, |guard| async move {
-            // The second batch never comes: only cancelling ends the wait.
-            tokio::time::sleep(Duration::from_secs(3_600)).await;
-            Some((Ok(batch(1, 8)), guard))
+        let [asked, dropped] = [(); 2].map(|()| Arc::new(AtomicU64::new(0)));
+        let (guard, polled) = (Guard(Arc::clone(&dropped)), Arc::clone(&asked));
+        // The first batch never comes: only cancelling ends the wait.
+        let batches = stream::once(async move {
+            let _guard = guard;
+            polled.store(1, Ordering::Relaxed);
+            std::future::pending().await
         });
         let queue = prefetch(stream(batches), capacity(2), runtime.handle());
-        std::thread::sleep(Duration::from_millis(10));
+        assert!(settle(|| asked.load(Ordering::Relaxed) == 1));
+        assert_eq!(dropped.load(Ordering::Relaxed), 0);
         drop(queue);
         assert!(settle(|| dropped.load(Ordering::Relaxed) == 1));
     }

@@ -2,6 +2,7 @@
 pub mod exec;
 pub mod image;
 pub mod recipe;
+pub mod verify;
 
 /// Why a sample cannot be used: the `class` column of the quarantine table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,4 +50,11 @@ pub struct BadSample {
     pub class: BadClass,
     /// One sentence, with what the decoder said.
     pub message: String,
+}
+
+impl BadSample {
+    /// What a decoder made nothing of.
+    pub fn undecodable(message: impl Into<String>) -> Self {
+        Self { class: BadClass::Decode, message: message.into() }
+    }
 }

@@ -5,16 +5,11 @@ use crate::augment::{
     BadSample,
     image::{
         decode_check::decode_check,
-        header::{Format, Header, probe},
+        header::{Header, probe},
     },
 };
 
 pub(super) use crate::augment::image::header::format_of;
-
-/// As the `format` column has it.
-pub(super) fn format_name(format: Format) -> &'static str {
-    format.name()
-}
 
 /// Reads the header and, with `decode`, everything.
 ///

@@ -85,7 +85,7 @@ fn read_one(source: &dyn Source, number: u32, settings: &ImportSettings) -> Resu
         xxh3: xxh3_64(&image),
         width: header.width,
         height: header.height,
-        format: check::format_name(header.format),
+        format: header.format.name(),
         caption: caption.map(Cow::into_owned),
         label: label.map(Cow::into_owned),
         split: split.map(str::to_owned),

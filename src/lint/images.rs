@@ -1,21 +1,21 @@
 //! One image, decoded in full: whether training could use it, what it hashes to, what it looks like.
-use image::{ExtendedColorType, ImageEncoder as _, codecs::jpeg::JpegEncoder};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::rows::Row;
 use crate::augment::{
-    BadClass, BadSample,
+    BadSample,
     image::{
         decode_check::{Checked, decode_check},
+        encode::encode_jpeg,
         header::Header,
         perceptual_hash::{HASHED_SIDE_PIXELS, PerceptualHash},
-        planes::PlanarImage,
     },
+    verify::verify,
 };
 
 /// Longer side of a thumbnail.
 const THUMBNAIL_PIXELS: usize = 112;
-const THUMBNAIL_QUALITY: u8 = 82;
+const THUMBNAIL_QUALITY: i32 = 82;
 
 /// What came of one image.
 #[derive(Debug)]
@@ -34,20 +34,13 @@ pub(super) struct Seen {
 
 /// Looks at the image of a row.
 pub(super) fn look(row: &Row<'_>, max_pixels: u64, thumbnail: bool) -> Seen {
-    let mut seen = Seen { hash: None, likeness: None, bad: None, differs: None, thumbnail: None };
-    let Some(encoded) = row.image.filter(|image| !image.is_empty()) else {
-        let message = "the image is null or has no bytes".to_owned();
-        return Seen { bad: Some(BadSample { class: BadClass::Empty, message }), ..seen };
-    };
-    let hash = xxh3_64(encoded);
-    seen.hash = Some(hash);
+    let encoded = row.image.unwrap_or_default();
+    let hash = (!encoded.is_empty()).then(|| xxh3_64(encoded));
     // As the scan verifies before it decodes.
-    if let Some(bytes) = row.image_bytes.filter(|&bytes| bytes != encoded.len() as u64) {
-        let message = format!("has {} bytes, imported were {bytes}", encoded.len());
-        seen.bad = Some(BadSample { class: BadClass::Checksum, message });
-    } else if row.image_xxh3.is_some_and(|declared| declared != hash) {
-        let message = "its bytes are not those that were imported".to_owned();
-        seen.bad = Some(BadSample { class: BadClass::Checksum, message });
+    let bad = verify(encoded, row.image_bytes, row.image_xxh3, || hash.unwrap_or_default()).err();
+    let mut seen = Seen { hash, likeness: None, bad, differs: None, thumbnail: None };
+    if hash.is_none() {
+        return seen;
     }
     let checked = decode_check(encoded, max_pixels, THUMBNAIL_PIXELS, |checked| {
         let small = checked.resized(HASHED_SIDE_PIXELS, HASHED_SIDE_PIXELS)?;
@@ -79,22 +72,7 @@ fn shrunk(checked: &mut Checked<'_>) -> Result<Vec<u8>, BadSample> {
     let longer = width.max(height).max(1);
     let side = |length: usize| (length * THUMBNAIL_PIXELS / longer).clamp(1, THUMBNAIL_PIXELS);
     let small = checked.resized(side(width), side(height))?;
-    jpeg(&small).map_err(|error| BadSample { class: BadClass::Decode, message: error.to_string() })
-}
-
-fn jpeg(image: &PlanarImage) -> image::ImageResult<Vec<u8>> {
-    let plane = image.width() * image.height();
-    let pixels = image.pixels();
-    let interleaved: Vec<u8> =
-        (0..plane).flat_map(|at| [0, 1, 2].map(|channel| pixels[channel * plane + at])).collect();
-    let mut encoded = vec![];
-    JpegEncoder::new_with_quality(&mut encoded, THUMBNAIL_QUALITY).write_image(
-        &interleaved,
-        image.width() as u32,
-        image.height() as u32,
-        ExtendedColorType::Rgb8,
-    )?;
-    Ok(encoded)
+    encode_jpeg(&small, THUMBNAIL_QUALITY).map_err(|error| BadSample::undecodable(error.to_string()))
 }
 
 fn difference(row: &Row<'_>, header: &Header) -> Option<String> {

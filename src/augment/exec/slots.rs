@@ -25,7 +25,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Augment, BadItems};
 use crate::{
-    augment::{BadClass, BadSample},
+    augment::{BadClass, BadSample, verify::verify},
     error::{Context as _, Error, Result, Stage},
     scan::{
         budget::{Charge, Charged},
@@ -203,7 +203,7 @@ impl Worker {
         catch_unwind(AssertUnwindSafe(|| kernel.apply(encoded, *seed, *pass, key, slot))).unwrap_or_else(
             |payload| {
                 let message = format!("the decoder panicked: {}", panic_text(payload.as_ref()));
-                Err(BadSample { class: BadClass::Decode, message })
+                Err(BadSample::undecodable(message))
             },
         )?;
         Ok(pixel_digest.then(|| {
@@ -346,23 +346,11 @@ fn items_of(batch: &RecordBatch) -> Vec<Item> {
     items.map(|((&shard, &row), &occurrence)| Item { shard, row, occurrence }).collect()
 }
 
-/// The encoded image of a row, if its bytes are those that were imported: Parquet pages have no checksum of their own.
+/// The encoded image of a row, if its bytes are those that were imported.
 fn verified(batch: &RecordBatch, first: usize, row: usize) -> Result<&[u8], BadSample> {
     let images = batch.column(first + IMAGE).as_binary_view();
-    let bad = |class, message| Err(BadSample { class, message });
-    if images.is_null(row) || images.value(row).is_empty() {
-        return bad(BadClass::Empty, "the image is null or has no bytes".to_owned());
-    }
-    let encoded = images.value(row);
-    if let Some(bytes) = declared(batch, first + IMAGE_BYTES, row)
-        && bytes != encoded.len() as u64
-    {
-        return bad(BadClass::Checksum, format!("has {} bytes, imported were {bytes}", encoded.len()));
-    }
-    match declared(batch, first + IMAGE_XXH3, row) {
-        Some(hash) if hash != xxh3_64(encoded) => {
-            bad(BadClass::Checksum, "its bytes are not those that were imported".to_owned())
-        }
-        _ => Ok(encoded),
-    }
+    let encoded = if images.is_null(row) { &[] } else { images.value(row) };
+    let [bytes, hash] = [IMAGE_BYTES, IMAGE_XXH3].map(|column| declared(batch, first + column, row));
+    verify(encoded, bytes, hash, || xxh3_64(encoded))?;
+    Ok(encoded)
 }

@@ -1,22 +1,6 @@
 //! Whether all of an image can be decoded, and what it looks like: for checks of data, not for training.
-use std::{
-    cell::RefCell,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
-
-use super::{
-    Scratch,
-    header::Header,
-    planes::{PlanarImage, Planes},
-    region::Region,
-    resample::resample,
-    source::Source,
-};
-use crate::augment::{BadClass, BadSample};
-
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
+use super::{Scratch, header::Header, planes::PlanarImage, region::Region, scratch::guarded, source::Source};
+use crate::augment::BadSample;
 
 /// An image of which every pixel has been decoded, still in its decoder's planes.
 #[derive(Debug)]
@@ -30,17 +14,11 @@ impl Checked<'_> {
     /// The whole image in `width` x `height` pixels, whatever its own aspect.
     ///
     /// # Errors
-    /// [`BadClass::Decode`] where the planes hold nothing of that size.
+    /// [`crate::augment::BadClass::Decode`] where the planes hold nothing of that size.
     pub fn resized(&mut self, width: usize, height: usize) -> Result<PlanarImage, BadSample> {
         let whole = Region::whole(self.header.width as usize, self.header.height as usize);
-        let region = Region { out_width: width, out_height: height, ..whole };
-        let mut image = PlanarImage::default();
-        image.resize(width, height);
-        let mut planes: Planes<'_> = image.planes();
-        match resample(&mut self.scratch.resampler, &self.scratch.decoded, &region, &mut planes) {
-            true => Ok(image),
-            false => Err(bad("the image does not fill its own size")),
-        }
+        let resized = self.scratch.resampled(&Region { out_width: width, out_height: height, ..whole });
+        resized.ok_or_else(|| BadSample::undecodable("the image does not fill its own size"))
     }
 }
 
@@ -50,40 +28,23 @@ impl Checked<'_> {
 /// both sides; `usize::MAX` forbids that. Orientation is left as stored. Nothing is allocated for more than `max_pixels` pixels.
 ///
 /// # Errors
-/// The sample is bad. Whatever a decoder does with hostile bytes, a panic included, arrives here as [`BadClass::Decode`].
+/// The sample is bad. Whatever a decoder does with hostile bytes, a panic included, arrives here as [`crate::augment::BadClass::Decode`].
 pub fn decode_check<T>(
     encoded: &[u8],
     max_pixels: u64,
     side_pixels: usize,
     look: impl FnOnce(&mut Checked<'_>) -> Result<T, BadSample>,
 ) -> Result<T, BadSample> {
-    SCRATCH.with_borrow_mut(|scratch| {
-        let checked = catch_unwind(AssertUnwindSafe(|| {
-            let source = Source::open(encoded, max_pixels, false)?;
-            let header = *source.header();
-            // A view of the whole image forbids leaving rows out.
-            let (width, height) = (header.width as usize, header.height as usize);
-            let (out_width, out_height) = (width.min(side_pixels).max(1), height.min(side_pixels).max(1));
-            let whole = Region { out_width, out_height, ..Region::whole(width, height) };
-            source.decode(&[whole], &mut scratch.decoders, &mut scratch.decoded)?;
-            look(&mut Checked { header, scratch: &mut *scratch })
-        }));
-        match checked {
-            Ok(result) => {
-                scratch.trim();
-                result
-            }
-            Err(_) => {
-                // What the panic left behind is in no state to be used again.
-                *scratch = Scratch::default();
-                Err(bad("the decoder panicked"))
-            }
-        }
+    guarded(|scratch| {
+        let source = Source::open(encoded, max_pixels, false)?;
+        let header = *source.header();
+        // A view of the whole image forbids leaving rows out.
+        let (width, height) = (header.width as usize, header.height as usize);
+        let (out_width, out_height) = (width.min(side_pixels).max(1), height.min(side_pixels).max(1));
+        let whole = Region { out_width, out_height, ..Region::whole(width, height) };
+        source.decode(&[whole], &mut scratch.decoders, &mut scratch.decoded)?;
+        look(&mut Checked { header, scratch })
     })
-}
-
-fn bad(message: &str) -> BadSample {
-    BadSample { class: BadClass::Decode, message: message.to_owned() }
 }
 
 #[cfg(test)]
@@ -91,6 +52,7 @@ mod tests {
     use image::{ExtendedColorType, ImageEncoder as _, codecs::png::PngEncoder};
 
     use super::*;
+    use crate::augment::BadClass;
 
     fn png(width: u32, height: u32) -> Vec<u8> {
         let mut encoded = vec![];

@@ -11,7 +11,7 @@ use super::{
     region::Region,
     source::{DECODER_BYTES_PER_PIXEL, DECODER_ROOM_BYTES},
 };
-use crate::augment::{BadClass, BadSample};
+use crate::augment::BadSample;
 
 /// Progressive files with more scans are refused: a few kilobytes could keep a decoder busy for minutes.
 const MAX_SCANS: i32 = 500;
@@ -54,7 +54,7 @@ impl JpegDecoder {
     /// Decodes what `regions` need. After an error the decoder must not be used again.
     ///
     /// # Errors
-    /// [`BadClass::Decode`] where libjpeg-turbo refuses the data or warns of damage in the rows that are needed.
+    /// [`crate::augment::BadClass::Decode`] where libjpeg-turbo refuses the data or warns of damage in the rows that are needed.
     pub(super) fn decode(
         &mut self,
         encoded: &[u8],
@@ -62,7 +62,7 @@ impl JpegDecoder {
         orientation: Orientation,
         decoded: &mut Decoded,
     ) -> Result<(), BadSample> {
-        let frame = JpegFrame::find(encoded).ok_or_else(|| bad("the header is cut off"))?;
+        let frame = JpegFrame::find(encoded).ok_or_else(|| BadSample::undecodable("the header is cut off"))?;
         self.set_scale(8)?;
         self.check_size(encoded, frame.width, frame.height.into())?;
         let room = u64::from(frame.width) * u64::from(frame.height) * DECODER_BYTES_PER_PIXEL + DECODER_ROOM_BYTES;
@@ -111,7 +111,7 @@ impl JpegDecoder {
                 )
             };
             if plane_width <= 0 || plane_height <= 0 {
-                return Err(bad("no plane of this size"));
+                return Err(BadSample::undecodable("no plane of this size"));
             }
             let per_pixel = |axis: usize| {
                 let divisor = if index == 0 { 1 } else { sampling[axis] };
@@ -201,7 +201,7 @@ impl JpegDecoder {
         if found == (i32::from(width), height as i32) {
             Ok(())
         } else {
-            Err(bad("two headers declare different sizes"))
+            Err(BadSample::undecodable("two headers declare different sizes"))
         }
     }
 
@@ -240,7 +240,7 @@ impl JpegDecoder {
     fn failure(&self, what: &str) -> BadSample {
         // SAFETY: accepts any handle, null too; the message is a C string.
         let message = unsafe { CStr::from_ptr(raw::tj3GetErrorStr(self.handle)) };
-        bad(&format!("{what}: {}", message.to_string_lossy()))
+        BadSample::undecodable(format!("{what}: {}", message.to_string_lossy()))
     }
 }
 
@@ -249,10 +249,6 @@ impl Drop for JpegDecoder {
         // SAFETY: made by `tj3Init`, destroyed once; null is accepted.
         unsafe { raw::tj3Destroy(self.handle) }
     }
-}
-
-fn bad(message: &str) -> BadSample {
-    BadSample { class: BadClass::Decode, message: message.to_owned() }
 }
 
 /// Pixels per chroma sample, horizontally and vertically.

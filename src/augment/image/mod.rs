@@ -19,6 +19,7 @@ mod check;
 pub mod color_jitter;
 pub mod decode_check;
 pub mod decoded;
+pub mod encode;
 mod filter;
 pub mod gaussian_blur;
 pub mod grayscale;
@@ -33,14 +34,16 @@ pub mod recipe;
 pub mod region;
 mod resample;
 pub mod resize;
+mod scratch;
 mod simd;
 pub mod solarize;
 pub mod source;
 pub mod thumbnail;
 pub mod views;
 
-use planes::{PlanarImage, Planes};
+use planes::Planes;
 use region::Region;
+pub use scratch::Scratch;
 
 /// An op that decides which part of an image becomes which size.
 pub trait GeometryOp: Debug + Send + Sync {
@@ -60,30 +63,4 @@ pub trait PixelOp: Debug + Send + Sync {
     fn describe(&self) -> String;
     /// Works in place; allocates nothing once `scratch` has grown.
     fn apply(&self, planes: &mut Planes<'_>, draws: &mut Draws, scratch: &mut Scratch);
-}
-
-/// Memory that ops reuse, one per thread.
-#[derive(Debug, Default)]
-pub struct Scratch {
-    resampler: resample::Resampler,
-    decoders: source::Decoders,
-    decoded: decoded::Decoded,
-    blur_weights: Vec<u16>,
-    blur_source: Vec<u16>,
-    blur_row: Vec<u16>,
-    image: PlanarImage,
-    spare: PlanarImage,
-}
-
-/// What one thread keeps between images; after a larger one its memory is given back.
-const KEPT_BYTES: usize = 64 << 20;
-
-impl Scratch {
-    /// Gives back what a huge image has left.
-    fn trim(&mut self) {
-        let kept = self.decoders.capacity_bytes() + self.decoded.capacity_bytes();
-        if kept > KEPT_BYTES {
-            *self = Self::default();
-        }
-    }
 }

@@ -130,7 +130,7 @@ impl<'a> Source<'a> {
             ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16 => high_bytes(samples),
             other => {
                 let message = format!("samples of type {other:?} are not supported");
-                return Err(BadSample { class: BadClass::Decode, message });
+                return Err(BadSample::undecodable(message));
             }
         };
         let width = self.header.width as usize;
@@ -159,7 +159,7 @@ fn agreeing<D: ImageDecoder>(decoder: ImageResult<D>, header: &Header) -> Result
 }
 
 fn refused(error: &image::ImageError) -> BadSample {
-    BadSample { class: BadClass::Decode, message: error.to_string() }
+    BadSample::undecodable(error.to_string())
 }
 
 /// Moves the high bytes of native 16-bit samples to the front.

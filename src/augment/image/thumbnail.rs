@@ -1,18 +1,6 @@
 //! An encoded image resampled to one size, for looking at it as a whole: hashes, means, smaller copies.
-use std::{
-    cell::RefCell,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
-
-use super::{Scratch, planes::PlanarImage, region::Region, resample::resample, source::Source};
-use crate::augment::{BadClass, BadSample};
-
-/// An eighth of each side is what a JPEG decoder makes of every coefficient with the least other work.
-const SMALLEST_SCALE: usize = 8;
-
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
+use super::{planes::PlanarImage, region::Region, scratch::guarded, source::Source};
+use crate::augment::BadSample;
 
 /// What to decode and what not.
 #[derive(Debug, Clone, Copy)]
@@ -40,45 +28,9 @@ pub fn thumbnail(
         let (out_width, out_height) = size(width, height);
         let region = Region { out_width, out_height, ..Region::whole(width, height) };
         source.decode(&[region], &mut scratch.decoders, &mut scratch.decoded)?;
-        let mut image = PlanarImage::default();
-        image.resize(out_width, out_height);
-        if resample(&mut scratch.resampler, &scratch.decoded, &region, &mut image.planes()) {
-            return Ok(image);
-        }
-        Err(decode_failure("cannot be resampled to this size"))
+        let image = scratch.resampled(&region);
+        image.ok_or_else(|| BadSample::undecodable("cannot be resampled to this size"))
     })
-}
-
-/// Decodes every coefficient of the image and keeps nothing.
-///
-/// # Errors
-/// The image is bad.
-pub fn decodes(encoded: &[u8], max_pixels: u64) -> Result<(), BadSample> {
-    guarded(|scratch| {
-        let source = Source::open(encoded, max_pixels, false)?;
-        let (width, height) = source.size();
-        let (out_width, out_height) = ((width / SMALLEST_SCALE).max(1), (height / SMALLEST_SCALE).max(1));
-        let region = Region { out_width, out_height, ..Region::whole(width, height) };
-        source.decode(&[region], &mut scratch.decoders, &mut scratch.decoded)
-    })
-}
-
-fn guarded<T>(work: impl FnOnce(&mut Scratch) -> Result<T, BadSample>) -> Result<T, BadSample> {
-    SCRATCH.with_borrow_mut(|scratch| match catch_unwind(AssertUnwindSafe(|| work(scratch))) {
-        Ok(result) => {
-            scratch.trim();
-            result
-        }
-        Err(_) => {
-            // What the panic left behind is in no state to be used again.
-            *scratch = Scratch::default();
-            Err(decode_failure("the decoder panicked"))
-        }
-    })
-}
-
-fn decode_failure(message: &str) -> BadSample {
-    BadSample { class: BadClass::Decode, message: message.to_owned() }
 }
 
 #[cfg(test)]
@@ -86,6 +38,7 @@ mod tests {
     use image::ImageEncoder as _;
 
     use super::*;
+    use crate::augment::BadClass;
 
     const LIMITS: DecodeLimits = DecodeLimits { max_pixels: 10_000, exif_orientation: false };
 
@@ -118,10 +71,14 @@ mod tests {
     #[test]
     fn damage_and_too_many_pixels_are_answers() {
         let image = png(50, 30, |x, y| (x * y) as u8);
-        decodes(&image, 1_500).unwrap();
-        assert_eq!(decodes(&image, 1_499).unwrap_err().class, BadClass::TooManyPixels);
-        assert_eq!(decodes(&image[..image.len() - 30], 1_500).unwrap_err().class, BadClass::Decode);
-        assert_eq!(decodes(b"", 1_500).unwrap_err().class, BadClass::Empty);
+        let class = |encoded: &[u8], max_pixels| {
+            let limits = DecodeLimits { max_pixels, ..LIMITS };
+            thumbnail(encoded, limits, |_, _| (5, 3)).map(|_| ()).map_err(|bad| bad.class)
+        };
+        assert_eq!(class(&image, 1_500), Ok(()));
+        assert_eq!(class(&image, 1_499), Err(BadClass::TooManyPixels));
+        assert_eq!(class(&image[..image.len() - 30], 1_500), Err(BadClass::Decode));
+        assert_eq!(class(b"", 1_500), Err(BadClass::Empty));
         assert!(thumbnail(&image, LIMITS, |_, _| (0, 5)).is_err());
     }
 }

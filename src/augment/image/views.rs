@@ -1,25 +1,17 @@
 //! One encoded image into the pixels of its views: one decode, every view straight into the batch.
-use std::{
-    cell::RefCell,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
-
 use super::{
     Scratch,
     planes::Planes,
     recipe::{ImageOp, ImageRecipe},
     region::Region,
     resample::{resample, resample_image},
+    scratch::guarded,
     source::Source,
 };
 use crate::{
     augment::{BadClass, BadSample},
     seed::{DrawKey, Draws, ItemKey},
 };
-
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
 
 /// Whose views: the part of the draws' name that an op does not choose.
 #[derive(Debug, Clone, Copy)]
@@ -45,20 +37,7 @@ pub fn render_views(
     views: usize,
     out: &mut [u8],
 ) -> Result<(), BadSample> {
-    SCRATCH.with_borrow_mut(|scratch| {
-        let rendered = catch_unwind(AssertUnwindSafe(|| render(recipe, encoded, key, views, out, scratch)));
-        match rendered {
-            Ok(result) => {
-                scratch.trim();
-                result
-            }
-            Err(_) => {
-                // What the panic left behind is in no state to be used again.
-                *scratch = Scratch::default();
-                Err(decode_failure("the decoder panicked"))
-            }
-        }
-    })
+    guarded(|scratch| render(recipe, encoded, key, views, out, scratch))
 }
 
 fn render(
@@ -73,7 +52,7 @@ fn render(
     let size = source.size();
     let view_bytes = 3 * recipe.side_pixels * recipe.side_pixels;
     if out.len() != views * view_bytes {
-        return Err(decode_failure("the slot has another size than the recipe"));
+        return Err(BadSample::undecodable("the slot has another size than the recipe"));
     }
     // Every view's box first: together they decide how little is decoded.
     let plans: Vec<Plan> = (0..views as u32).map(|view| Plan::of(recipe, size, key, view)).collect();
@@ -122,10 +101,10 @@ impl Plan {
     ) -> Result<(), BadSample> {
         let side = recipe.side_pixels;
         let rest = &recipe.ops[self.done..];
-        let mut out = Planes::new(side, side, slot).ok_or_else(|| decode_failure("the slot is too small"))?;
+        let mut out = Planes::new(side, side, slot).ok_or_else(|| BadSample::undecodable("the slot is too small"))?;
         if rest.iter().all(|op| matches!(op, ImageOp::Pixel(_))) {
             if !resample(&mut scratch.resampler, &scratch.decoded, &self.region, &mut out) {
-                return Err(decode_failure("the region is not within the decoded image"));
+                return Err(BadSample::undecodable("the region is not within the decoded image"));
             }
             self.apply(recipe, key, self.done, &mut out, scratch);
             return Ok(());
@@ -154,7 +133,7 @@ impl Plan {
             out.pixels().copy_from_slice(image.pixels());
         }
         (scratch.image, scratch.spare) = (image, spare);
-        if fits && within { Ok(()) } else { Err(decode_failure("the region is not within the image")) }
+        if fits && within { Ok(()) } else { Err(BadSample::undecodable("the region is not within the image")) }
     }
 
     fn apply(&self, recipe: &ImageRecipe, key: ViewKey, from: usize, out: &mut Planes<'_>, scratch: &mut Scratch) {
@@ -180,8 +159,4 @@ fn check_room(recipe: &ImageRecipe, region: &Region) -> Result<(), BadSample> {
     }
     let message = format!("would become {width}x{height} pixels, more than the limit of {}", recipe.max_pixels);
     Err(BadSample { class: BadClass::TooManyPixels, message })
-}
-
-fn decode_failure(message: &str) -> BadSample {
-    BadSample { class: BadClass::Decode, message: message.to_owned() }
 }

@@ -9,14 +9,13 @@ use datafusion::{
     common::{Result, exec_err},
     logical_expr::ScalarUDF,
 };
-use turbojpeg::{Compressor, Image, PixelFormat, Subsamp};
 
 use super::{
     encoded_images::{LIMITS, of_images},
     function::{Function, Group, IMAGE, Takes, documented},
 };
 use crate::augment::image::{
-    planes::PlanarImage,
+    encode::encode_jpeg,
     thumbnail::{DecodeLimits, thumbnail},
 };
 
@@ -63,7 +62,7 @@ fn body(args: &[ArrayRef]) -> Result<ArrayRef> {
 fn resized(encoded: &[u8], side: usize, quality: i32) -> Option<Vec<u8>> {
     let limits = DecodeLimits { exif_orientation: true, ..LIMITS };
     let image = thumbnail(encoded, limits, |width, height| shorter_side(side, width, height)).ok()?;
-    encode(&image, quality).ok()
+    encode_jpeg(&image, quality).ok()
 }
 
 /// `width` x `height` with a shorter side of at most `side`; the longer is rounded down, as torchvision does.
@@ -73,17 +72,6 @@ fn shorter_side(side: usize, width: usize, height: usize) -> (usize, usize) {
         return (width, height);
     }
     (side * width / short, side * height / short)
-}
-
-fn encode(image: &PlanarImage, quality: i32) -> turbojpeg::Result<Vec<u8>> {
-    let (width, height) = (image.width(), image.height());
-    let (red, rest) = image.pixels().split_at(width * height);
-    let (green, blue) = rest.split_at(width * height);
-    let pixels: Vec<u8> = red.iter().zip(green).zip(blue).flat_map(|((&r, &g), &b)| [r, g, b]).collect();
-    let mut compressor = Compressor::new()?;
-    compressor.set_quality(quality)?;
-    compressor.set_subsamp(Subsamp::Sub2x2)?;
-    compressor.compress_to_vec(Image { pixels: &pixels[..], width, pitch: 3 * width, height, format: PixelFormat::RGB })
 }
 
 #[cfg(test)]
