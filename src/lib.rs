@@ -10,7 +10,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`ingest`] | foreign data (folders, metadata tables, IDX) into shards |
+//! | [`ingest`] | foreign data (folders, archives, Parquet, tables of paths, IDX) into shards |
 //! | [`select`] | SQL over the narrow columns, once, into a selection with a digest |
 //! | [`scan`] | the selection's rows in the order of an epoch: a pure function |
 //! | [`augment`] | encoded images into pixels, one keyed op per file |

@@ -55,7 +55,8 @@ pub(crate) struct SqlWords {
     /// Rows at which a row group with images is closed.
     #[arg(long, value_name = "N", requires = "to")]
     row_group_rows: Option<usize>,
-    /// Megabytes that sorts, joins and groups may hold before they spill to temporary files.
+    /// Megabytes that sorts, joins and groups may hold together: sorts and groups spill to temporary files at three quarters
+    /// of them, hash joins fail.
     #[arg(long, value_name = "N", default_value_t = 2_048)]
     memory_megabytes: usize,
 }

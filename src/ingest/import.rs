@@ -31,7 +31,6 @@ pub fn import(
     settings: &ImportSettings,
     progress: &mut dyn FnMut(&Progress) -> Result<()>,
 ) -> Result<ImportReport> {
-    settings.check()?;
     into_folder(to, settings, |destination| {
         let to_path = canonical(to)?;
         if from.canonicalize().is_ok_and(|from_path| from_path == to_path) {
@@ -55,7 +54,6 @@ pub fn import_source(
     settings: &ImportSettings,
     progress: &mut dyn FnMut(&Progress) -> Result<()>,
 ) -> Result<ImportReport> {
-    settings.check()?;
     into_folder(to, settings, |destination| write(source, vec![], destination, settings, progress))
 }
 
@@ -66,7 +64,6 @@ pub(crate) fn import_made<S: Source>(
     settings: &ImportSettings,
     progress: &mut dyn FnMut(&Progress) -> Result<()>,
 ) -> Result<ImportReport> {
-    settings.check()?;
     into_folder(to, settings, |destination| write(&make()?, vec![], destination, settings, progress))
 }
 
@@ -80,6 +77,7 @@ pub(crate) fn into_folder(
     settings: &ImportSettings,
     import: impl FnOnce(&mut Destination) -> Result<(Manifest, ImportReport)>,
 ) -> Result<ImportReport> {
+    settings.check()?;
     let started = Instant::now();
     let mut destination = Destination::claim(to, settings.overwrite)?;
     let imported = if destination.holds_data_set() {

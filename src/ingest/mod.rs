@@ -46,7 +46,7 @@ mod shard;
 mod sidecar;
 pub mod source;
 mod split_name;
-mod spool;
+pub(crate) mod spool;
 mod tar_entries;
 mod walk;
 mod webdataset;
@@ -60,7 +60,9 @@ pub use idx::{FASHION_MNIST, known_label_names};
 pub use import::{import, import_source};
 pub(crate) use import::{import_made, into_folder};
 pub use kind::Kind;
+pub(crate) use parquet_layout::holds_images;
 pub use shard::{BLOB_PAGE_BYTES, KEY_CONTENT, KEY_SCHEMA, KEY_SCHEMA_VERSION};
+pub(crate) use shard::{as_blobs, zstd};
 
 use crate::error::{Error, Result, Stage};
 
@@ -70,6 +72,8 @@ pub const MANIFEST_FILE: &str = "diptych.json";
 pub const QUARANTINE_FILE: &str = "quarantine.parquet";
 /// Stands in a folder while an import writes into it, and after one that crashed.
 pub const IMPORTING_FILE: &str = "diptych.importing";
+/// Files that lie beside shards and hold no rows of theirs.
+pub(crate) const BESIDE_SHARDS: [&str; 3] = [MANIFEST_FILE, QUARANTINE_FILE, IMPORTING_FILE];
 
 /// Encoded bytes that are read and checked as one piece of work, while the piece before it is written.
 pub const CHUNK_BYTES: u64 = 32 << 20;

@@ -3,12 +3,12 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
 use datafusion::parquet::arrow::ArrowWriter;
-use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::file::properties::WriterProperties;
 
 use super::QUARANTINE_FILE;
 use super::destination::Destination;
 use super::rows::Rejected;
+use super::shard::zstd;
 use crate::error::{Context, Result, Stage};
 
 /// Writes the table, with one row per image, sorted by source; nothing where there is no such image.
@@ -25,8 +25,7 @@ pub(super) fn write(destination: &mut Destination, mut rejected: Vec<Rejected>) 
     ];
     let cannot_write = "cannot be written; check permissions and free space, and import again";
     let batch = RecordBatch::try_from_iter(columns).context(Stage::Internal, QUARANTINE_FILE, "has uneven columns")?;
-    let zstd = ZstdLevel::try_new(3).context(Stage::Internal, "zstd", "has no level 3")?;
-    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(zstd)).build();
+    let properties = WriterProperties::builder().set_compression(zstd()?).build();
     let file = destination.begin(QUARANTINE_FILE)?;
     let file = ArrowWriter::try_new(file, batch.schema(), Some(properties))
         .and_then(|mut writer| {

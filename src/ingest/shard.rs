@@ -13,7 +13,7 @@ use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::arrow::arrow_writer::ArrowWriterOptions;
 use datafusion::parquet::basic::{Compression, Encoding, ZstdLevel};
 use datafusion::parquet::file::metadata::KeyValue;
-use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
+use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use datafusion::parquet::schema::types::ColumnPath;
 
 use super::ImportSettings;
@@ -153,10 +153,27 @@ impl<'a> ShardWriter<'a> {
     }
 }
 
+/// How narrow columns are compressed.
+///
+/// # Errors
+/// None that a user can cause.
+pub(crate) fn zstd() -> Result<Compression> {
+    Ok(Compression::ZSTD(ZstdLevel::try_new(3).context(Stage::Internal, "zstd", "has no level 3")?))
+}
+
+/// Lays a column out as blobs are: the scan reads single ones by their pages.
+pub(crate) fn as_blobs(properties: WriterPropertiesBuilder, column: &ColumnPath) -> WriterPropertiesBuilder {
+    properties
+        .set_column_compression(column.clone(), Compression::UNCOMPRESSED)
+        .set_column_encoding(column.clone(), Encoding::PLAIN)
+        .set_column_dictionary_enabled(column.clone(), false)
+        .set_column_statistics_enabled(column.clone(), EnabledStatistics::None)
+        .set_column_data_page_size_limit(column.clone(), BLOB_PAGE_BYTES)
+}
+
 fn properties(schema: &Schema) -> Result<WriterProperties> {
-    let zstd = ZstdLevel::try_new(3).context(Stage::Internal, "zstd", "has no level 3")?;
     let mut properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(zstd))
+        .set_compression(zstd()?)
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_offset_index_disabled(false)
         // Row groups are cut by us, where their bytes are known exactly.
@@ -165,12 +182,7 @@ fn properties(schema: &Schema) -> Result<WriterProperties> {
     for column in schema.stored() {
         let path = ColumnPath::from(column.name.as_str());
         if column.role == Role::Blob {
-            properties = properties
-                .set_column_compression(path.clone(), Compression::UNCOMPRESSED)
-                .set_column_encoding(path.clone(), Encoding::PLAIN)
-                .set_column_dictionary_enabled(path.clone(), false)
-                .set_column_statistics_enabled(path.clone(), EnabledStatistics::None)
-                .set_column_data_page_size_limit(path, BLOB_PAGE_BYTES);
+            properties = as_blobs(properties, &path);
         } else if !matches!(column.name.as_str(), "format" | "label" | "split" | "width" | "height") {
             // Values that never repeat gain nothing from a dictionary.
             properties = properties.set_column_dictionary_enabled(path, false);

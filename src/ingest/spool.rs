@@ -1,7 +1,7 @@
 //! A file without a name, where pass 1 keeps what pass 2 cannot reach by itself.
 //!
-//! Compressed archives and Parquet pages have no random access, but rows are written in a random order. So their images
-//! are written down once, as they come by, and read from there at their place. Cost: as much free space in the folder of
+//! Compressed archives, Parquet pages and results of queries have no random access, but rows are written in a random
+//! order. So their images are written down once, as they come by, and read from there at their place. Cost: as much free space in the folder of
 //! the import as the images need, and one write and read of each. A file without a name is gone when the process is,
 //! however it ends.
 use std::fs::File;
@@ -11,19 +11,19 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result, Stage};
 
-const CANNOT_WRITE: &str = "cannot be written; the images of compressed sources are kept here while they are imported, so free \
-                            as much space as they need, or name a folder on another disk";
+const CANNOT_WRITE: &str = "cannot be written; images without random access wait here for their place, so free as \
+                            much space as they need, or name a folder on another disk";
 
 /// Some bytes of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Span {
-    pub(super) at: u64,
-    pub(super) bytes: u32,
+pub(crate) struct Span {
+    pub(crate) at: u64,
+    pub(crate) bytes: u32,
 }
 
 /// Appended to in pass 1, read at any place in pass 2.
 #[derive(Debug)]
-pub(super) struct Spool {
+pub(crate) struct Spool {
     /// For errors.
     path: PathBuf,
     file: BufWriter<File>,
@@ -35,9 +35,10 @@ impl Spool {
     ///
     /// # Errors
     /// It cannot be made.
-    pub(super) fn new(folder: &Path) -> Result<Self> {
-        let path = folder.join(format!("spool-{}.tmp", std::process::id()));
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(&path);
+    pub(crate) fn new(folder: &Path) -> Result<Self> {
+        let path = folder.join(format!(".diptych-spool-{}", std::process::id()));
+        // Never an existing file: it would be somebody's, or a link.
+        let file = File::options().read(true).write(true).create_new(true).open(&path);
         let file = file.context(Stage::Import, path.display().to_string(), CANNOT_WRITE)?;
         std::fs::remove_file(&path).context(Stage::Import, path.display().to_string(), CANNOT_WRITE)?;
         Ok(Self { path: folder.to_owned(), file: BufWriter::with_capacity(1 << 20, file), end: 0 })
@@ -45,7 +46,7 @@ impl Spool {
 
     /// # Errors
     /// They cannot be written, or are more than a span holds.
-    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<Span> {
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<Span> {
         let length = u32::try_from(bytes.len()).map_err(|_| Error::internal("a value of 4 GiB was to be kept"))?;
         self.file.write_all(bytes).context(Stage::Import, self.path.display().to_string(), CANNOT_WRITE)?;
         let span = Span { at: self.end, bytes: length };
@@ -54,7 +55,7 @@ impl Spool {
     }
 
     /// Copies `bytes` from `content`; whether they were there. The outer error is that of writing, the inner of reading.
-    pub(super) fn copy(&mut self, content: &mut dyn Read, bytes: u32) -> Result<io::Result<Span>> {
+    pub(crate) fn copy(&mut self, content: &mut dyn Read, bytes: u32) -> Result<io::Result<Span>> {
         let span = Span { at: self.end, bytes };
         let mut left = bytes as usize;
         let mut buffer = [0; 1 << 14];
@@ -81,13 +82,13 @@ impl Spool {
     ///
     /// # Errors
     /// It cannot be written.
-    pub(super) fn seal(&mut self) -> Result<()> {
+    pub(crate) fn seal(&mut self) -> Result<()> {
         self.file.flush().context(Stage::Import, self.path.display().to_string(), CANNOT_WRITE)
     }
 
     /// # Errors
     /// They cannot be read.
-    pub(super) fn read(&self, span: Span) -> Result<Vec<u8>> {
+    pub(crate) fn read(&self, span: Span) -> Result<Vec<u8>> {
         read_span(self.file.get_ref(), span).context(
             Stage::Import,
             self.path.display().to_string(),
@@ -97,7 +98,7 @@ impl Spool {
 }
 
 /// Reads bytes at their place, several threads at once.
-pub(super) fn read_span(file: &File, span: Span) -> io::Result<Vec<u8>> {
+pub(crate) fn read_span(file: &File, span: Span) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; span.bytes as usize];
     file.read_exact_at(&mut bytes, span.at)?;
     Ok(bytes)

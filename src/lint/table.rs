@@ -6,15 +6,14 @@ use datafusion::{
         array::{ArrayRef, RecordBatch, StringArray, UInt64Array},
         datatypes::{DataType, Field, Schema as ArrowSchema},
     },
-    parquet::{
-        arrow::ArrowWriter,
-        basic::{Compression, ZstdLevel},
-        file::properties::WriterProperties,
-    },
+    parquet::{arrow::ArrowWriter, file::properties::WriterProperties},
 };
 
 use super::Finding;
-use crate::error::{Context as _, Result, Stage};
+use crate::{
+    error::{Context as _, Result, Stage},
+    ingest::zstd,
+};
 
 /// Name of the table in the folder of `--to`.
 pub const TABLE_FILE: &str = "lint.parquet";
@@ -45,8 +44,7 @@ pub fn write(folder: &Path, findings: &[Finding]) -> Result<()> {
     let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = columns.into_iter().unzip();
     let schema = Arc::new(ArrowSchema::new(fields));
     let batch = RecordBatch::try_new(Arc::clone(&schema), arrays).context(Stage::Internal, &place, "uneven columns")?;
-    let zstd = ZstdLevel::try_new(3).context(Stage::Internal, "zstd", "has no level 3")?;
-    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(zstd)).build();
+    let properties = WriterProperties::builder().set_compression(zstd()?).build();
     fs::create_dir_all(folder).context(Stage::Lint, folder.display().to_string(), cannot_write)?;
     let temporary = folder.join(format!(".{TABLE_FILE}.tmp"));
     let file = fs::File::create(&temporary).context(Stage::Lint, &place, cannot_write)?;

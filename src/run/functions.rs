@@ -37,10 +37,10 @@ pub fn run(name: Option<&str>, json: bool) -> Result<()> {
     let mut documented: Vec<(&str, &Documentation)> = functions.iter().filter_map(documentation).collect();
     documented.push(("two_views", &two_views));
     if let Some(name) = name {
-        documented.retain(|(known, _)| *known == name);
-        if documented.is_empty() {
-            return Err(unknown(name, &functions));
+        if !documented.iter().any(|(known, _)| *known == name) {
+            return Err(unknown(name, documented.iter().map(|(known, _)| *known)));
         }
+        documented.retain(|(known, _)| *known == name);
     }
     let listed: Vec<Listed<'_>> = documented.iter().map(|(name, documentation)| listed(name, documentation)).collect();
     match name {
@@ -66,8 +66,8 @@ fn listed<'a>(name: &'a str, documentation: &'a Documentation) -> Listed<'a> {
     }
 }
 
-fn unknown(name: &str, functions: &[ScalarUDF]) -> Error {
-    let remedy = match alike(name, functions.iter().map(ScalarUDF::name)) {
+fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Error {
+    let remedy = match alike(name, known) {
         Some(meant) => format!("did you mean {meant}?"),
         None => "`diptych functions` lists those there are; DataFusion's own are in its documentation".to_owned(),
     };
@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn a_mistyped_name_comes_with_a_suggestion() {
-        let error = unknown("image_widht", &over([])).to_string();
+        let error = unknown("image_widht", ["image_height", "image_width"].into_iter()).to_string();
         assert!(error.contains("did you mean image_width?"), "{error}");
+        assert!(run(Some("two_view"), false).unwrap_err().to_string().contains("did you mean two_views?"));
     }
 }

@@ -35,29 +35,32 @@ pub fn run(request: &Request) -> Result<()> {
     let Request { from, to, settings, json } = request;
     let report = match from.to_str() == Some(SYNTHETIC) {
         true => synthetic::write_shards(to, &SyntheticSettings::default(), settings)?,
-        false => with_progress(request)?,
+        false => with_progress("import", "images", |progress| ingest::import(from, to, settings, progress))?,
     };
     output::line(&summary(&report, &to.display().to_string()))?;
     if *json { output::json(&report) } else { Ok(()) }
 }
 
-fn with_progress(request: &Request) -> Result<ImportReport> {
-    let mut bar: Option<Progress> = None;
-    let mut listing = Progress::new("listing", 0, "files");
-    let report = ingest::import(&request.from, &request.to, &request.settings, &mut |news| {
+/// Shows how far writing is, and listing where there is any; `what` becomes of `unit`s.
+pub(super) fn with_progress(
+    what: &'static str,
+    unit: &'static str,
+    write: impl FnOnce(&mut dyn FnMut(&ingest::Progress) -> Result<()>) -> Result<ImportReport>,
+) -> Result<ImportReport> {
+    let (mut listing, mut writing): (Option<Progress>, Option<Progress>) = (None, None);
+    let report = write(&mut |news| {
         match news {
-            ingest::Progress::Listing { files } => listing.at(*files, ""),
+            ingest::Progress::Listing { files } => {
+                listing.get_or_insert_with(|| Progress::new("listing", 0, "files")).at(*files, "");
+            }
             ingest::Progress::Writing { done, total, bytes, quarantined, shards } => {
                 let news = format!("{:.0} MB, {shards} shards, {quarantined} bad", *bytes as f64 / 1e6);
-                bar.get_or_insert_with(|| Progress::new("import", *total, "images")).at(*done, &news);
+                writing.get_or_insert_with(|| Progress::new(what, *total, unit)).at(*done, &news);
             }
         }
         Ok(())
     });
-    listing.finish();
-    if let Some(bar) = bar {
-        bar.finish();
-    }
+    [listing, writing].into_iter().flatten().for_each(Progress::finish);
     report
 }
 
@@ -87,7 +90,7 @@ pub(super) fn summary(report: &ImportReport, to: &str) -> String {
         text.push_str(&format!("\nleft out, by status: {}", counts(&report.left_out)));
     }
     if !report.skipped.is_empty() {
-        progress::log(&format!("skipped files that are no images: {}", counts(&report.skipped)));
+        progress::log(&format!("skipped files: {}", counts(&report.skipped)));
     }
     if report.unlisted > 0 {
         progress::log(&format!("left out {} images that no metadata table lists", report.unlisted));

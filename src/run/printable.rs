@@ -73,7 +73,9 @@ fn short(column: &ArrayRef) -> std::result::Result<ArrayRef, ArrowError> {
                 DataType::LargeList(_) => column.as_list::<i64>().value(row),
                 _ => column.as_fixed_size_list().value(row),
             };
-            if values.len() <= VALUES_SHOWN && !values.data_type().is_nested() {
+            let is_blob = matches!(values.data_type(), DataType::Binary | DataType::LargeBinary | DataType::BinaryView);
+            let is_plain = !values.data_type().is_nested() && !is_blob;
+            if values.len() <= VALUES_SHOWN && is_plain {
                 return formatter.value(row).try_to_string();
             }
             let first = short(&values.slice(0, FIRST_VALUES.min(values.len())))?;
@@ -118,7 +120,7 @@ mod tests {
         assert_eq!(printed("named_struct('bytes', X'010203', 'path', 'a')").await, "{bytes: <3 bytes>, path: a}");
         assert_eq!(printed("[1, 2, 3]").await, "[1, 2, 3]");
         assert_eq!(printed("range(0, 500)").await, "[0, 1, 2, … 500 values]");
-        assert_eq!(printed("[X'01', X'0203']").await, "[01, 0203]");
+        assert_eq!(printed("[X'01', X'0203']").await, "[<1 bytes>, <2 bytes>]");
         assert_eq!(printed("'text'").await, "text");
         assert_eq!(printed("CAST(NULL AS BYTEA)").await, "");
     }

@@ -5,14 +5,14 @@ use datafusion::arrow::{array::RecordBatch, csv, json, util::pretty::pretty_form
 use tokio::runtime::Builder;
 
 use super::{
-    import::summary,
+    import::{summary, with_progress},
     output,
     printable::{nested_as_text, shortened},
-    progress::{self, Progress},
+    progress,
 };
 use crate::{
     error::{Cause, Context as _, Error, Result, Stage},
-    ingest::{self, ImportReport, ImportSettings},
+    ingest::{ImportReport, ImportSettings},
     schema::Schema,
     select::{
         materialise::{Shape, materialise},
@@ -83,8 +83,9 @@ pub fn run(request: &Request) -> Result<()> {
                 let reason = "EXPLAIN and DESCRIBE have no rows to write; leave --to out";
                 return Err(Error::at(Stage::CommandLine, "--to", reason));
             }
-            let report =
-                with_progress(|progress| materialise(runtime.handle(), &query, to, &request.settings, progress))?;
+            let report = with_progress("write", "rows", |progress| {
+                materialise(runtime.handle(), &query, to, &request.settings, progress)
+            })?;
             let to = to.display().to_string();
             output::line(&match Shape::of(&query) {
                 Shape::ImageText => summary(&report, &to),
@@ -93,23 +94,6 @@ pub fn run(request: &Request) -> Result<()> {
             if request.format == Format::JsonLines { output::json(&report) } else { Ok(()) }
         }
     }
-}
-
-fn with_progress(
-    write: impl FnOnce(&mut dyn FnMut(&ingest::Progress) -> Result<()>) -> Result<ImportReport>,
-) -> Result<ImportReport> {
-    let mut bar: Option<Progress> = None;
-    let report = write(&mut |news| {
-        if let ingest::Progress::Writing { done, total, bytes, quarantined, shards } = news {
-            let news = format!("{:.0} MB, {shards} shards, {quarantined} bad", *bytes as f64 / 1e6);
-            bar.get_or_insert_with(|| Progress::new("write", *total, "rows")).at(*done, &news);
-        }
-        Ok(())
-    });
-    if let Some(bar) = bar {
-        bar.finish();
-    }
-    report
 }
 
 fn plain_summary(report: &ImportReport, to: &str) -> String {
@@ -121,10 +105,10 @@ fn plain_summary(report: &ImportReport, to: &str) -> String {
 }
 
 async fn print(query: &Query, request: &Request) -> Result<()> {
-    match (request.format, query.kind) {
-        (Format::Table, _) => print_table(query, request.rows).await,
-        (Format::JsonLines, _) => print_all(query, json_lines).await,
-        (Format::Csv, _) => print_all(query, csv_lines).await,
+    match request.format {
+        Format::Table => print_table(query, request.rows).await,
+        Format::JsonLines => print_all(query, json_lines).await,
+        Format::Csv => print_all(query, csv_lines).await,
     }
 }
 

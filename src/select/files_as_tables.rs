@@ -17,10 +17,7 @@ use datafusion::{
 use futures::TryStreamExt as _;
 
 use super::columns::is_binary;
-use crate::ingest::{IMPORTING_FILE, MANIFEST_FILE, QUARANTINE_FILE};
-
-/// Files that lie beside shards and hold no rows of theirs.
-const BESIDE_SHARDS: [&str; 3] = [MANIFEST_FILE, QUARANTINE_FILE, IMPORTING_FILE];
+use crate::ingest::BESIDE_SHARDS;
 
 /// Lets the SQL of a session name files where a table may stand.
 ///

@@ -6,7 +6,7 @@ use super::glob::{Glob, is_glob};
 use super::manifest::{MANIFEST_FILE, Manifest, ManifestShard};
 use super::warning::Warning;
 use crate::error::{Context, Error, Result, Stage};
-use crate::ingest::{IMPORTING_FILE, QUARANTINE_FILE};
+use crate::ingest::{BESIDE_SHARDS, IMPORTING_FILE};
 
 /// Suffix of the files that a folder is searched for.
 const SUFFIX: &str = ".parquet";
@@ -72,7 +72,11 @@ fn unfinished(found: &[Located]) -> Vec<String> {
 
 /// The table of what an import refused lies beside the shards and is none.
 fn is_shard(file: &str) -> bool {
-    file.ends_with(SUFFIX) && Path::new(file).file_name().is_none_or(|name| name != QUARANTINE_FILE)
+    file.ends_with(SUFFIX) && !lies_beside(file)
+}
+
+fn lies_beside(file: &str) -> bool {
+    BESIDE_SHARDS.iter().any(|beside| Path::new(file).ends_with(beside))
 }
 
 fn file(path: &Path) -> Result<Vec<Located>> {
@@ -140,10 +144,9 @@ fn matching(pattern: &str, warnings: &mut Vec<Warning>, problems: &mut Vec<Strin
     let files = files_below(search)?;
     let matches = |file: &str| glob.matches(&file.split('/').collect::<Vec<_>>());
     // The manifest and the table of what import refused are no shards, whatever the glob.
-    let is_other = |file: &str| [MANIFEST_FILE, QUARANTINE_FILE].iter().any(|other| Path::new(file).ends_with(other));
     let mut manifests = Manifests::default();
     let (mut found, mut left_out) = (Vec::new(), Vec::new());
-    for file in files.iter().filter(|file| matches(file) && !is_other(file)) {
+    for file in files.iter().filter(|file| matches(file) && !lies_beside(file)) {
         let path = base.join(file);
         match manifests.entry(search, file)? {
             // A data set stands where its folder stands among the paths.

@@ -8,7 +8,6 @@ use datafusion::{
     arrow::datatypes::DataType,
     parquet::{
         arrow::ArrowWriter,
-        basic::{Compression, Encoding, ZstdLevel},
         file::properties::{EnabledStatistics, WriterProperties},
         schema::types::ColumnPath,
     },
@@ -16,17 +15,17 @@ use datafusion::{
 use tokio::runtime::Handle;
 
 use super::{
-    columns::is_binary,
-    spool::{IMAGE, Spool, check_columns},
+    spool::{IMAGE, SpooledRows, check_columns},
     sql::Query,
 };
 use crate::{
     error::{Context as _, Error, Result, Stage},
     ingest::{
-        BLOB_PAGE_BYTES, ImportReport, ImportSettings, Progress,
+        ImportReport, ImportSettings, Progress, as_blobs,
         destination::Destination,
-        import_made, into_folder,
+        holds_images, import_made, into_folder,
         manifest::{Manifest, ManifestShard},
+        zstd,
     },
     schema::Schema,
 };
@@ -48,12 +47,8 @@ pub enum Shape {
 impl Shape {
     /// That of a query's rows.
     pub fn of(query: &Query) -> Self {
-        let is_image = |data_type: &DataType| match data_type {
-            DataType::Struct(fields) => fields.iter().any(|field| field.name() == "bytes"),
-            other => is_binary(other),
-        };
         match query.schema().field_with_name(IMAGE) {
-            Ok(field) if is_image(field.data_type()) => Self::ImageText,
+            Ok(field) if holds_images(field.data_type()) => Self::ImageText,
             _ => Self::Plain,
         }
     }
@@ -62,7 +57,7 @@ impl Shape {
 /// Runs a query and writes its rows into shards in `to`. Blocks: not to be called from asynchronous code.
 ///
 /// Of images, `caption`, `label`, `split` and `source` are the query's where it returns them; columns that the schema does
-/// not know are kept. Images that cannot be used go to quarantine. Their bytes pass through a temporary file beside the
+/// not know are kept. Images whose header cannot be used go to quarantine. Their bytes pass through a temporary file beside the
 /// shards, because their random order is known only when the last has been seen; narrow columns wait in memory.
 ///
 /// # Errors
@@ -76,7 +71,7 @@ pub fn materialise(
 ) -> Result<ImportReport> {
     check_columns(&query.schema())?;
     match Shape::of(query) {
-        Shape::ImageText => import_made(|| runtime.block_on(Spool::of(query, to)), to, settings, progress),
+        Shape::ImageText => import_made(|| runtime.block_on(SpooledRows::of(query, to)), to, settings, progress),
         Shape::Plain => into_folder(to, settings, |destination| {
             destination.clear()?;
             runtime.block_on(plain(query, destination, settings))
@@ -138,7 +133,6 @@ async fn plain(
 }
 
 fn properties(query: &Query, settings: &ImportSettings) -> Result<WriterProperties> {
-    let zstd = ZstdLevel::try_new(3).context(Stage::Internal, "zstd", "has no level 3")?;
     let schema = query.schema();
     let blobs: Vec<&str> = schema
         .fields()
@@ -148,17 +142,11 @@ fn properties(query: &Query, settings: &ImportSettings) -> Result<WriterProperti
         .collect();
     let group_rows = if blobs.is_empty() { ROW_GROUP_ROWS } else { settings.row_group_rows };
     let mut properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(zstd))
+        .set_compression(zstd()?)
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_max_row_group_row_count(Some(group_rows));
     for name in blobs {
-        let path = ColumnPath::from(name);
-        properties = properties
-            .set_column_compression(path.clone(), Compression::UNCOMPRESSED)
-            .set_column_encoding(path.clone(), Encoding::PLAIN)
-            .set_column_dictionary_enabled(path.clone(), false)
-            .set_column_statistics_enabled(path.clone(), EnabledStatistics::None)
-            .set_column_data_page_size_limit(path, BLOB_PAGE_BYTES);
+        properties = as_blobs(properties, &ColumnPath::from(name));
     }
     Ok(properties.build())
 }

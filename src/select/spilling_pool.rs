@@ -35,6 +35,13 @@ struct State {
     unspillable: usize,
 }
 
+impl State {
+    /// Bytes of consumers of this one's kind.
+    fn held_by(&mut self, consumer: &MemoryConsumer) -> &mut usize {
+        if consumer.can_spill() { &mut self.spillable } else { &mut self.unspillable }
+    }
+}
+
 impl SpillingPool {
     /// Of so many bytes.
     pub(crate) fn new(bytes: usize) -> Self {
@@ -61,19 +68,13 @@ impl MemoryPool for SpillingPool {
     }
 
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
-        let mut state = self.state();
-        match reservation.consumer().can_spill() {
-            true => state.spillable += additional,
-            false => state.unspillable += additional,
-        }
+        *self.state().held_by(reservation.consumer()) += additional;
     }
 
     fn shrink(&self, reservation: &MemoryReservation, less: usize) {
         let mut state = self.state();
-        match reservation.consumer().can_spill() {
-            true => state.spillable = state.spillable.saturating_sub(less),
-            false => state.unspillable = state.unspillable.saturating_sub(less),
-        }
+        let held = state.held_by(reservation.consumer());
+        *held = held.saturating_sub(less);
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
@@ -89,10 +90,7 @@ impl MemoryPool for SpillingPool {
             let (wanted, left, all) = (Bytes(additional as u64), Bytes(left as u64), Bytes(self.bytes as u64));
             return resources_err!("{} wants {wanted} more, and {left} of {all} are left for it", consumer.name());
         }
-        match consumer.can_spill() {
-            true => state.spillable += additional,
-            false => state.unspillable += additional,
-        }
+        *state.held_by(consumer) += additional;
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use datafusion::{
 use futures::{FutureExt as _, StreamExt as _};
 
 use super::{
-    blob_reads, files_as_tables::allow_files, functions, ignored, session, shards::ShardSet,
+    blob_reads, files_as_tables::allow_files, functions, ignored, precedence, session, shards::ShardSet,
     spilling_pool::SpillingPool, warning::Warning,
 };
 use crate::{
@@ -31,7 +31,8 @@ pub struct SqlSettings {
     pub shards: Vec<String>,
     /// What `shards` are checked against.
     pub schema: Schema,
-    /// Bytes that sorts, joins and groups may hold before they spill to temporary files. Scans are not among them.
+    /// Bytes that sorts, joins and groups may hold together: sorts and groups spill to temporary files at three quarters of
+    /// them, hash joins fail. Scans are not among them.
     pub memory_bytes: usize,
 }
 
@@ -78,28 +79,28 @@ impl SqlSession {
     pub async fn plan(&self, sql: &str, sort_by: &[String]) -> Result<Query> {
         let refused = "is not accepted; correct what the cause says";
         ignored::check(sql)?;
+        precedence::check(sql)?;
         let mut state = self.context.state();
-        let plan = state.create_logical_plan(sql).await.context(Stage::CommandLine, QUERY, refused)?;
+        let plan = state.create_logical_plan(sql).await.context(Stage::Sql, QUERY, refused)?;
         let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         let remedy = "must change nothing: SELECT, EXPLAIN, SHOW or DESCRIBE; to write shards use --to";
-        only_queries.verify_plan(&plan).context(Stage::CommandLine, QUERY, remedy)?;
+        only_queries.verify_plan(&plan).context(Stage::Sql, QUERY, remedy)?;
         let kind = match &plan {
             LogicalPlan::Explain(_) | LogicalPlan::DescribeTable(_) => QueryKind::Description,
             LogicalPlan::Analyze(_) => QueryKind::Analysis,
             _ => QueryKind::Rows,
         };
         let plan = sorted(plan, sort_by)?;
-        let optimized = state.optimize(&plan).context(Stage::CommandLine, QUERY, refused)?;
+        let optimized = state.optimize(&plan).context(Stage::Sql, QUERY, refused)?;
         let planner = Arc::clone(state.query_planner());
-        let physical =
-            planner.create_physical_plan(&optimized, &state).await.context(Stage::CommandLine, QUERY, refused)?;
-        let mut blobs = None;
+        let physical = planner.create_physical_plan(&optimized, &state).await.context(Stage::Sql, QUERY, refused)?;
+        let mut blobs = Vec::new();
         if kind != QueryKind::Description {
-            blobs = blob_reads::of_shards(&optimized).context(Stage::Internal, QUERY, "cannot walk its plan")?;
-            let files = blob_reads::of_files(&optimized, &physical);
-            blobs = blobs.or(files.context(Stage::Internal, QUERY, "cannot walk its plan")?);
+            let walk = "cannot walk its plan";
+            blobs.extend(blob_reads::of_shards(&optimized).context(Stage::Internal, QUERY, walk)?);
+            blobs.extend(blob_reads::of_files(&optimized, &physical).context(Stage::Internal, QUERY, walk)?);
         }
-        if blobs.is_some() {
+        if !blobs.is_empty() {
             *state.config_mut() = state.config().clone().with_batch_size(BLOB_BATCH_ROWS);
         }
         let warnings = self.shards.iter().flat_map(|set| set.warnings.clone()).chain(blobs).collect();

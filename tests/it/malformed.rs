@@ -216,6 +216,27 @@ fn footers_that_lie_are_refused_by_name() {
     }
 }
 
+#[test]
+fn of_several_shards_the_damaged_one_is_named_whatever_the_query_makes_of_ids() {
+    let [original, whole] = shards();
+    let broken = lie_about_column(&original, "width", |column| {
+        column.into_builder().set_data_page_offset(1 << 40).set_dictionary_page_offset(None).build().unwrap()
+    });
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in [("a.parquet", &whole), ("b.parquet", &original), ("c.parquet", &broken)] {
+        fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    let schema = Schema::named("image_text").unwrap();
+    let sql = "SELECT sample_id FROM shards WHERE width > 3 AND sample_uniform(sample_id, 7) < 0.5";
+    let error = runtime().block_on(async {
+        let shards = ShardSet::open(&[folder.path().display().to_string()], &schema).await?;
+        select(&shards, &schema, sql).await
+    });
+    let report = error.expect_err("a column behind the file").report();
+    assert!(report.contains("c.parquet") && !report.contains("a.parquet"), "{report}");
+    assert!(!report.contains("no sample_id of these shards"), "{report}");
+}
+
 /// Statistics prune: what they leave out cannot be noticed without reading it. Nothing but the selection may suffer.
 #[test]
 fn statistics_that_lie_decide_what_is_kept_and_nothing_else() {

@@ -341,14 +341,17 @@ fn statements_that_write_are_refused_and_write_nothing() {
         format!("EXPLAIN ANALYZE COPY (SELECT 1) TO '{target}' STORED AS CSV"),
         format!("CREATE EXTERNAL TABLE t (a INT) STORED AS CSV LOCATION '{target}'"),
         "CREATE TABLE t AS SELECT 1".into(),
-        "INSERT INTO t VALUES (1)".into(),
-        "DROP TABLE shards".into(),
         "SET datafusion.execution.batch_size = 1".into(),
         "SELECT 1; SELECT 2".into(),
         "SELEC 1".into(),
         String::new(),
     ] {
         fails(2, &["sql", &sql]);
+    }
+    let workshop = Workshop::new();
+    for sql in ["INSERT INTO shards SELECT * FROM shards", "DROP TABLE shards", "DELETE FROM shards"] {
+        let refusal = fails(2, &["sql", sql, "--shards", &workshop.text("shards")]);
+        assert!(refusal.contains("must change nothing"), "{refusal}");
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     assert!(ok(&["sql", "EXPLAIN SELECT 1"]).contains("physical_plan"));
@@ -359,12 +362,20 @@ fn statements_that_write_are_refused_and_write_nothing() {
 }
 
 #[test]
-fn queries_that_need_more_memory_than_they_may_have_say_so() {
+fn sorts_beyond_the_memory_spill() {
     // 75 MB of text that a window wants in order.
     let sql = "SELECT count(*) AS n FROM (SELECT row_number() OVER (ORDER BY v) AS place FROM \
                (SELECT repeat(CAST(value AS VARCHAR), 20) AS v FROM range(0, 600000))) WHERE place % 2 = 0";
-    assert!(fails(1, &["sql", sql, "--memory-megabytes", "16", "--csv"]).contains("raise --memory-megabytes"));
-    assert_eq!(ok(&["sql", sql, "--memory-megabytes", "1024", "--csv"]), "n\n300000\n");
+    assert_eq!(ok(&["sql", sql, "--memory-megabytes", "64", "--csv"]), "n\n300000\n");
+    assert!(fails(1, &["sql", sql, "--memory-megabytes", "1", "--csv"]).contains("raise --memory-megabytes"));
+}
+
+#[test]
+fn a_condition_that_the_parser_binds_otherwise_is_refused_as_in_selections() {
+    let sql = "SELECT value FROM range(0, 3) WHERE value IS DISTINCT FROM 1 AND value < 2";
+    assert!(fails(2, &["sql", sql]).contains("put parentheses around the comparison"));
+    let sql = "SELECT value FROM range(0, 3) WHERE (value IS DISTINCT FROM 1) AND value < 2";
+    assert_eq!(ok(&["sql", sql, "--csv"]), "value\n0\n");
 }
 
 #[test]

@@ -15,6 +15,8 @@ use datafusion::{
     },
 };
 
+use crate::ingest::holds_images;
+
 /// What a function is about: the heading it is listed under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Group {
@@ -72,14 +74,8 @@ impl Takes {
         match (self, given) {
             (_, DataType::Dictionary(_, values)) => self.coerce(values),
             (Self::Image, DataType::Null) => Some(DataType::BinaryView),
-            (Self::Image, DataType::Binary | DataType::LargeBinary | DataType::BinaryView) => Some(given.clone()),
             (Self::Image, DataType::FixedSizeBinary(_)) => Some(DataType::Binary),
-            (Self::Image, DataType::Struct(fields)) => {
-                let bytes = fields.iter().find(|field| field.name() == super::encoded_images::BYTES)?;
-                let is_binary =
-                    matches!(bytes.data_type(), DataType::Binary | DataType::LargeBinary | DataType::BinaryView);
-                is_binary.then(|| given.clone())
-            }
+            (Self::Image, given) if holds_images(given) => Some(given.clone()),
             (Self::Text, DataType::Null | DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) => {
                 Some(DataType::Utf8View)
             }

@@ -47,8 +47,14 @@ pub mod text_normalize;
 pub mod text_words;
 
 /// All of them, for a session over `set`.
+///
+/// `set` may lack shards of the whole: ids carry the ordinals that they have in it.
 pub fn all(set: &ShardSet) -> Vec<ScalarUDF> {
-    over(set.shards.iter().map(|shard| shard.fingerprint))
+    let mut fingerprints = vec![[0; 32]; set.shards.last().map_or(0, |shard| shard.ordinal as usize + 1)];
+    for shard in &set.shards {
+        fingerprints[shard.ordinal as usize] = shard.fingerprint;
+    }
+    over(fingerprints)
 }
 
 /// All of them, for a session over shards with these fingerprints, by ordinal; there may be none.

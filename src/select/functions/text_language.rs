@@ -21,8 +21,8 @@ pub fn text_language() -> ScalarUDF {
     let documentation = documented(
         Group::Text,
         "text_language(text [, min_confidence])",
-        "The language that the text's script and trigrams are most like, of 70, as ISO 639-1 code (en, de, zh) or, \
-         where there is none, ISO 639-3. NULL where the detector's confidence is below `min_confidence`, 0.9 unless \
+        "The language that the text's script and trigrams are most like, of 70, as ISO 639-1 code (en, de, zh). \
+         NULL where the detector's confidence is below `min_confidence`, 0.9 unless \
          given: captions of a few words rarely reach that, so lower it, or take a column that a better model filled.",
         &[("text", "A caption or other text."), ("min_confidence", "0 (always answer) to 1.")],
         "> SELECT text_language('Two children are playing with a red ball in the garden.') AS sentence,
