@@ -5,6 +5,12 @@ use std::str::FromStr;
 use crate::error::{Error, Result, Stage};
 use crate::schema::alike;
 
+/// What columns of URLs are called.
+const URLS: [&str; 5] = ["url", "image_url", "img_url", "uri", "link"];
+/// What is said of them.
+pub(super) const NO_DOWNLOAD: &str = "Diptych does not download from the web; fetch the images with img2dataset (its \
+                                      parquet and webdataset output can be imported), or list files that are at hand";
+
 /// A column of the schema that a foreign column can fill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Filled {
@@ -19,7 +25,7 @@ pub enum Filled {
 }
 
 impl Filled {
-    const ALL: [Self; 4] = [Self::Image, Self::Caption, Self::Label, Self::Split];
+    pub(super) const ALL: [Self; 4] = [Self::Image, Self::Caption, Self::Label, Self::Split];
 
     /// As the schema has it.
     pub fn name(self) -> &'static str {
@@ -110,6 +116,11 @@ pub(super) fn find<'a>(
     let in_any_case =
         || usual.iter().find_map(|usual| present.iter().find(|column| column.eq_ignore_ascii_case(usual)));
     Ok(exact.or_else(in_any_case).copied())
+}
+
+/// Whether a column among `present` is called like one of URLs.
+pub(super) fn has_urls(present: &[&str]) -> bool {
+    present.iter().any(|name| URLS.iter().any(|url| name.eq_ignore_ascii_case(url)))
 }
 
 /// # Errors

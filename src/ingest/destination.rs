@@ -88,7 +88,7 @@ impl Destination {
     /// Removes the old data set and moves the files of the new one here; the manifest is still to be written.
     ///
     /// # Errors
-    /// A file cannot be removed or moved. The new data set is then still whole in its folder.
+    /// A file cannot be removed or moved. The new data set is still whole in its own folder if none was moved yet.
     pub fn take_from_beside(&mut self, manifest: &Manifest) -> Result<()> {
         let beside = self.folder.join(BESIDE);
         self.clear()?;
@@ -99,6 +99,13 @@ impl Destination {
             moved.context(Stage::Import, self.place(name), CANNOT_WRITE)?;
         }
         self.sync_folder()
+    }
+
+    /// Whether every shard of the successor still lies in its own folder.
+    fn is_whole_beside(&self) -> bool {
+        let beside = self.folder.join(BESIDE);
+        let manifest = Manifest::load(&beside).ok().flatten();
+        manifest.is_some_and(|manifest| manifest.shards.iter().all(|shard| beside.join(&shard.file).exists()))
     }
 
     fn remove_beside(&self) {
@@ -173,12 +180,17 @@ impl Destination {
     }
 
     /// Removes what this import wrote and gives the folder back. What cannot be removed stays in the journal.
+    ///
+    /// A successor that is whole in its own folder stays there where its predecessor is gone: it is the only one left.
     pub fn abandon(self) {
         if self.folder.join(MANIFEST_FILE).exists() {
             // The old data set is whole as long as its manifest is there, whatever the journal was about to do with it.
             self.remove_beside();
             let _ = self.remove(IMPORTING_FILE);
             return;
+        }
+        if !self.is_whole_beside() {
+            self.remove_beside();
         }
         let names = self.journalled().unwrap_or_default();
         let removed = names.iter().all(|name| self.remove(name).is_ok() && self.remove(&temporary(name)).is_ok());
@@ -343,6 +355,30 @@ mod tests {
         assert!(Destination::claim(folder.path(), false).is_err());
         Destination::claim(folder.path(), true).unwrap().abandon();
         assert_eq!(names(folder.path()), ["a.parquet", "diptych.json"]);
+    }
+
+    #[test]
+    fn a_successor_that_cannot_be_moved_stays_only_where_it_is_whole() {
+        for (blocked, left) in [("b.parquet", Some(["b.parquet", "c.parquet", "diptych.json"])), ("c.parquet", None)] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut first = Destination::claim(folder.path(), false).unwrap();
+            write(&mut first, "a.parquet");
+            first.finish(&manifest(&["a.parquet"])).unwrap();
+            let mut next = Destination::claim(folder.path(), true).unwrap();
+            let mut beside = next.claim_beside().unwrap();
+            let successor = manifest(&["b.parquet", "c.parquet"]);
+            write(&mut beside, "b.parquet");
+            write(&mut beside, "c.parquet");
+            beside.finish(&successor).unwrap();
+            // No file can be moved onto a folder.
+            std::fs::create_dir(folder.path().join(blocked)).unwrap();
+            next.take_from_beside(&successor).unwrap_err();
+            next.abandon();
+            let beside = folder.path().join(BESIDE);
+            assert_eq!(beside.exists().then(|| names(&beside)), left.map(|names| names.map(str::to_owned).to_vec()));
+            let files = names(folder.path()).into_iter().filter(|name| folder.path().join(name).is_file());
+            assert_eq!(files.collect::<Vec<_>>(), ["diptych.importing"], "the folder in the way stays in the journal");
+        }
     }
 
     #[test]

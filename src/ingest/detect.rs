@@ -55,6 +55,10 @@ pub(super) fn detect(
         let listing = sorted_in(&root, files, settings.read_as)?;
         (root, listing)
     };
+    if settings.read_as == Some(Kind::Paths) {
+        listing.tables.append(&mut listing.parquet);
+        listing.tables.sort_by(|a, b| a.path.cmp(&b.path));
+    }
     if !settings.label_names.is_empty() && listing.idx.is_empty() {
         let reason = "holds no IDX files, and label names are for those; leave them away";
         return Err(Error::at(Stage::Import, place, reason));
@@ -104,7 +108,8 @@ pub(super) fn detect(
     }
 }
 
-/// Files that were named one by one: `--as` says what they are, whatever they are called.
+/// Files that were named one by one: `--as` says what they are, whatever they are called, unless its kind has several
+/// formats.
 fn sorted_in(root: &Path, files: Vec<PathBuf>, read_as: Option<Kind>) -> Result<Listing> {
     let mut listing = Listing::default();
     for path in files {
@@ -117,13 +122,13 @@ fn sorted_in(root: &Path, files: Vec<PathBuf>, read_as: Option<Kind>) -> Result<
         let file = Listed { path, bytes: metadata.len() };
         match read_as {
             Some(Kind::Webdataset) => listing.archives.push(file),
-            Some(Kind::Parquet | Kind::Img2dataset) => listing.parquet.push(file),
+            Some(Kind::Parquet) => listing.parquet.push(file),
             Some(Kind::Paths) => listing.tables.push(file),
             Some(Kind::MetadataFolder | Kind::Idx) => {
                 let reason = "is a file, and metadata folders and IDX files come in folders; name the folder";
                 return Err(Error::at(Stage::Import, full.display().to_string(), reason));
             }
-            Some(Kind::ClassFolders) | None => {
+            Some(Kind::ClassFolders | Kind::Img2dataset) | None => {
                 if let Err(file) = listing.add(file) {
                     let reason = format!("has a name that says nothing; say what it is with --as ({})", Kind::list());
                     return Err(Error::at(Stage::Import, root.join(file.path).display().to_string(), reason));
@@ -145,12 +150,11 @@ fn check_forced(kind: Kind, listing: &Listing, place: &str) -> Result<Kind> {
         Kind::MetadataFolder => (!listing.metadata.is_empty(), "metadata.csv, .jsonl or .parquet"),
         Kind::Idx => (!listing.idx.is_empty(), "IDX files"),
         Kind::Webdataset => (!listing.archives.is_empty(), ".tar, .tar.gz or .tgz"),
-        // Its other output format.
-        Kind::Img2dataset if listing.parquet.is_empty() || !listing.archives.is_empty() => {
-            return check_forced(Kind::Webdataset, listing, place);
-        }
-        Kind::Parquet | Kind::Img2dataset => (!listing.parquet.is_empty(), ".parquet"),
-        Kind::Paths => (!listing.tables.is_empty(), ".csv, .tsv or .jsonl"),
+        // Its other output format; Parquet beside tars has no images.
+        Kind::Img2dataset if !listing.archives.is_empty() => return Ok(Kind::Webdataset),
+        Kind::Img2dataset => (!listing.parquet.is_empty(), ".parquet, .tar, .tar.gz or .tgz"),
+        Kind::Parquet => (!listing.parquet.is_empty(), ".parquet"),
+        Kind::Paths => (!listing.tables.is_empty(), ".csv, .tsv, .jsonl or .parquet"),
     };
     if is_there {
         return Ok(kind);
@@ -166,7 +170,7 @@ fn judged(listing: &Listing, place: &str) -> Result<Kind> {
         return if listing.images.is_empty() && listing.metadata.is_empty() && listing.archives.is_empty() {
             Ok(Kind::Idx)
         } else {
-            ambiguous("holds IDX files beside images or metadata tables; import them from a folder each")
+            ambiguous("holds IDX files beside images, archives or metadata tables; import them from a folder each")
         };
     }
     match (!listing.archives.is_empty(), !listing.images.is_empty(), !listing.metadata.is_empty()) {
@@ -189,18 +193,18 @@ fn judged(listing: &Listing, place: &str) -> Result<Kind> {
     }
 }
 
-/// What another kind would read is counted like everything that nobody reads.
+/// What another kind would read is counted like everything that nobody reads, but for metadata tables and IDX files.
 fn skip_others(kind: Kind, listing: &mut Listing) {
     let is_parquet = matches!(kind, Kind::Parquet | Kind::Img2dataset);
-    for (is_read, files) in [
-        (kind == Kind::Webdataset, listing.archives.clone()),
-        (is_parquet, listing.parquet.clone()),
-        (kind == Kind::Paths, listing.tables.clone()),
+    let lists = [
+        (kind == Kind::Webdataset, &listing.archives),
+        (is_parquet, &listing.parquet),
+        (kind == Kind::Paths, &listing.tables),
         // Those of a metadata folder are counted as unlisted.
-        (matches!(kind, Kind::ClassFolders | Kind::MetadataFolder), listing.images.clone()),
-    ] {
-        if !is_read {
-            listing.skip_all(&files);
-        }
+        (matches!(kind, Kind::ClassFolders | Kind::MetadataFolder), &listing.images),
+    ];
+    for file in lists.into_iter().filter(|(is_read, _)| !is_read).flat_map(|(_, files)| files) {
+        let extension = file.path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        *listing.skipped.entry(format!(".{extension}")).or_default() += 1;
     }
 }

@@ -18,7 +18,7 @@ pub enum Kind {
     Webdataset,
     /// Parquet files with a column of encoded images, Hugging Face's among them.
     Parquet,
-    /// What img2dataset writes with `--output_format parquet`: Parquet with a `status` per row.
+    /// What img2dataset writes: Parquet with a `status` per row, or tars.
     Img2dataset,
     /// CSV, TSV, JSON lines or Parquet that list the paths of image files.
     Paths,

@@ -12,8 +12,8 @@ use datafusion::arrow::compute::{cast, concat, take};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 
 use super::class_folders::{source_name, split_of};
-use super::columns::{ColumnName, Filled, find, named};
-use super::metadata_table::{self, TEXT_COLUMNS};
+use super::columns::{ColumnName, Filled, find};
+use super::metadata_table::{self, TEXT_COLUMNS, value};
 use super::source::{Source, read_file};
 use super::walk::Listed;
 use crate::error::{Context, Error, Result, Stage};
@@ -51,16 +51,11 @@ impl MetadataFolder {
         for path in paths {
             let place = root.join(path).display().to_string();
             let mut table = metadata_table::read(&root.join(path), &text_columns)?;
-            for (filled, name) in [
-                (Filled::Image, "file_name"),
-                (Filled::Caption, "caption"),
-                (Filled::Label, "label"),
-                (Filled::Split, "split"),
-            ] {
-                if let Some(given) = named(columns, filled) {
-                    let schema = table.batch.schema();
-                    let present: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-                    find(columns, filled, &[], &present, &place)?;
+            for filled in Filled::ALL {
+                let schema = table.batch.schema();
+                let present: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+                if let Some(given) = find(columns, filled, &[], &present, &place)? {
+                    let name = if filled == Filled::Image { "file_name" } else { filled.name() };
                     table.rename(given, name, &place)?;
                 }
             }
@@ -212,10 +207,6 @@ fn first_few(wrong: &[String]) -> String {
         text.push_str(&format!("\n  and {} more", wrong.len() - SPELLED_OUT));
     }
     text
-}
-
-fn value(column: &StringArray, row: usize) -> Option<&str> {
-    column.is_valid(row).then(|| column.value(row))
 }
 
 impl Source for MetadataFolder {

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::compute::{cast, concat_batches};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::arrow::error::ArrowError;
@@ -184,6 +184,11 @@ pub(super) fn target(data_type: &DataType, is_text: bool) -> Option<DataType> {
         Timestamp(TimeUnit::Millisecond | TimeUnit::Microsecond, _) if !is_text => Some(data_type.clone()),
         _ => None,
     }
+}
+
+/// The text of a row, unless it is null.
+pub(super) fn value(column: &StringArray, row: usize) -> Option<&str> {
+    column.is_valid(row).then(|| column.value(row))
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub mod manifest;
 mod metadata_folder;
 mod metadata_table;
 mod order;
-mod parquet_layout;
+pub(crate) mod parquet_layout;
 mod parquet_rows;
 mod path_table;
 mod patterns;
@@ -199,13 +199,13 @@ pub struct ImportReport {
     pub splits: BTreeMap<String, u64>,
     /// Rows by label; "" for rows without. Those beyond the first [`LABELS_COUNTED`] are together under "…".
     pub labels: BTreeMap<String, u64>,
-    /// Files that are no images, by what they are: ".txt", "hidden", ….
+    /// Files that were not read, by what they are: ".txt", "hidden", ….
     pub skipped: BTreeMap<String, u64>,
     /// Rows that the source itself marks as failed, by what it says (`failed_to_download`, …).
     pub left_out: BTreeMap<String, u64>,
     /// Images that no metadata table lists, and that are therefore not imported.
     pub unlisted: u64,
-    /// Columns of metadata tables that shards cannot carry, and why.
+    /// Columns, or keys of JSON, that shards cannot carry, and why.
     pub ignored_columns: Vec<String>,
     /// The shards, as the manifest lists them.
     pub shards: Vec<manifest::ManifestShard>,

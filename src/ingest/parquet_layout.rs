@@ -3,7 +3,7 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema as ArrowSch
 use datafusion::parquet::file::metadata::KeyValue;
 
 use super::class_labels;
-use super::columns::{ColumnName, Filled, find, named};
+use super::columns::{ColumnName, Filled, NO_DOWNLOAD, find, has_urls};
 use super::kind::Kind;
 use super::metadata_table::target;
 use crate::error::{Error, Result, Stage};
@@ -11,7 +11,8 @@ use crate::schema::Schema;
 
 /// What image columns are called, in the order in which they are tried; img2dataset names them by their format.
 const USUAL_IMAGES: [&str; 9] = ["image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "picture", "photo"];
-const URLS: [&str; 4] = ["url", "image_url", "img_url", "uri"];
+/// img2dataset's column that says whether a row has its image.
+pub(super) const STATUS: &str = "status";
 
 /// The columns of one file.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,8 +25,8 @@ pub(super) struct Layout {
     /// Names behind the numbers of `label`.
     pub(super) class_names: Option<Vec<String>>,
     pub(super) split: Option<String>,
-    /// img2dataset's: only rows with "success" have an image.
-    pub(super) status: Option<String>,
+    /// Whether only rows with "success" in [`STATUS`] have an image.
+    pub(super) is_img2dataset: bool,
     /// Name, and the type it is carried in.
     pub(super) further: Vec<FieldRef>,
     /// Columns that are not carried, and why.
@@ -56,40 +57,41 @@ impl Layout {
         };
         let (caption, label, split) = (find(Filled::Caption)?, find(Filled::Label)?, find(Filled::Split)?);
         let has = |name: &str| present.contains(&name);
-        let status = match read_as {
-            Some(Kind::Img2dataset) if !has("status") => {
+        let is_img2dataset = match read_as {
+            Some(Kind::Img2dataset) if !has(STATUS) => {
                 let reason = "has no column \"status\", so img2dataset did not write it; read it with --as parquet";
                 return Err(Error::at(Stage::Import, place, reason));
             }
             Some(Kind::Img2dataset) => true,
             Some(_) => false,
-            None => has("status") && has("key"),
+            None => has(STATUS) && has("key"),
         };
-        let kind = if status {
+        let kind = if is_img2dataset {
             "img2dataset"
         } else if class_labels::is_huggingface(pairs) || is_struct(schema, &image) {
             "huggingface_parquet"
         } else {
             "parquet"
         };
-        let status = status.then(|| "status".to_owned());
         let class_names = label.as_ref().and_then(|label| class_labels::names(pairs, label));
-        let taken: Vec<&str> = [Some(&image), caption.as_ref(), label.as_ref(), split.as_ref(), status.as_ref()]
-            .into_iter()
-            .flatten()
-            .map(String::as_str)
-            .collect();
-        let (further, ignored) = further(schema, &taken)?;
-        Ok(Self { kind, image, caption, label, class_names, split, status, further, ignored })
+        let (further, ignored) = (vec![], vec![]);
+        let mut layout = Self { kind, image, caption, label, class_names, split, is_img2dataset, further, ignored };
+        (layout.further, layout.ignored) = carried(schema, &layout.taken())?;
+        Ok(layout)
+    }
+
+    /// Columns that are read for something else than being carried.
+    fn taken(&self) -> Vec<&str> {
+        let filling = [Some(&self.image), self.caption.as_ref(), self.label.as_ref(), self.split.as_ref()];
+        let filling = filling.into_iter().flatten().map(String::as_str);
+        filling.chain(self.is_img2dataset.then_some(STATUS)).collect()
     }
 
     /// Numbers of the columns to read.
     pub(super) fn projection(&self, schema: &ArrowSchema) -> Vec<usize> {
-        let named =
-            [Some(&self.image), self.caption.as_ref(), self.label.as_ref(), self.split.as_ref(), self.status.as_ref()];
-        let named: Vec<&str> = named.into_iter().flatten().map(String::as_str).collect();
+        let taken = self.taken();
         let is_read = |field: &Field| {
-            named.contains(&field.name().as_str()) || self.further.iter().any(|further| further.name() == field.name())
+            taken.contains(&field.name().as_str()) || self.further.iter().any(|further| further.name() == field.name())
         };
         (0..schema.fields().len()).filter(|number| is_read(schema.field(*number))).collect()
     }
@@ -102,9 +104,7 @@ fn image(schema: &ArrowSchema, present: &[&str], columns: &[ColumnName], place: 
         .filter(|field| holds_images(field.data_type()))
         .map(|field| field.name().as_str())
         .collect();
-    if let Some(name) = named(columns, Filled::Image) {
-        // For its error.
-        find(columns, Filled::Image, &[], present, place)?;
+    if let Some(name) = find(columns, Filled::Image, &[], present, place)? {
         if candidates.contains(&name) {
             return Ok(name.to_owned());
         }
@@ -121,9 +121,8 @@ fn image(schema: &ArrowSchema, present: &[&str], columns: &[ColumnName], place: 
             "has no column that is known to hold images; candidates are {}: name one with --column image={first}",
             candidates.join(", ")
         )
-    } else if present.iter().any(|name| URLS.iter().any(|url| name.eq_ignore_ascii_case(url))) {
-        "has URLs but no images, and Diptych does not download from the web; fetch them with img2dataset and import its output"
-            .to_owned()
+    } else if has_urls(present) {
+        format!("has URLs but no images; {NO_DOWNLOAD}")
     } else {
         format!("has no column of encoded images (binary or struct<bytes, path>); there are {}", present.join(", "))
     };
@@ -134,6 +133,7 @@ fn is_binary(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
 }
 
+/// Whether a column of that type is read as encoded images.
 pub(crate) fn holds_images(data_type: &DataType) -> bool {
     match data_type {
         DataType::Struct(fields) => fields.iter().any(|field| field.name() == "bytes" && is_binary(field.data_type())),
@@ -145,7 +145,8 @@ fn is_struct(schema: &ArrowSchema, name: &str) -> bool {
     schema.field_with_name(name).is_ok_and(|field| matches!(field.data_type(), DataType::Struct(_)))
 }
 
-fn further(schema: &ArrowSchema, taken: &[&str]) -> Result<(Vec<FieldRef>, Vec<String>)> {
+/// [`Layout::further`] and [`Layout::ignored`].
+fn carried(schema: &ArrowSchema, taken: &[&str]) -> Result<(Vec<FieldRef>, Vec<String>)> {
     let own = Schema::named("image_text")?;
     let (mut further, mut ignored) = (vec![], vec![]);
     for field in schema.fields() {
@@ -196,7 +197,7 @@ mod tests {
     fn img2dataset_is_known_by_its_status_and_can_be_forced_or_refused() {
         let columns = [("key", Utf8), ("status", Utf8), ("jpg", Binary)];
         assert_eq!(layout(&columns, &[], None).unwrap().kind, "img2dataset");
-        assert_eq!(layout(&columns, &[], Some(Kind::Parquet)).unwrap().status, None);
+        assert!(!layout(&columns, &[], Some(Kind::Parquet)).unwrap().is_img2dataset);
         let error = layout(&columns[2..], &[], Some(Kind::Img2dataset)).unwrap_err().to_string();
         assert!(error.contains("no column \"status\""), "{error}");
     }

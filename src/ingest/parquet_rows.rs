@@ -16,7 +16,8 @@ use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::columns::ColumnName;
 use super::kind::Kind;
-use super::parquet_layout::Layout;
+use super::metadata_table::value;
+use super::parquet_layout::{Layout, STATUS};
 use super::samples::{Found, Samples, Stored};
 use super::split_name::split_of_file;
 use super::spool::Spool;
@@ -24,6 +25,7 @@ use super::walk::Listed;
 use super::{MAX_IMAGE_BYTES, Progress};
 use crate::augment::BadClass;
 use crate::error::{Context, Error, Result, Stage};
+use crate::select::functions::encoded_images::EncodedImages;
 
 /// Rows in memory at once: images of a megabyte are 32 MB.
 const BATCH_ROWS: usize = 32;
@@ -31,6 +33,7 @@ const BATCH_ROWS: usize = 32;
 const SUCCESS: &str = "success";
 /// `ClassLabel`'s number for "none".
 const NO_CLASS: i64 = -1;
+const NO_PARQUET: &str = "cannot be read as Parquet; fetch or write it again";
 /// How often a long listing says how far it is.
 const ROWS_PER_PROGRESS: u64 = 8192;
 
@@ -88,11 +91,7 @@ fn guarded<T>(place: &str, read: impl FnOnce() -> Result<T>) -> Result<T> {
 fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
     let place = path.display().to_string();
     let file = File::open(path).context(Stage::Import, &place, "cannot be read; check permissions and the disk")?;
-    ParquetRecordBatchReaderBuilder::try_new(file).context(
-        Stage::Import,
-        place,
-        "cannot be read as Parquet; fetch or write it again",
-    )
+    ParquetRecordBatchReaderBuilder::try_new(file).context(Stage::Import, place, NO_PARQUET)
 }
 
 /// The further columns of all files: text where the files disagree on a type.
@@ -118,14 +117,13 @@ impl ParquetRows {
     ) -> Result<()> {
         let path = root.join(&file.path);
         let place = path.display().to_string();
-        let cannot_read = "cannot be read as Parquet; fetch or write it again";
         let builder = builder(&path)?;
         let mask = ProjectionMask::roots(builder.parquet_schema(), layout.projection(builder.schema()));
         let builder = builder.with_projection(mask).with_batch_size(BATCH_ROWS);
         let split = split_of_file(&file.path).map(|split| self.samples.splits.number(&split));
         let (name, mut row, mut next_progress) = (file.path.to_string_lossy(), 0, ROWS_PER_PROGRESS);
-        for batch in builder.build().context(Stage::Import, &place, cannot_read)? {
-            let batch = batch.context(Stage::Import, &place, cannot_read)?;
+        for batch in builder.build().context(Stage::Import, &place, NO_PARQUET)? {
+            let batch = batch.context(Stage::Import, &place, NO_PARQUET)?;
             let columns = Columns::of(&batch, layout, further, &place)?;
             let carried = self.samples.keep_further(&columns.further)?;
             for (at, further) in carried.into_iter().enumerate() {
@@ -158,7 +156,7 @@ impl ParquetRows {
             *self.left_out.entry(value(status, at).unwrap_or("null").to_owned()).or_default() += 1;
             return Ok(Ok(()));
         }
-        let Some(image) = columns.image.value(at) else {
+        let Some(image) = columns.image.get(at) else {
             return Ok(Err((BadClass::Missing, "its image is null, or has a path but no bytes".to_owned())));
         };
         if image.len() as u64 > MAX_IMAGE_BYTES {
@@ -181,7 +179,7 @@ impl ParquetRows {
 
 /// The columns of a batch, as they are needed.
 struct Columns<'a> {
-    image: Images,
+    image: EncodedImages<'a>,
     caption: Option<StringArray>,
     label: Option<Labels<'a>>,
     split: Option<StringArray>,
@@ -194,31 +192,11 @@ enum Labels<'a> {
     Classes(Int64Array, &'a [String]),
 }
 
-struct Images {
-    /// `BinaryView`: made from the others without copying what is large.
-    bytes: ArrayRef,
-    /// Whether the whole struct is null.
-    whole: Option<ArrayRef>,
-}
-
-impl Images {
-    fn value(&self, at: usize) -> Option<&[u8]> {
-        if self.bytes.is_null(at) || self.whole.as_ref().is_some_and(|whole| whole.is_null(at)) {
-            return None;
-        }
-        Some(match self.bytes.data_type() {
-            DataType::Binary => self.bytes.as_binary::<i32>().value(at),
-            DataType::LargeBinary => self.bytes.as_binary::<i64>().value(at),
-            _ => self.bytes.as_binary_view().value(at),
-        })
-    }
-}
-
 impl<'a> Columns<'a> {
-    fn of(batch: &RecordBatch, layout: &'a Layout, further: &[FieldRef], place: &str) -> Result<Self> {
+    fn of(batch: &'a RecordBatch, layout: &'a Layout, further: &[FieldRef], place: &str) -> Result<Self> {
         let column = |name: &str| {
             let missing = || Error::internal(format!("{place}: column {name:?} was not read"));
-            batch.column_by_name(name).cloned().ok_or_else(missing)
+            batch.column_by_name(name).ok_or_else(missing)
         };
         let cast_to = |column: &ArrayRef, name: &str, wanted: &DataType| {
             cast(column, wanted).context(
@@ -227,7 +205,7 @@ impl<'a> Columns<'a> {
                 format!("column {name:?} is {}, which cannot be {wanted}", column.data_type()),
             )
         };
-        let text = |name: &Option<String>| match name {
+        let text = |name: Option<&str>| match name {
             None => Ok(None),
             Some(name) => {
                 let column = column(name)?;
@@ -235,20 +213,17 @@ impl<'a> Columns<'a> {
                     let reason = format!("column {name:?} is {}; it must be text", column.data_type());
                     return Err(Error::at(Stage::Import, place, reason));
                 }
-                Ok(Some(cast_to(&column, name, &DataType::Utf8)?.as_string::<i32>().clone()))
+                Ok(Some(cast_to(column, name, &DataType::Utf8)?.as_string::<i32>().clone()))
             }
         };
-        let image = column(&layout.image)?;
-        let image = match image.as_struct_opt().and_then(|parts| parts.column_by_name("bytes").cloned()) {
-            Some(bytes) => Images { bytes, whole: Some(image) },
-            None => Images { bytes: image, whole: None },
-        };
+        let image = EncodedImages::new(column(&layout.image)?);
+        let image = image.context(Stage::Import, place, "its image is no binary")?;
         let label = match (&layout.label, &layout.class_names) {
             (Some(name), Some(names)) if column(name)?.data_type().is_integer() => {
-                let numbers = cast_to(&column(name)?, name, &DataType::Int64)?;
+                let numbers = cast_to(column(name)?, name, &DataType::Int64)?;
                 Some(Labels::Classes(numbers.as_primitive().clone(), names))
             }
-            (label, _) => text(label)?.map(Labels::Texts),
+            (label, _) => text(label.as_deref())?.map(Labels::Texts),
         };
         let mut carried = Vec::with_capacity(further.len());
         for field in further {
@@ -262,10 +237,10 @@ impl<'a> Columns<'a> {
             .context(Stage::Internal, place, "further columns do not fit")?;
         Ok(Self {
             image,
-            caption: text(&layout.caption)?,
+            caption: text(layout.caption.as_deref())?,
             label,
-            split: text(&layout.split)?,
-            status: text(&layout.status)?,
+            split: text(layout.split.as_deref())?,
+            status: text(layout.is_img2dataset.then_some(STATUS))?,
             further,
         })
     }
@@ -283,8 +258,4 @@ impl<'a> Columns<'a> {
             }
         }
     }
-}
-
-fn value(column: &StringArray, row: usize) -> Option<&str> {
-    column.is_valid(row).then(|| column.value(row))
 }

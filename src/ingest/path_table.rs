@@ -10,7 +10,7 @@ use datafusion::arrow::compute::filter_record_batch;
 
 use super::Progress;
 use super::class_folders::{source_name, split_of};
-use super::columns::{ColumnName, Filled, find};
+use super::columns::{ColumnName, Filled, NO_DOWNLOAD, find, has_urls};
 use super::metadata_folder::MetadataFolder;
 use super::metadata_table::{self, MetadataTable};
 use super::rows::Rejected;
@@ -21,9 +21,6 @@ use crate::error::{Context, Error, Result, Stage};
 
 /// What columns of paths are called, in the order in which they are tried.
 const USUAL_PATHS: [&str; 8] = ["file_name", "filepath", "path", "image", "file", "filename", "image_path", "img"];
-const USUAL_URLS: [&str; 5] = ["url", "image_url", "img_url", "uri", "link"];
-const NO_DOWNLOAD: &str = "Diptych does not download from the web; fetch the images with img2dataset (its parquet and webdataset \
-                           output can be imported), or list files that are at hand";
 /// How often a long listing says how far it is.
 const ROWS_PER_PROGRESS: u64 = 10_000;
 
@@ -104,8 +101,7 @@ fn read(path: &Path, columns: &[ColumnName], place: &str) -> Result<MetadataTabl
 }
 
 fn no_paths(present: &[&str], place: &str) -> Error {
-    let has_urls = present.iter().any(|name| USUAL_URLS.iter().any(|url| name.eq_ignore_ascii_case(url)));
-    let reason = if has_urls {
+    let reason = if has_urls(present) {
         format!("lists URLs and no paths; {NO_DOWNLOAD}")
     } else {
         let first = present.first().copied().unwrap_or("NAME");

@@ -14,7 +14,7 @@ const NAMED: usize = 5;
 /// Every name that a brace stands for must be there: a shard less would be a smaller data set without a word.
 ///
 /// # Errors
-/// Nothing is there, something is missing, or a folder cannot be listed.
+/// Nothing is there, something is missing, `**` stands in it, or a folder cannot be listed.
 pub(super) fn files(from: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
     let place = from.display().to_string();
     if from.is_file() {
@@ -29,6 +29,11 @@ pub(super) fn files(from: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
     if !is_glob(&place) {
         let reason = "is not there; name a folder, a file, or a pattern such as shard-{000..012}.tar";
         return Err(Error::at(Stage::Import, place, reason));
+    }
+    if place.contains("**") {
+        let reason = "holds **, and import has no pattern for folders of any depth; name the folder, all of which is \
+                      searched through, or write one * per depth";
+        return Err(Error::at(Stage::CommandLine, place, reason));
     }
     let is_plain = |part: &&str| !is_glob(part);
     let parts: Vec<&str> = place.split('/').collect();
@@ -165,5 +170,15 @@ mod tests {
         assert!(error("s-{0..99999999}.tar").contains("1000000"));
         let error = files(Path::new("https://x.org/a.tar")).unwrap_err().to_string();
         assert!(error.contains("img2dataset"), "{error}");
+    }
+
+    #[test]
+    fn two_stars_are_refused_with_the_way_to_search_through_folders() {
+        let folder = folder(&["a/1.csv", "a/b/2.csv"]);
+        for pattern in ["**", "**/*.csv", "a/**", "{a,**}/1.csv", "a/**.csv"] {
+            let error = found(&folder, pattern).unwrap_err().to_string();
+            assert!(error.contains("holds **") && error.contains("name the folder"), "{pattern}: {error}");
+        }
+        assert_eq!(found(&folder, "*/*/*.csv").unwrap(), ["a/b/2.csv"]);
     }
 }

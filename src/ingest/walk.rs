@@ -51,14 +51,6 @@ impl Listing {
         }
         Ok(())
     }
-
-    /// Counts what another kind of source would read among what is skipped.
-    pub(super) fn skip_all(&mut self, files: &[Listed]) {
-        for file in files {
-            let extension = file.path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-            *self.skipped.entry(format!(".{extension}")).or_default() += 1;
-        }
-    }
 }
 
 /// Walks `root`, and into folders behind links, but not into `excluded` (canonical), where an import writes.

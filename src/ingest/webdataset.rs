@@ -22,7 +22,7 @@ use crate::augment::BadClass;
 use crate::error::Result;
 
 /// A caption, label or JSON of more bytes is none.
-pub(super) const MAX_WORDS_BYTES: u64 = 1 << 20;
+const MAX_WORDS_BYTES: u64 = 1 << 20;
 /// Ignored keys and extensions that are named one by one: a hostile set has millions.
 const NAMED: usize = 100;
 /// How often a long listing says how far it is.
@@ -103,7 +103,7 @@ struct Pending {
 }
 
 /// Words out of a JSON, put away.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Json {
     caption: Option<Span>,
     label: Option<u32>,
@@ -241,7 +241,7 @@ impl Reading<'_> {
                 }
                 (None, Some(image)) => image,
             };
-            let json = sample.json.unwrap_or(Json { caption: None, label: None, split: None });
+            let json = sample.json.unwrap_or_default();
             // A key of the JSON that was named on the command line is meant.
             let caption = if wants(Filled::Caption) { json.caption } else { sample.txt.or(json.caption) };
             let label = if wants(Filled::Label) { json.label } else { sample.cls.or(json.label) };

@@ -301,6 +301,26 @@ fn what_from_is_can_be_said_and_is_asked_for_where_it_does_not_show() {
 }
 
 #[test]
+fn both_formats_of_img2dataset_are_read_from_folders_and_patterns() {
+    let from = tempfile::tempdir().unwrap();
+    let image = png(0);
+    let columns: Vec<(&str, ArrayRef)> =
+        vec![("status", strings(&[Some("success"), Some("failed")])), ("jpg", binaries(&[Some(&image[..]), None]))];
+    parquet(&from.path().join("rows/0.parquet"), columns, None);
+    write(from.path(), "tars/0.tar", tar_of(&[("a.png", png(1))]));
+    write(from.path(), "neither/a.csv", "path\n");
+    let settings = ImportSettings { read_as: Some(Kind::Img2dataset), ..defaults() };
+    for (path, kind) in
+        [("rows", "img2dataset"), ("rows/*", "img2dataset"), ("tars", "webdataset"), ("tars/*", "webdataset")]
+    {
+        let report = import_to(&from.path().join(path), &settings).1.unwrap();
+        assert_eq!((report.kind.as_str(), report.rows, report.quarantined), (kind, 1, 0), "{path}");
+    }
+    let error = import_to(&from.path().join("neither"), &settings).1.unwrap_err().to_string();
+    assert!(error.contains("holds no .parquet, .tar, .tar.gz or .tgz, so it cannot be read as img2dataset"), "{error}");
+}
+
+#[test]
 fn what_img2dataset_marks_as_failed_is_counted_and_left_out() {
     let from = tempfile::tempdir().unwrap();
     let (a, b) = (png(0), png(1));
@@ -456,6 +476,25 @@ fn tables_of_paths_find_their_files_and_quarantine_what_is_missing() {
     let (to, report) = import_to(&from.path().join("list.jsonl"), &with_columns(&["image=where", "caption=alt"]));
     assert_eq!(report.unwrap().rows, 1);
     assert_eq!(words(to.path())["images/a.png"], [some("words"), some("7"), None]);
+}
+
+#[test]
+fn folders_of_parquet_that_lists_paths_are_read_as_such() {
+    let from = tempfile::tempdir().unwrap();
+    write(from.path(), "images/a.png", png(0));
+    write(from.path(), "images/b.png", png(1));
+    write(from.path(), "lists/c.csv", "path,caption\n../images/b.png,second\n");
+    let paths = strings(&[Some("../images/a.png"), Some("gone.png")]);
+    let list = vec![("path", paths), ("caption", strings(&[Some("first"), None]))];
+    parquet(&from.path().join("lists/a.parquet"), list, None);
+    let settings = ImportSettings { read_as: Some(Kind::Paths), keep_order: true, ..defaults() };
+    let (to, report) = import_to(&from.path().join("lists"), &settings);
+    let report = report.unwrap();
+    assert_eq!((report.kind.as_str(), report.rows, report.quarantined), ("paths", 2, 1));
+    assert_eq!(all(to.path(), "caption"), [some("first"), some("second")]);
+    assert!(report.skipped.is_empty(), "{:?}", report.skipped);
+    let error = import_to(&from.path().join("images"), &settings).1.unwrap_err().to_string();
+    assert!(error.contains("holds no .csv, .tsv, .jsonl or .parquet"), "{error}");
 }
 
 #[test]
