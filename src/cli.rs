@@ -316,11 +316,10 @@ impl From<ImportWords> for import::Request {
 
 impl From<LintWords> for lint::Request {
     fn from(words: LintWords) -> Self {
-        let sets = words.sets;
+        let (sets, default) = (words.sets, LintSettings::default());
         Self {
             pipeline: words.pipeline.map(|pipeline| run::Named { pipeline, sets }),
             shards: words.shards,
-            to: words.to,
             json: words.json,
             fail_on: words.fail_on.map(|_| lint::FailOn::Bad),
             settings: LintSettings {
@@ -328,8 +327,11 @@ impl From<LintWords> for lint::Request {
                 near_bits: words.near_bits,
                 repeated_more_than: words.repeated,
                 threads: 0,
-                ..LintSettings::default()
+                // Only the page shows them.
+                thumbnails: if words.to.is_some() { default.thumbnails } else { 0 },
+                ..default
             },
+            to: words.to,
         }
     }
 }

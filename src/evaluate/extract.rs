@@ -76,17 +76,14 @@ pub fn extract(
 
 /// Every item's label.
 fn labels(batch: &Batch, query: &str, label: &str) -> Result<Vec<String>> {
-    let missing = |what: String| Error::at(Stage::Evaluate, query, what);
-    let Some(labels) = &batch.labels else {
-        return Err(missing(format!(
-            "the shards have no column {label}; import again with labels, or evaluate other shards"
-        )));
-    };
+    let Some(labels) = &batch.labels else { return Err(Error::internal("batches were made without labels")) };
     let with_id = labels.iter().zip(&batch.sample_ids);
     with_id
         .map(|(found, id)| {
             found.clone().ok_or_else(|| {
-                missing(format!("sample {id} has no {label}; add `{label} IS NOT NULL` to the WHERE of this query"))
+                let reason =
+                    format!("sample {id} has no {label}; add `{label} IS NOT NULL` to the WHERE of this query");
+                Error::at(Stage::Evaluate, query, reason)
             })
         })
         .collect()
@@ -140,7 +137,8 @@ mod tests {
     }
 
     #[test]
-    fn shards_without_labels_are_refused() {
-        assert!(extract(source(vec![batch(4, None)]), &[&raw], "evaluate.query_sql", "label").is_err());
+    fn batches_made_without_labels_are_our_mistake() {
+        let error = extract(source(vec![batch(4, None)]), &[&raw], "evaluate.query_sql", "label").unwrap_err();
+        assert!(matches!(error, Error::Stage { stage: Stage::Internal, .. }), "{error}");
     }
 }

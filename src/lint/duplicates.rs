@@ -40,7 +40,7 @@ pub struct Near {
 /// Samples whose hashes differ in at most `bits` bits, each with the nearest earlier one. `rows` are `(hash, sample_id)`.
 ///
 /// Hashes are cut into `bits + 1` bands: two that differ in at most `bits` bits agree in one of them (pigeonhole), so only
-/// hashes that share a band are compared. Within 3 bits, n hashes cost about n²/16,384 comparisons.
+/// hashes that share a band are compared. Within 3 bits, n hashes cost about n²/32,768 comparisons.
 pub fn near(rows: &mut [(PerceptualHash, u64)], bits: u32) -> Near {
     rows.sort_unstable();
     // One per hash, with its earliest sample; the others repeat that at distance 0.

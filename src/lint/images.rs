@@ -28,7 +28,7 @@ pub(super) struct Seen {
     pub(super) bad: Option<BadSample>,
     /// What its row says of it and is not so.
     pub(super) differs: Option<String>,
-    /// A small JPEG, where asked for.
+    /// A small JPEG, where asked for and possible.
     pub(super) thumbnail: Option<Vec<u8>>,
 }
 
@@ -44,7 +44,8 @@ pub(super) fn look(row: &Row<'_>, max_pixels: u64, thumbnail: bool) -> Seen {
     }
     let checked = decode_check(encoded, max_pixels, THUMBNAIL_PIXELS, |checked| {
         let small = checked.resized(HASHED_SIDE_PIXELS, HASHED_SIDE_PIXELS)?;
-        let picture = if thumbnail { Some(shrunk(checked)?) } else { None };
+        // Findings are the same with and without a picture.
+        let picture = if thumbnail { shrunk(checked).ok() } else { None };
         Ok((checked.header, PerceptualHash::of(&small), picture))
     });
     match checked {

@@ -71,7 +71,7 @@ pub async fn lint(
             }
         }
     }
-    pass.finish(&set).await
+    Ok(pass.finish(&set).await)
 }
 
 /// What is gathered while rows go by.
@@ -142,7 +142,7 @@ impl<'a> Pass<'a> {
         }
         let (times, first) = self.captions.entry(xxh3_64(caption.as_bytes())).or_insert((0, row.sample_id));
         *times = times.saturating_add(1);
-        // Said once, when it has become too many; how often in the end is told with the totals.
+        // Said once, when it has become too many.
         if u64::from(*times) == self.settings.repeated_more_than + 1 {
             let first = *first;
             let message = format!(
@@ -188,7 +188,7 @@ impl<'a> Pass<'a> {
         self.lint.findings.add(Finding { place, kind, class, message, other: None });
     }
 
-    async fn finish(mut self, set: &ShardSet) -> Result<Lint> {
+    async fn finish(mut self, set: &ShardSet) -> Lint {
         let exact = exact(&mut self.hashes);
         for repeat in &exact {
             self.repeat(set, "exact", repeat, |name| format!("has the bytes of {name}"));
@@ -202,12 +202,18 @@ impl<'a> Pass<'a> {
             self.repeat(set, "near", repeat, |name| format!("looks like {name}: {bits} of 64 bits differ"));
         }
         if near.bands_cut > 0 {
-            let text = "so many hashes are alike that not all pairs were compared: there are more near duplicates";
+            let text = "so many hashes are alike that not all pairs were compared: there may be more near duplicates";
             self.lint.differences.push(text.to_owned());
         }
         self.lint.sample = self.sample.into_values().collect();
-        self.lint.pairs = pairs(set, &near.repeats, self.settings.max_pixels).await?;
-        Ok(self.lint)
+        if self.settings.thumbnails > 0 {
+            // The findings stand without their pictures.
+            match pairs(set, &near.repeats, self.settings.max_pixels).await {
+                Ok(pairs) => self.lint.pairs = pairs,
+                Err(error) => self.lint.differences.push(format!("near duplicates cannot be shown: {error}")),
+            }
+        }
+        self.lint
     }
 
     fn repeat(&mut self, set: &ShardSet, class: &'static str, repeat: &Repeat, say: impl Fn(&str) -> String) {

@@ -42,7 +42,7 @@ pub struct LintSettings {
     pub repeated_more_than: u64,
     /// Threads that decode.
     pub threads: usize,
-    /// Images to keep small versions of.
+    /// Images to keep small versions of; with 0 pairs of near duplicates have none either.
     pub thumbnails: usize,
 }
 
@@ -123,6 +123,11 @@ impl Findings {
         }
     }
 
+    /// The first that was found of a kind and class.
+    pub fn first(&self, kind: Kind, class: &str) -> Option<&Finding> {
+        self.kept.iter().find(|finding| finding.kind == kind && finding.class == class)
+    }
+
     /// How many of a kind there are.
     pub fn of(&self, kind: Kind) -> u64 {
         self.counts.get(&kind).map_or(0, |classes| classes.values().sum())
@@ -160,6 +165,6 @@ pub struct Lint {
     pub sample: Vec<Thumbnail>,
     /// Pairs of near duplicates.
     pub pairs: Vec<[Thumbnail; 2]>,
-    /// The schemas of the shards differ in this; one sentence each.
+    /// About the set as a whole: columns that some shards lack, a search that was cut short; one sentence each.
     pub differences: Vec<String>,
 }

@@ -97,6 +97,13 @@ fn count(counts: &mut BTreeMap<String, u64>, value: &str) {
     *counts.entry(value.to_owned()).or_default() += 1;
 }
 
+/// Values and how often they occur, the commonest first, then by name.
+pub fn commonest(counts: &BTreeMap<String, u64>) -> Vec<(&String, &u64)> {
+    let mut sorted: Vec<(&String, &u64)> = counts.iter().collect();
+    sorted.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+    sorted
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

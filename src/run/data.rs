@@ -44,12 +44,7 @@ impl Data {
     /// # Errors
     /// No threads; a pattern without shards, shards that differ from their schema.
     pub fn open(plan: &Plan) -> Result<Self> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(IO_THREADS)
-            .thread_name("io")
-            .enable_all()
-            .build()
-            .context(Stage::Internal, "io", "the system gives no threads")?;
+        let runtime = io_runtime()?;
         let scan = &plan.pipeline.scan;
         let schema = Schema::named(&scan.schema)?;
         let shards = Arc::new(runtime.block_on(ShardSet::open(&scan.shards, &schema))?);
@@ -160,6 +155,18 @@ impl Data {
         let capacity = plan.pipeline.prefetch.capacity_megabytes.saturating_mul(MEGABYTE);
         Ok(prefetch(Box::pin(noting), capacity, self.runtime.handle()))
     }
+}
+
+/// The runtime that reads.
+///
+/// # Errors
+/// No threads.
+pub(super) fn io_runtime() -> Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(IO_THREADS).thread_name("io").enable_all().build().context(
+        Stage::Internal,
+        "io",
+        "the system gives no threads",
+    )
 }
 
 /// Threads that decode: 0 in a pipeline means one per core.

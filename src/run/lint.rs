@@ -2,12 +2,20 @@
 use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
 
 use serde::Serialize;
-use tokio::runtime::Builder;
 
-use super::{Named, data::decode_threads, lint_page, output, progress::Progress};
+use super::{
+    Named,
+    data::{decode_threads, io_runtime},
+    lint_page, output,
+    progress::Progress,
+};
 use crate::{
-    error::{Context as _, Error, Result, Stage},
-    lint::{self, Kind, Lint, LintSettings, statistics::Statistics, table},
+    error::{Error, Result, Stage},
+    lint::{
+        self, Kind, Lint, LintSettings,
+        statistics::{Statistics, commonest},
+        table,
+    },
     schema::Schema,
 };
 
@@ -57,13 +65,8 @@ struct Summary<'a> {
 /// Mistakes of the pipeline, no such shards, a shard that could not be read, or what `--fail-on` names.
 pub fn run(request: &Request) -> Result<()> {
     let (patterns, schema, settings) = resolved(request)?;
-    let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("io").enable_all().build().context(
-        Stage::Internal,
-        "io",
-        "the system gives no threads",
-    )?;
     let mut bar: Option<Progress> = None;
-    let linted = runtime.block_on(lint::lint(&patterns, &schema, &settings, &mut |done, rows| {
+    let linted = io_runtime()?.block_on(lint::lint(&patterns, &schema, &settings, &mut |done, rows| {
         bar.get_or_insert_with(|| Progress::new("lint", rows, "rows")).at(done, "");
     }));
     if let Some(bar) = bar {
@@ -160,7 +163,7 @@ fn text(linted: &Lint) -> String {
     }
     for (kind, classes) in &linted.findings.counts {
         for (class, count) in classes {
-            let first = linted.findings.kept.iter().find(|finding| finding.kind == *kind && finding.class == *class);
+            let first = linted.findings.first(*kind, class);
             let example = first.map(|f| format!("{}: {}", place(f), f.message.replace('\n', " "))).unwrap_or_default();
             let _ = write!(text, "\n  {:<10} {class:<16} {count:>9}  {example}", kind.name());
         }
@@ -181,8 +184,7 @@ pub(crate) fn place(finding: &lint::Finding) -> String {
 
 /// The commonest values and how many there are.
 fn most(counts: &BTreeMap<String, u64>) -> String {
-    let mut sorted: Vec<(&String, &u64)> = counts.iter().collect();
-    sorted.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+    let sorted = commonest(counts);
     let listed: Vec<String> =
         sorted.iter().take(VALUES_LISTED).map(|(value, count)| format!("{value} {count}")).collect();
     match sorted.len() - listed.len() {

@@ -220,7 +220,7 @@ impl<M: Method> Observer<M> for Watch<'_> {
         }
     }
 
-    fn step(&mut self, step: u64, _of: u64) {
+    fn step(&mut self, step: u64) {
         self.bar.at(step, &self.news);
     }
 

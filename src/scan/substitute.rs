@@ -20,10 +20,12 @@ use crate::{
     seed::draws,
 };
 
-/// Draws for one slot among the items of its own place, and as many among all; a run gives up where all of them are bad.
+/// Draws for one slot among the items of its own place, and as many among all where these are more than [`ALL_DRAWN`]. Twice
+/// as many different rows are tried at most; a run gives up where all of them are bad.
 const LARGEST_DRAWS: u64 = 64;
 
-/// Up to so many items outside a batch are all looked at: nobody is told of a lack that luck made up.
+/// Up to so many items outside a batch are drawn without repeats: where they are no more rows than a slot may try, none is
+/// missed by luck.
 const ALL_DRAWN: u64 = 4_096;
 
 /// Draws substitutes and fetches them.

@@ -47,8 +47,8 @@ pub trait BatchSource {
 pub trait Observer<M> {
     /// The run is about to take its first step, or the first since a checkpoint.
     fn started(&mut self, _schedule: &Schedule, _progress: &Progress) {}
-    /// A step was queued; `of` is how many there will be.
-    fn step(&mut self, _step: u64, _of: u64) {}
+    /// A step was queued.
+    fn step(&mut self, _step: u64) {}
     /// A line was written.
     fn report(&mut self, _line: &MetricsLine) {}
     /// A checkpoint of `progress` is about to be written: what it names must be on the disk by then.
@@ -188,7 +188,7 @@ where
                     ema.update(&method, step);
                 }
                 recorder.remember(step, &output.loss, &batch);
-                observer.step(step, plan.steps());
+                observer.step(step);
                 if reports {
                     let facts = StepFacts { rate, gradient_norm, data_waited: source.data_waited() };
                     recorder.report(&mut progress, &output, &batch, &facts, observer)?;
@@ -291,7 +291,7 @@ mod tests {
     }
 
     impl Observer<Toy> for Watcher {
-        fn step(&mut self, step: u64, _: u64) {
+        fn step(&mut self, step: u64) {
             self.step = step;
         }
         fn warn(&mut self, text: &str) {

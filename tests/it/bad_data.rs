@@ -12,7 +12,7 @@ use datafusion::{
         compute::cast,
         datatypes::{DataType, Field, Schema, UInt64Type},
     },
-    parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder},
+    parquet::arrow::ArrowWriter,
 };
 use diptych::{
     ingest::ImportSettings,
@@ -20,7 +20,10 @@ use diptych::{
 };
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::cli::{fails, lines, ok};
+use super::{
+    cli::{fails, lines, ok},
+    import::read,
+};
 
 const ROWS: u64 = 600;
 const BATCH: u64 = 20;
@@ -30,11 +33,6 @@ const BAD: [u64; 6] = [7, 101, 250, 333, 480, 599];
 /// Shards whose `BAD` rows, counted over all of them, are damaged.
 struct Damaged {
     folder: tempfile::TempDir,
-}
-
-fn read(path: &Path) -> Vec<RecordBatch> {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
-    reader.build().unwrap().map(|batch| batch.unwrap()).collect()
 }
 
 fn damage(encoded: &mut [u8], kind: usize) {
@@ -48,35 +46,31 @@ fn damage(encoded: &mut [u8], kind: usize) {
 
 /// Rewrites a shard whose first row is number `first` of the set; returns how many rows it has.
 fn rewrite(path: &Path, first: u64) -> u64 {
-    let mut rows = 0;
-    let mut batches = Vec::new();
-    for batch in read(path) {
-        let place = |name: &str| batch.schema().index_of(name).unwrap();
-        let images = cast(batch.column(place("image")), &DataType::Binary).unwrap();
-        let mut images: Vec<Vec<u8>> = images.as_binary::<i32>().iter().map(|image| image.unwrap().to_vec()).collect();
-        let hashes = batch.column(place("image_xxh3")).as_primitive::<UInt64Type>();
-        let mut hashes: Vec<u64> = hashes.values().to_vec();
-        for (kind, bad) in BAD.iter().enumerate() {
-            let Some(row) = bad.checked_sub(first + rows).filter(|row| *row < images.len() as u64) else { continue };
-            let row = row as usize;
-            damage(&mut images[row], kind % 3);
-            if kind % 3 != 2 {
-                // The decoder is to find it, not the hash.
-                hashes[row] = xxh3_64(&images[row]);
-            }
+    let batch = read(path);
+    let place = |name: &str| batch.schema().index_of(name).unwrap();
+    let images = cast(batch.column(place("image")), &DataType::Binary).unwrap();
+    let mut images: Vec<Vec<u8>> = images.as_binary::<i32>().iter().map(|image| image.unwrap().to_vec()).collect();
+    let hashes = batch.column(place("image_xxh3")).as_primitive::<UInt64Type>();
+    let mut hashes: Vec<u64> = hashes.values().to_vec();
+    for (kind, bad) in BAD.iter().enumerate() {
+        let Some(row) = bad.checked_sub(first).filter(|row| *row < images.len() as u64) else { continue };
+        let row = row as usize;
+        damage(&mut images[row], kind % 3);
+        if kind % 3 != 2 {
+            // The decoder is to find it, not the hash.
+            hashes[row] = xxh3_64(&images[row]);
         }
-        rows += images.len() as u64;
-        let mut fields: Vec<Arc<Field>> = batch.schema().fields().iter().cloned().collect();
-        let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
-        columns[place("image")] = Arc::new(BinaryArray::from_iter_values(&images));
-        columns[place("image_xxh3")] = Arc::new(UInt64Array::from(hashes));
-        fields[place("image")] = Arc::new(Field::new("image", DataType::Binary, false));
-        batches.push(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap());
     }
-    let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batches[0].schema(), None).unwrap();
-    batches.iter().for_each(|batch| writer.write(batch).unwrap());
+    let mut fields: Vec<Arc<Field>> = batch.schema().fields().iter().cloned().collect();
+    let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
+    columns[place("image")] = Arc::new(BinaryArray::from_iter_values(&images));
+    columns[place("image_xxh3")] = Arc::new(UInt64Array::from(hashes));
+    fields[place("image")] = Arc::new(Field::new("image", DataType::Binary, false));
+    let damaged = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+    let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), damaged.schema(), None).unwrap();
+    writer.write(&damaged).unwrap();
     writer.close().unwrap();
-    rows
+    images.len() as u64
 }
 
 impl Damaged {
@@ -133,13 +127,10 @@ fn refs(words: &[String]) -> Vec<&str> {
 
 /// Rows of the quarantine table, counted over the shards.
 fn listed(run: &Path) -> Vec<u64> {
-    let mut rows = Vec::new();
-    for batch in read(&run.join("quarantine/part-00000.parquet")) {
-        let ids = batch.column_by_name("sample_id").unwrap().as_primitive::<UInt64Type>();
-        rows.extend(ids.values().iter().map(|id| (id >> 40) * 200 + (id & ((1 << 40) - 1))));
-        assert_eq!(ids.null_count(), 0);
-    }
-    rows
+    let batch = read(&run.join("quarantine/part-00000.parquet"));
+    let ids = batch.column_by_name("sample_id").unwrap().as_primitive::<UInt64Type>();
+    assert_eq!(ids.null_count(), 0);
+    ids.values().iter().map(|id| (id >> 40) * 200 + (id & ((1 << 40) - 1))).collect()
 }
 
 fn digests(run: &Path) -> Vec<String> {

@@ -7,18 +7,19 @@ use std::{
     env, fs,
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
-use datafusion::{
-    arrow::array::{Array as _, AsArray as _},
-    parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder,
+use datafusion::arrow::{
+    array::{Array as _, AsArray as _},
+    datatypes::UInt64Type,
 };
 use diptych::augment::image::{decode_check::decode_check, header::probe};
 use serde_json::Value;
 
 use crate::{
+    cli,
     confined::confined,
+    import,
     scan::{Content, write_shard},
 };
 
@@ -60,13 +61,13 @@ fn collected(root: &Path) -> Vec<PathBuf> {
 
 /// Runs the binary, wants that it ends by itself and without a panic, and returns its last line of JSON.
 fn diptych(words: &[&str]) -> Value {
-    let output = Command::new(env!("CARGO_BIN_EXE_diptych")).args(words).stdin(Stdio::null()).output().expect("runs");
+    let output = cli::run(words);
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.signal(), None, "{words:?} was ended by a signal: {err}");
     assert!(output.status.success(), "{words:?}: {}\n{out}\n{err}", output.status);
     assert!(!err.contains("panicked"), "{words:?}: {err}");
     println!("note: {:>5} MB at most after diptych {}", peak_of_children() >> 20, words[0]);
-    serde_json::from_str(out.lines().last().unwrap_or_default()).unwrap_or_else(|error| panic!("{error} in {out}"))
+    cli::last_json(&out)
 }
 
 /// The most memory that any child so far had resident.
@@ -82,27 +83,21 @@ fn peak_of_children() -> u64 {
 
 /// Class and message by source or row, from a quarantine or lint table.
 fn table(path: &Path, key: &str) -> Vec<(String, String, String)> {
-    let Ok(file) = fs::File::open(path) else { return vec![] };
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("Parquet").build().expect("a reader");
-    let mut rows = vec![];
-    for batch in reader {
-        let batch = batch.expect("rows");
-        let text = |name: &str, row: usize| {
-            let column = batch.column_by_name(name).expect("a column");
-            match column.as_string_opt::<i32>() {
-                Some(text) => text.value(row).to_owned(),
-                None if column.is_null(row) => String::new(),
-                None => column.as_primitive::<datafusion::arrow::datatypes::UInt64Type>().value(row).to_string(),
-            }
-        };
-        let is_image = |row: usize| batch.column_by_name("kind").is_none() || text("kind", row) == "image";
-        rows.extend(
-            (0..batch.num_rows())
-                .filter(|&row| is_image(row))
-                .map(|row| (text(key, row), text("class", row), text("message", row))),
-        );
+    if !path.exists() {
+        return vec![];
     }
-    rows
+    let batch = import::read(path);
+    let text = |name: &str, row: usize| {
+        let column = batch.column_by_name(name).expect("a column");
+        match column.as_string_opt::<i32>() {
+            Some(text) => text.value(row).to_owned(),
+            None if column.is_null(row) => String::new(),
+            None => column.as_primitive::<UInt64Type>().value(row).to_string(),
+        }
+    };
+    let is_image = |row: &usize| batch.column_by_name("kind").is_none() || text("kind", *row) == "image";
+    let rows = (0..batch.num_rows()).filter(is_image);
+    rows.map(|row| (text(key, row), text("class", row), text("message", row))).collect()
 }
 
 #[test]
@@ -173,13 +168,15 @@ fn hostile_images_go_through_import_lint_and_training_as_data() {
             }
         }
         println!("note: of {} files lint refused {}: {classes:?}", images.len(), bad.len());
+        let mut mismatches = vec![];
         for (number, path) in images.iter().enumerate() {
+            let (of_import, of_lint) = (verdicts.get(&number), bad.get(&number));
             // Import takes up to 100 megapixels, lint 25 here.
-            let of = |verdicts: &BTreeMap<usize, String>| verdicts.get(&number).cloned();
-            if of(&verdicts).is_some() != of(&bad).is_some() && of(&bad).as_deref() != Some("too_many_pixels") {
-                println!("note: import says {:?}, lint {:?}: {}", of(&verdicts), of(&bad), path.display());
+            if of_import.is_some() != of_lint.is_some() && of_lint.is_none_or(|class| class != "too_many_pixels") {
+                mismatches.push(format!("import says {of_import:?}, lint {of_lint:?}: {}", path.display()));
             }
         }
+        assert!(mismatches.is_empty(), "{}", mismatches.join("\n"));
         stream(&shards, cases);
         lossless_partners(&images);
         let peak = peak_of_children() >> 20;
@@ -188,7 +185,7 @@ fn hostile_images_go_through_import_lint_and_training_as_data() {
     });
 }
 
-/// Two epochs without a trainer.
+/// 24 batches of 64 samples without a trainer, however many are bad.
 fn stream(shards: &str, cases: &crate::confined::Cases) {
     cases.now(&format!("bench {shards}"));
     let report = diptych(&[

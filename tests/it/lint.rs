@@ -1,21 +1,23 @@
 //! `diptych lint` over shards with one of everything that is odd.
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Output, Stdio},
-    sync::Arc,
-};
+use std::{fs, path::Path, sync::Arc};
 
 use datafusion::{
     arrow::{
         array::{Array as _, ArrayRef, AsArray as _, BinaryArray, RecordBatch, StringArray, UInt32Array, UInt64Array},
         datatypes::{DataType, Field, Schema as ArrowSchema, UInt64Type},
     },
-    parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder},
+    parquet::arrow::ArrowWriter,
 };
-use image::{DynamicImage, ImageFormat, Rgb, RgbImage, imageops::FilterType};
-use serde_json::Value;
+use image::{
+    DynamicImage, ImageFormat, Rgb, RgbImage,
+    codecs::png::{CompressionType, FilterType, PngEncoder},
+};
 use xxhash_rust::xxh3::xxh3_64;
+
+use super::{
+    cli::{last_json, run, text},
+    import,
+};
 
 const SIDE: u32 = 48;
 
@@ -39,8 +41,7 @@ fn picture(number: u32) -> DynamicImage {
     DynamicImage::from(RgbImage::from_fn(SIDE, SIDE, |x, y| {
         let mut draws =
             diptych::seed::draws(4, "blocks of a lint test", &[u64::from(number), u64::from(x / 8), u64::from(y / 8)]);
-        // Not so bright or dark that a change of brightness would clip.
-        Rgb([0; 3].map(|_: u8| 40 + draws.below(160) as u8))
+        Rgb([0; 3].map(|_: u8| draws.below(256) as u8))
     }))
 }
 
@@ -91,27 +92,20 @@ fn write(path: &Path, rows: &[Row]) {
     writer.close().unwrap();
 }
 
-fn lint(words: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_diptych")).arg("lint").args(words).stdin(Stdio::null()).output().unwrap()
-}
-
-fn last_json(output: &Output) -> Value {
-    let text = String::from_utf8(output.stdout.clone()).unwrap();
-    serde_json::from_str(text.lines().last().unwrap()).unwrap_or_else(|error| panic!("{error} in {text}"))
-}
-
 /// Two shards: 20 sound rows in each, and in the second one of everything that is odd.
 fn odd(folder: &Path) {
     write(&folder.join("a.parquet"), &(0..20).map(good).collect::<Vec<_>>());
     let mut rows: Vec<Row> = (20..40).map(good).collect();
     let cut = encoded(&picture(50), ImageFormat::Png);
-    let brighter = picture(3).brighten(6).resize_exact(SIDE, SIDE, FilterType::Nearest);
+    let mut repacked = vec![];
+    let encoder = PngEncoder::new_with_quality(&mut repacked, CompressionType::Best, FilterType::NoFilter);
+    picture(3).write_with_encoder(encoder).unwrap();
     rows.push(Row::new(cut[..cut.len() / 2].to_vec(), "an image that is cut off"));
     rows.push(Row { is_altered: true, ..good(51) });
     rows.push(Row { width: 999, ..good(52) });
     rows.push(Row::new(good(7).image, "a second copy of another picture"));
-    rows.push(Row::new(encoded(&brighter, ImageFormat::Jpeg), "the third picture a little brighter"));
-    rows.push(Row::new(good(53).image, "IMG_0001.JPG"));
+    rows.push(Row::new(repacked, "the pixels of the third picture in other bytes"));
+    rows.push(Row::new(encoded(&picture(53), ImageFormat::Jpeg), "IMG_0001.JPG"));
     rows.push(Row::new(good(54).image, "<p>a paragraph of text</p>"));
     rows.push(Row { caption: None, ..good(55) });
     for number in 60..66 {
@@ -125,19 +119,20 @@ fn one_of_everything_that_is_odd_is_found_once() {
     let folder = tempfile::tempdir().unwrap();
     odd(folder.path());
     let (data, to) = (folder.path().display().to_string(), folder.path().join("out"));
-    let output = lint(&[
+    let output = run(&[
+        "lint",
         "--shards",
         &format!("{data}/*.parquet"),
         "--repeated",
         "5",
-        "--near-bits",
-        "7",
         "--to",
         to.to_str().unwrap(),
         "--json",
     ]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let report = last_json(&output);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report = last_json(&text(&output.stdout));
+    let without_page = run(&["lint", "--shards", &format!("{data}/*.parquet"), "--repeated", "5", "--json"]);
+    assert_eq!(last_json(&text(&without_page.stdout)), report);
     assert_eq!(report["statistics"]["rows"], 54);
     assert_eq!((&report["shards"], &report["unread_shards"], &report["bad_images"]), (&2.into(), &0.into(), &2.into()));
     let expected = serde_json::json!({
@@ -151,8 +146,7 @@ fn one_of_everything_that_is_odd_is_found_once() {
     let widths = &report["statistics"]["histograms"][0];
     assert_eq!((&widths["least"], &widths["most"]), (&48.0.into(), &999.0.into()));
 
-    let table = fs::File::open(to.join("lint.parquet")).unwrap();
-    let batch = ParquetRecordBatchReaderBuilder::try_new(table).unwrap().build().unwrap().next().unwrap().unwrap();
+    let batch = import::read(&to.join("lint.parquet"));
     assert_eq!(batch.num_rows(), 8);
     let column = |name: &str| Arc::clone(batch.column_by_name(name).unwrap());
     let (classes, rows, ids) = (column("class"), column("row"), column("sample_id"));
@@ -198,21 +192,22 @@ fn bad_images_fail_only_where_asked_and_unread_shards_always() {
     let folder = tempfile::tempdir().unwrap();
     odd(folder.path());
     let pattern = format!("{}/*.parquet", folder.path().display());
-    let failing = lint(&["--shards", &pattern, "--fail-on", "bad"]);
+    let failing = run(&["lint", "--shards", &pattern, "--fail-on", "bad"]);
     assert_eq!(failing.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&failing.stderr).contains("2 images are bad"));
-    assert!(lint(&["--shards", &pattern, "--fail-on", "bad", "--no-images"]).status.success(), "nothing was decoded");
+    assert!(text(&failing.stderr).contains("2 images are bad"));
+    let narrow = run(&["lint", "--shards", &pattern, "--fail-on", "bad", "--no-images"]);
+    assert!(narrow.status.success(), "nothing was decoded");
 
     let whole = fs::read(folder.path().join("a.parquet")).unwrap();
     fs::write(folder.path().join("c.parquet"), &whole[..whole.len() - 9]).unwrap();
-    let unread = lint(&["--shards", &pattern, "--json"]);
+    let unread = run(&["lint", "--shards", &pattern, "--json"]);
     assert_eq!(unread.status.code(), Some(1));
     // What could be read was linted all the same, under the numbers that the sound shards have alone.
-    let report = last_json(&unread);
+    let printed = text(&unread.stdout);
+    let report = last_json(&printed);
     assert_eq!((&report["unread_shards"], &report["findings"]["shard"]["unreadable"]), (&1.into(), &1.into()));
     assert_eq!(report["findings"]["image"]["decode"], 1);
-    let text = String::from_utf8(unread.stdout).unwrap();
-    assert!(text.contains("c.parquet"), "{text}");
-    assert_eq!(lint(&["--shards", "nowhere/*.parquet"]).status.code(), Some(1));
-    assert_eq!(lint(&[]).status.code(), Some(2));
+    assert!(printed.contains("c.parquet"), "{printed}");
+    assert_eq!(run(&["lint", "--shards", "nowhere/*.parquet"]).status.code(), Some(1));
+    assert_eq!(run(&["lint"]).status.code(), Some(2));
 }
