@@ -51,7 +51,7 @@ impl Data {
             .build()
             .context(Stage::Internal, "io", "the system gives no threads")?;
         let scan = &plan.pipeline.scan;
-        let schema = Schema::named(&scan.schema)?;
+        let schema = Schema::named(&scan.schema)?.with_names_in_files(&scan.columns)?;
         let shards = Arc::new(runtime.block_on(ShardSet::open(&scan.shards, &schema))?);
         Ok(Self { runtime, schema, shards })
     }

@@ -3,6 +3,8 @@
 //! | module | holds |
 //! |---|---|
 //! | [`shards`] | the files of a data set, numbered, with fingerprints and footers |
+//! | [`mod@format`], [`ipc`] | how their rows lie in them: Parquet, Arrow IPC |
+//! | [`columns`] | their columns as one table's |
 //! | [`manifest`] | the list that fixes their order |
 //! | [`counting_store`] | where they are; counts the bytes on the wire |
 //! | [`session`], [`provider`], [`footer_cache`] | the table `shards` in DataFusion |
@@ -13,14 +15,16 @@
 //! | [`sorted`] | a warning about shards whose order spoils batches |
 
 mod collect;
-mod columns;
+pub mod columns;
 pub mod counting_store;
 mod faults;
 mod footer;
 pub mod footer_cache;
+pub mod format;
 pub mod functions;
 mod glob;
 mod ignored;
+pub mod ipc;
 mod locate;
 pub mod manifest;
 pub mod provider;

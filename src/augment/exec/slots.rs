@@ -29,7 +29,7 @@ use crate::{
     scan::{
         budget::{Charge, Charged},
         failure::panic_text,
-        fetch::{FIRST_EXTRA, IMAGE, IMAGE_BYTES, IMAGE_XXH3, declared},
+        fetch::{FIRST_EXTRA, IMAGE, IMAGE_BYTES, IMAGE_PATH, IMAGE_XXH3, declared},
         items::Item,
         ordered_scan::{FETCHED, OCCURRENCE, POSITION, ROW, SHARD},
         quarantine::BadRow,
@@ -318,6 +318,11 @@ fn items_of(batch: &RecordBatch) -> Vec<Item> {
 fn verified(batch: &RecordBatch, first: usize, row: usize) -> Result<&[u8], BadSample> {
     let images = batch.column(first + IMAGE).as_binary_view();
     let bad = |class, message| Err(BadSample { class, message });
+    let paths = batch.column(first + IMAGE_PATH).as_string::<i32>();
+    if images.is_null(row) && paths.is_valid(row) {
+        let message = format!("its bytes are null: the file {:?} is not embedded in the shard", paths.value(row));
+        return bad(BadClass::Empty, message);
+    }
     if images.is_null(row) || images.value(row).is_empty() {
         return bad(BadClass::Empty, "the image is null or has no bytes".to_owned());
     }

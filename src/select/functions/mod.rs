@@ -20,9 +20,8 @@ mod tests {
     use std::collections::BTreeSet;
     use std::sync::Arc;
 
-    use datafusion::arrow::datatypes::Schema as ArrowSchema;
-
     use super::*;
+    use crate::select::columns::TableColumns;
     use crate::select::counting_store::CountingStore;
 
     #[test]
@@ -30,7 +29,7 @@ mod tests {
         let set = ShardSet {
             shards: Vec::new(),
             store: Arc::new(CountingStore::local()),
-            columns: Arc::new(ArrowSchema::empty()),
+            columns: TableColumns::none(),
             blob_columns: Vec::new(),
             warnings: Vec::new(),
         };
