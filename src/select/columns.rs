@@ -42,24 +42,19 @@ impl<T> Met<T> {
     }
 }
 
-/// The columns of a set of shards.
+/// The columns of a set of shards under the names of the files.
 #[derive(Debug, Clone)]
-pub struct TableColumns {
-    /// As SQL sees them: text and binary as views, columns that some shards lack as nullable.
-    pub table: SchemaRef,
-    /// As the files name them.
-    pub stored: SchemaRef,
-    /// For each column of `table` the one of `stored`, and the field of it that is meant.
+pub struct StoredColumns {
+    /// All that SQL can see something of.
+    pub columns: SchemaRef,
+    /// For each column of the table the one of `columns`, and the field of it that is meant.
     pub sources: Vec<(usize, Option<String>)>,
-    /// Columns of `table` with binary values inside.
-    pub binary: Vec<String>,
 }
 
-impl TableColumns {
+impl StoredColumns {
     /// No columns.
     pub fn none() -> Self {
-        let empty = Arc::new(ArrowSchema::empty());
-        Self { table: Arc::clone(&empty), stored: empty, sources: vec![], binary: vec![] }
+        Self { columns: Arc::new(ArrowSchema::empty()), sources: vec![] }
     }
 }
 
@@ -109,8 +104,9 @@ impl ColumnsOfAll {
         Err(Error::at(Stage::Schema, shard, reason))
     }
 
-    /// The table's columns. Those of the schema that may be null and that no shard has are null in every row.
-    pub(crate) fn finish(mut self, schema: &Schema) -> TableColumns {
+    /// The table's columns, the names of those with binary values inside, and where all are stored. Columns of the schema
+    /// that may be null and that no shard has are null in every row.
+    pub(crate) fn finish(mut self, schema: &Schema) -> (SchemaRef, Vec<String>, StoredColumns) {
         for column in schema.stored().filter(|column| column.nullable) {
             if self.named.get(&column.name).is_none() && self.stored.get(&column.name).is_none() {
                 let field = Field::new(&column.name, in_flight(&column.data_type), true);
@@ -148,12 +144,8 @@ impl ColumnsOfAll {
         }
         let binary = table.iter().filter(|field| is_binary(field.data_type()));
         let binary = binary.map(|field| field.name().clone()).collect();
-        TableColumns {
-            table: Arc::new(ArrowSchema::new(table)),
-            stored: Arc::new(ArrowSchema::new(stored)),
-            sources,
-            binary,
-        }
+        let stored = StoredColumns { columns: Arc::new(ArrowSchema::new(stored)), sources };
+        (Arc::new(ArrowSchema::new(table)), binary, stored)
     }
 }
 
@@ -205,13 +197,13 @@ mod tests {
         add(&mut columns, &schema(&[]), vec![image], "2").unwrap();
         let mut with_a = ColumnsOfAll::default();
         add(&mut with_a, &schema(&[]), vec![large, Field::new("image", DataType::LargeBinary, false)], "1").unwrap();
-        let finished = columns.finish(&schema(&[]));
+        let (table, binary, _) = columns.finish(&schema(&[]));
         let view = |name: &str, is_nullable| Field::new(name, DataType::Utf8View, is_nullable);
         let image = Field::new("image", DataType::BinaryView, false);
         let expected = [view("a", true), image, view("caption", true), view("label", true), view("split", true)];
-        assert_eq!(finished.table.as_ref(), &ArrowSchema::new(expected.to_vec()));
-        assert_eq!(finished.binary, ["image"]);
-        assert!(!with_a.finish(&schema(&[])).table.field(0).is_nullable());
+        assert_eq!(table.as_ref(), &ArrowSchema::new(expected.to_vec()));
+        assert_eq!(binary, ["image"]);
+        assert!(!with_a.finish(&schema(&[])).0.field(0).is_nullable());
     }
 
     #[test]
@@ -238,13 +230,13 @@ mod tests {
         let mut columns = ColumnsOfAll::default();
         let schema = schema(&[("image", "img"), ("caption", "TEXT"), ("label", "class"), ("split", "img.tag")]);
         add(&mut columns, &schema, fields, "1").unwrap();
-        let finished = columns.finish(&schema);
-        let names: Vec<&str> = finished.table.fields().iter().map(|field| field.name().as_str()).collect();
+        let (table, binary, stored) = columns.finish(&schema);
+        let names: Vec<&str> = table.fields().iter().map(|field| field.name().as_str()).collect();
         assert_eq!(names, ["caption", "image", "split", "label"]);
         let sources = [(0, None), (1, None), (1, Some("tag".to_owned())), (2, None)];
-        assert_eq!(finished.sources, sources);
-        assert_eq!(finished.stored.field(2).name(), "class");
-        assert_eq!(finished.table.field(3).data_type(), &DataType::Int64);
-        assert_eq!(finished.binary, ["image"]);
+        assert_eq!(stored.sources, sources);
+        assert_eq!(stored.columns.field(2).name(), "class");
+        assert_eq!(table.field(3).data_type(), &DataType::Int64);
+        assert_eq!(binary, ["image"]);
     }
 }

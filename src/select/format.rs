@@ -112,7 +112,7 @@ impl Shard {
     }
 
     /// Numbers of the Parquet leaves below a place: one for plain binary, more for a struct.
-    pub fn leaves(&self, place: &InFile) -> Vec<usize> {
+    pub(crate) fn leaves_at(&self, place: &InFile) -> Vec<usize> {
         let Some(metadata) = self.parquet() else { return vec![] };
         let leaves = metadata.file_metadata().schema_descr().columns().iter().enumerate();
         let is_below = |parts: &[String]| {
@@ -122,17 +122,22 @@ impl Shard {
         leaves.filter(|(_, leaf)| is_below(leaf.path().parts())).map(|(number, _)| number).collect()
     }
 
-    /// The leaves of a column that hold blobs: of an image with a path beside it, only the bytes.
-    fn blob_leaves(&self, column: &str) -> Vec<usize> {
-        let (Some(metadata), Some(place)) = (self.parquet(), self.columns.get(column)) else { return vec![] };
-        self.leaves(place).into_iter().filter(|&leaf| is_blob(metadata, leaf)).collect()
+    /// The same for the column that SQL calls so.
+    pub fn leaves(&self, column: &str) -> Vec<usize> {
+        self.columns.get(column).map(|place| self.leaves_at(place)).unwrap_or_default()
     }
 
-    /// Where the blobs of these columns lie, for every row group.
-    pub(crate) fn blob_ranges(&self, columns: &[String]) -> Vec<Range<u64>> {
+    /// The leaves of a column that hold blobs: of an image with a path beside it, only the bytes.
+    fn blob_leaves(&self, column: &str) -> Vec<usize> {
+        let Some(metadata) = self.parquet() else { return vec![] };
+        self.leaves(column).into_iter().filter(|&leaf| is_blob(metadata, leaf)).collect()
+    }
+
+    /// Where the blobs of a column lie, for every row group.
+    pub fn chunk_ranges(&self, column: &str) -> Vec<Range<u64>> {
         match &self.format {
             Format::Parquet(metadata) => {
-                let leaves: Vec<usize> = columns.iter().flat_map(|column| self.blob_leaves(column)).collect();
+                let leaves = self.blob_leaves(column);
                 let range = |(start, length): (u64, u64)| start..start + length;
                 let groups = metadata.row_groups().iter();
                 groups
@@ -140,7 +145,7 @@ impl Shard {
                     .collect()
             }
             Format::Ipc(index) => {
-                let roots: Vec<usize> = columns.iter().filter_map(|column| self.root(index, column)).collect();
+                let roots: Vec<usize> = self.root(index, column).into_iter().collect();
                 (0..index.batches().len()).flat_map(|batch| index.ranges(batch, &roots)).collect()
             }
         }
@@ -155,8 +160,7 @@ impl Shard {
         match &self.format {
             Format::Parquet(metadata) => {
                 let Some(group) = metadata.row_groups().get(row_group) else { return 0 };
-                let places = columns.iter().filter_map(|column| self.columns.get(column));
-                let leaves = places.flat_map(|place| self.leaves(place));
+                let leaves = columns.iter().flat_map(|column| self.leaves(column));
                 let bytes = |leaf: usize| {
                     let chunk = group.column(leaf);
                     let read = if is_blob(metadata, leaf) { chunk.uncompressed_size() } else { 0 };

@@ -55,13 +55,13 @@ impl ShardTable {
     /// The table over `set`.
     pub fn new(set: &ShardSet) -> Self {
         let mut fields: Vec<FieldRef> = vec![Arc::new(Field::new(SAMPLE_ID, DataType::UInt64, false))];
-        fields.extend(set.columns.table.fields().iter().cloned());
+        fields.extend(set.columns.fields().iter().cloned());
         let partition: FieldRef = Arc::new(Field::new(FIRST_SAMPLE_ID, DataType::UInt64, false));
         let row: FieldRef = Arc::new(Field::new(ROW_IN_SHARD, DataType::Int64, false).with_extension_type(RowNumber));
         Self {
             set: set.clone(),
             schema: Arc::new(ArrowSchema::new(fields)),
-            scanned: TableSchemaBuilder::new(Arc::clone(&set.columns.stored))
+            scanned: TableSchemaBuilder::new(Arc::clone(&set.stored.columns))
                 .with_table_partition_cols(vec![partition])
                 .with_virtual_columns(vec![row])
                 .build(),
@@ -71,7 +71,7 @@ impl ShardTable {
     }
 
     fn sample_id(&self) -> ProjectionExpr {
-        let stored = self.set.columns.stored.fields().len();
+        let stored = self.set.stored.columns.fields().len();
         let first: Arc<dyn PhysicalExpr> = Arc::new(Column::new(FIRST_SAMPLE_ID, stored));
         let row = Arc::new(Column::new(ROW_IN_SHARD, stored + 1));
         let row = Arc::new(CastExpr::new(row, DataType::UInt64, None));
@@ -81,14 +81,14 @@ impl ShardTable {
     /// The column of the table at `at`: what SQL calls it, made of what the files call it.
     fn column(&self, at: usize, state: &dyn Session) -> Result<ProjectionExpr> {
         let Some(at) = at.checked_sub(1) else { return Ok(self.sample_id()) };
-        let columns = &self.set.columns;
-        let (root, inner) = &columns.sources[at];
-        let name = columns.table.field(at).name();
-        let stored: Arc<dyn PhysicalExpr> = Arc::new(Column::new(columns.stored.field(*root).name(), *root));
+        let (root, inner) = &self.set.stored.sources[at];
+        let name = self.set.columns.field(at).name();
+        let columns = &self.set.stored.columns;
+        let stored: Arc<dyn PhysicalExpr> = Arc::new(Column::new(columns.field(*root).name(), *root));
         let Some(inner) = inner else { return Ok(ProjectionExpr::new(stored, name)) };
         let inner: Arc<dyn PhysicalExpr> = Arc::new(Literal::new(ScalarValue::from(inner.as_str())));
         let options = Arc::new(state.config_options().clone());
-        let field = ScalarFunctionExpr::try_new(get_field(), vec![stored, inner], &columns.stored, options)?;
+        let field = ScalarFunctionExpr::try_new(get_field(), vec![stored, inner], columns, options)?;
         Ok(ProjectionExpr::new(Arc::new(field), name))
     }
 
@@ -114,7 +114,7 @@ impl ShardTable {
     }
 
     fn file(&self, shard: &Shard) -> PartitionedFile {
-        let mut statistics = Statistics::new_unknown(&self.set.columns.stored);
+        let mut statistics = Statistics::new_unknown(&self.set.stored.columns);
         statistics.num_rows = Precision::Exact(shard.rows() as usize);
         // `PartitionedFile::new` would encode the path a second time.
         let mut file = PartitionedFile::new("", shard.bytes);

@@ -2,10 +2,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::object_store::path::Path;
 use futures::StreamExt;
 
-use super::columns::{ColumnsOfAll, TableColumns};
+use super::columns::{ColumnsOfAll, StoredColumns};
 use super::counting_store::CountingStore;
 use super::faults::Faults;
 use super::format::Format;
@@ -91,8 +92,10 @@ pub struct ShardSet {
     pub shards: Vec<Arc<Shard>>,
     /// Where they are; counts what is read.
     pub store: Arc<CountingStore>,
-    /// What the shards store, and how SQL sees it.
-    pub columns: TableColumns,
+    /// What the shards store, as SQL sees it: text and binary as views, columns that some shards lack as nullable.
+    pub columns: SchemaRef,
+    /// The same as the files name it.
+    pub stored: StoredColumns,
     /// Columns whose values are read only for selected rows: those of the schema and further binary ones.
     pub blob_columns: Vec<String>,
     /// What to tell the user.
@@ -133,17 +136,18 @@ impl ShardSet {
         }
         faults.into_result()?;
 
-        let columns = columns.finish(schema);
+        let (columns, binary_columns, stored) = columns.finish(schema);
         let declared =
             schema.columns.iter().filter(|column| column.role == Role::Blob).map(|column| column.name.clone());
-        let mut blob_columns: Vec<String> = declared.chain(columns.binary.iter().cloned()).collect();
+        let mut blob_columns: Vec<String> = declared.chain(binary_columns).collect();
         blob_columns.sort_unstable();
         blob_columns.dedup();
         for shard in &shards {
-            store.declare_blobs(shard.location.clone(), shard.blob_ranges(&blob_columns));
+            let ranges = blob_columns.iter().flat_map(|column| shard.chunk_ranges(column)).collect();
+            store.declare_blobs(shard.location.clone(), ranges);
         }
         warnings.extend(warnings_about(&shards));
-        Ok(Self { shards, store, columns, blob_columns, warnings })
+        Ok(Self { shards, store, columns, stored, blob_columns, warnings })
     }
 
     /// Rows of all shards.
@@ -159,7 +163,7 @@ impl ShardSet {
     /// Bytes that the blobs of all shards take in their files.
     pub fn blob_bytes(&self) -> u64 {
         let ranges = |shard: &Arc<Shard>| {
-            let ranges = shard.blob_ranges(&self.blob_columns).into_iter();
+            let ranges = self.blob_columns.iter().flat_map(|column| shard.chunk_ranges(column));
             ranges.map(|range| range.end - range.start).sum::<u64>()
         };
         self.shards.iter().map(ranges).sum()

@@ -27,7 +27,7 @@ pub fn sorted_by_low_cardinality(set: &ShardSet, schema: &Schema) -> Vec<Warning
     let is_blob = |name: &String| {
         set.blob_columns.contains(name) || schema.columns.iter().any(|c| c.role == Role::Blob && c.name == *name)
     };
-    let columns = set.columns.table.fields().iter().map(|field| field.name());
+    let columns = set.columns.fields().iter().map(|field| field.name());
     let columns = columns.filter(|name| !is_blob(name) && *name != SPLIT && *name != SAMPLE_ID);
     columns.filter_map(|name| warning(set, name)).collect()
 }
@@ -56,8 +56,8 @@ fn warning(set: &ShardSet, column: &str) -> Option<Warning> {
 
 /// Of every row group with several rows, none of them NULL, that has statistics.
 fn bounds(shard: &Arc<Shard>, column: &str) -> Vec<Bounds> {
-    let (Some(metadata), Some(place)) = (shard.parquet(), shard.columns.get(column)) else { return Vec::new() };
-    let [leaf] = shard.leaves(place)[..] else { return Vec::new() };
+    let Some(metadata) = shard.parquet() else { return Vec::new() };
+    let [leaf] = shard.leaves(column)[..] else { return Vec::new() };
     let groups = metadata.row_groups().iter().filter(|group| group.num_rows() > 1);
     let of = |statistics: &Statistics| {
         let is_exact = statistics.min_is_exact() && statistics.max_is_exact();

@@ -59,7 +59,7 @@ impl ParquetReader {
         let metadata = ArrowReaderMetadata::try_new(footer.clone(), options.clone());
         let metadata = metadata.context(Stage::Scan, &shard.name, broken)?;
 
-        let image_leaf = places[IMAGE].as_ref().and_then(|image| shard.leaves(image).first().copied());
+        let image_leaf = places[IMAGE].as_ref().and_then(|image| shard.leaves_at(image).first().copied());
         let nulls = |leaf: usize| {
             let groups = footer.row_groups().iter().map(move |group| group.column(leaf).statistics());
             groups.map(|statistics| statistics.and_then(|statistics| statistics.null_count_opt()))
@@ -67,7 +67,8 @@ impl ParquetReader {
         // Paths are read only where an image may be null, to say which file is missing.
         let has_all_bytes = image_leaf.is_some_and(|leaf| nulls(leaf).all(|count| count == Some(0)));
         let needed = places.iter().enumerate().filter(|&(index, _)| index != IMAGE_PATH || !has_all_bytes);
-        let leaves: Vec<usize> = needed.filter_map(|(_, place)| place.as_ref()).flat_map(|p| shard.leaves(p)).collect();
+        let leaves: Vec<usize> =
+            needed.filter_map(|(_, place)| place.as_ref()).flat_map(|p| shard.leaves_at(p)).collect();
         let mask = ProjectionMask::leaves(metadata.parquet_schema(), leaves);
         let found = footer.row_groups().iter().map(|_| OnceCell::new()).collect();
         Ok(Self { metadata, options, mask, places: places.to_vec(), image_leaf, found })

@@ -20,8 +20,10 @@ mod tests {
     use std::collections::BTreeSet;
     use std::sync::Arc;
 
+    use datafusion::arrow::datatypes::Schema as ArrowSchema;
+
     use super::*;
-    use crate::select::columns::TableColumns;
+    use crate::select::columns::StoredColumns;
     use crate::select::counting_store::CountingStore;
 
     #[test]
@@ -29,7 +31,8 @@ mod tests {
         let set = ShardSet {
             shards: Vec::new(),
             store: Arc::new(CountingStore::local()),
-            columns: TableColumns::none(),
+            columns: Arc::new(ArrowSchema::empty()),
+            stored: StoredColumns::none(),
             blob_columns: Vec::new(),
             warnings: Vec::new(),
         };
