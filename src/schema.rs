@@ -1,7 +1,10 @@
 //! What shards look like: Arrow columns as data, one file per schema under `schemas/`, embedded in the binary.
 //!
-//! A shard is checked against its schema before any of it is read, and every difference is reported at once.
-use std::collections::BTreeSet;
+//! Import writes all columns of a schema. Files of others are read where they are: `[scan.columns]` says which of their
+//! columns is meant by which name, and [`in_files`] checks that each file has what must be there.
+pub mod in_files;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -40,6 +43,10 @@ pub struct Column {
     pub is_virtual: bool,
     /// Blob or narrow.
     pub role: Role,
+    /// Whether a text may also come as a number, such as a class's.
+    pub accepts_integers: bool,
+    /// What the files call it where `[scan.columns]` says so: a column, or `column.field` of a struct.
+    pub mapped_to: Option<String>,
     /// One sentence.
     pub doc: String,
 }
@@ -80,6 +87,8 @@ struct ColumnAsWritten {
     r#virtual: bool,
     #[serde(default)]
     role: Role,
+    #[serde(default)]
+    integers: bool,
     doc: String,
 }
 
@@ -148,6 +157,8 @@ impl Schema {
             nullable: column.nullable,
             is_virtual: column.r#virtual,
             role: column.role,
+            accepts_integers: column.integers,
+            mapped_to: None,
             doc: column.doc,
         });
         Ok(Self { name: written.name, version: written.version, columns: columns.collect() })
@@ -179,51 +190,33 @@ impl Schema {
         })
     }
 
-    /// Checks the columns of a shard, named `place` in the error, against this schema.
-    ///
-    /// Text and binary may come in any layout (plain, large, view), columns in any order, and further columns are welcome.
-    /// A blob may be declared nullable, since a null is a bad sample like any other; a narrow column may not unless the
-    /// schema says so, since those are read without asking.
+    /// The same schema for files that call columns otherwise: `names` are their names by ours, as `[scan.columns]` has
+    /// them.
     ///
     /// # Errors
-    /// Every difference at once: missing columns, wrong types, nullability, stored columns that must be virtual.
-    pub fn check(&self, shard: &ArrowSchema, place: &str) -> Result<()> {
-        let differences: Vec<String> = self.columns.iter().filter_map(|c| self.difference(c, shard)).collect();
-        if differences.is_empty() {
-            return Ok(());
+    /// Names of ours that are none, all of them.
+    pub fn with_names_in_files(mut self, names: &BTreeMap<String, String>) -> Result<Self> {
+        let mut problems = Vec::new();
+        for (ours, theirs) in names {
+            match self.column(ours) {
+                Err(Error::Stage { reason, .. }) => problems.push(reason),
+                Err(other) => problems.push(other.to_string()),
+                Ok(column) if column.is_virtual => {
+                    problems.push(format!("column {ours:?} is made while reading; leave it out of [scan.columns]"));
+                }
+                Ok(_) if theirs.is_empty() => {
+                    problems.push(format!("column {ours:?} is mapped to no name; name a column of the files"));
+                }
+                Ok(_) => {}
+            }
         }
-        let count = match differences.len() {
-            1 => "differs".to_owned(),
-            n => format!("differs in {n} ways"),
-        };
-        let reason = format!("{count} from {self}:\n  {}", differences.join("\n  "));
-        Err(Error::at(Stage::Schema, place, reason))
-    }
-
-    fn difference(&self, column: &Column, shard: &ArrowSchema) -> Option<String> {
-        let name = &column.name;
-        let found = shard.fields().iter().find(|field| field.name() == name);
-        match (found, column.is_virtual) {
-            (None, true) => None,
-            (Some(_), true) => Some(format!("column {name:?} is made while reading; rename the stored one")),
-            (None, false) => {
-                let is_known = |field: &str| self.columns.iter().any(|c| c.name == field);
-                let further = shard.fields().iter().map(|field| field.name().as_str()).filter(|field| !is_known(field));
-                let remedy = match alike(name, further) {
-                    Some(meant) => format!("rename {meant:?}?"),
-                    None => format!("add it: {}", column.doc),
-                };
-                Some(format!("no column {name:?} ({}); {remedy}", type_name(&column.data_type)))
-            }
-            (Some(field), false) if !is_compatible(&column.data_type, field.data_type()) => {
-                let (wanted, got) = (type_name(&column.data_type), type_name(field.data_type()));
-                Some(format!("column {name:?} is {got}; cast it to {wanted}"))
-            }
-            (Some(field), false) if field.is_nullable() && !column.nullable && column.role == Role::Narrow => {
-                Some(format!("column {name:?} may be null; fill it and declare it not null (REQUIRED in Parquet)"))
-            }
-            _ => None,
+        if !problems.is_empty() {
+            return Err(Error::at(Stage::Schema, "scan.columns", problems.join("\n  ")));
         }
+        for column in &mut self.columns {
+            column.mapped_to = names.get(&column.name).cloned();
+        }
+        Ok(self)
     }
 }
 
@@ -233,32 +226,12 @@ pub(crate) fn alike<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) 
     scored.filter(|(score, _)| *score >= ALIKE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
 }
 
-fn is_compatible(wanted: &DataType, found: &DataType) -> bool {
-    layout_free(wanted) == layout_free(found)
-}
-
-fn layout_free(data_type: &DataType) -> &DataType {
-    match data_type {
-        DataType::LargeUtf8 | DataType::Utf8View => &DataType::Utf8,
-        DataType::LargeBinary | DataType::BinaryView => &DataType::Binary,
-        other => other,
-    }
-}
-
-fn type_name(data_type: &DataType) -> String {
-    layout_free(data_type).to_string().to_lowercase()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn image_text() -> Schema {
         Schema::named("image_text").unwrap()
-    }
-
-    fn with(change: impl Fn(&Field) -> Option<Field>) -> ArrowSchema {
-        ArrowSchema::new(image_text().arrow_schema().fields().iter().filter_map(|f| change(f)).collect::<Vec<_>>())
     }
 
     #[test]
@@ -274,42 +247,15 @@ mod tests {
     }
 
     #[test]
-    fn layouts_order_and_further_columns_make_no_difference() {
-        let mut fields: Vec<Field> = image_text()
-            .arrow_schema()
-            .fields()
-            .iter()
-            .map(|f| match f.data_type() {
-                DataType::Utf8 => f.as_ref().clone().with_data_type(DataType::Utf8View),
-                DataType::BinaryView => f.as_ref().clone().with_data_type(DataType::LargeBinary).with_nullable(true),
-                _ => f.as_ref().clone(),
-            })
-            .collect();
-        fields.reverse();
-        fields.push(Field::new("licence", DataType::Utf8, true));
-        image_text().check(&ArrowSchema::new(fields), "a.parquet").unwrap();
-    }
-
-    #[test]
-    fn every_difference_is_reported_at_once() {
-        let shard = with(|f| match f.name().as_str() {
-            "caption" => Some(f.clone().with_name("captoin")),
-            "width" => Some(f.clone().with_data_type(DataType::Utf8)),
-            "image_xxh3" => Some(f.clone().with_nullable(true)),
-            "source" => None,
-            "height" => Some(f.clone().with_name("sample_id")),
-            _ => Some(f.clone()),
-        });
-        let text = image_text().check(&shard, "a.parquet").unwrap_err().to_string();
-        assert!(text.starts_with("schema: a.parquet: differs in 6 ways from image_text v1:"), "{text}");
-        for part in [
-            "no column \"caption\" (utf8); rename \"captoin\"?",
-            "column \"width\" is utf8; cast it to uint32",
-            "column \"image_xxh3\" may be null",
-            "no column \"source\" (utf8); add it: where import found the image",
-            "no column \"height\"",
-            "column \"sample_id\" is made while reading",
-        ] {
+    fn names_in_files_are_for_stored_columns_alone() {
+        let names = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        let mapped = image_text().with_names_in_files(&names(&[("caption", "TEXT")])).unwrap();
+        assert_eq!(mapped.column("caption").unwrap().mapped_to.as_deref(), Some("TEXT"));
+        let wrong = names(&[("captoin", "TEXT"), ("sample_id", "id"), ("label", "")]);
+        let text = image_text().with_names_in_files(&wrong).unwrap_err().to_string();
+        for part in
+            ["did you mean \"caption\"?", "\"sample_id\" is made while reading", "\"label\" is mapped to no name"]
+        {
             assert!(text.contains(part), "{part} is not in {text}");
         }
     }

@@ -149,6 +149,13 @@ fn columns(reading: &mut Reading, pipeline: &Pipeline) {
             return reading.note("scan.schema", problem, remedy);
         }
     };
+    for (ours, theirs) in &pipeline.scan.columns {
+        let one = std::iter::once((ours.clone(), theirs.clone())).collect();
+        if let Err(error) = schema.clone().with_names_in_files(&one) {
+            let (problem, remedy) = problem_and_remedy(error);
+            reading.note(&format!("scan.columns.{ours}"), problem, remedy);
+        }
+    }
     let names = |role: Role| schema.columns.iter().filter(move |c| c.role == role).map(|c| c.name.as_str());
     let mut wanted = Vec::new();
     let PairSettings::TwoViews(pair) = &pipeline.pair;

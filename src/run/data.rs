@@ -46,7 +46,7 @@ impl Data {
     pub fn open(plan: &Plan) -> Result<Self> {
         let runtime = io_runtime()?;
         let scan = &plan.pipeline.scan;
-        let schema = Schema::named(&scan.schema)?;
+        let schema = Schema::named(&scan.schema)?.with_names_in_files(&scan.columns)?;
         let shards = Arc::new(runtime.block_on(ShardSet::open(&scan.shards, &schema))?);
         Ok(Self { runtime, schema, shards })
     }

@@ -59,8 +59,12 @@ fn selected(report: &SelectReport) -> String {
     let SelectReport { items, of, row_groups, row_groups_pruned, digest, blob_bytes_selected, .. } = report;
     format!(
         "  {items} of {of} rows, digest {digest}; {row_groups_pruned} of {row_groups} row groups pruned; {:.1} MB of \
-         blobs an epoch",
-        *blob_bytes_selected as f64 / 1e6
+         blobs an epoch{}",
+        *blob_bytes_selected as f64 / 1e6,
+        match report.amplification() {
+            words if words.is_empty() => words,
+            words => format!("; {words}"),
+        }
     )
 }
 

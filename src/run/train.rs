@@ -151,7 +151,11 @@ fn identity(plan: &Plan, epochs: &EpochPlan) -> Identity {
         ),
         seed: plan.pipeline.seed,
         batch_rows: epochs.batch_rows,
-        recipe: epochs.kernel.describe(),
+        // Which of the files' columns holds the images decides what a view is of.
+        recipe: match scan.columns.is_empty() {
+            true => epochs.kernel.describe(),
+            false => format!("{}, columns {}", epochs.kernel.describe(), in_words(&scan.columns)),
+        },
         method: in_words(&plan.pipeline.method),
         optimizer: in_words(&plan.pipeline.train.optimizer),
     }

@@ -144,18 +144,14 @@ impl EpochPlan {
     fn size_of(&self, group: &SelectedGroup) -> GroupSize {
         let items = group.items();
         let image = self.kernel.column();
-        let narrow = [format!("{image}_bytes"), format!("{image}_xxh3")];
-        let is_read = |root: &str| {
-            root == image || narrow.iter().any(|name| name == root) || self.extra_columns.iter().any(|n| n == root)
-        };
+        let (length, hash) = (format!("{image}_bytes"), format!("{image}_xxh3"));
+        let mut columns = vec![image, length.as_str(), hash.as_str()];
+        columns.extend(self.extra_columns.iter().map(String::as_str));
+        columns.sort_unstable();
+        columns.dedup();
         let Some(shard) = self.shards.shards.get(group.shard as usize) else { return GroupSize { items, bytes: 0 } };
-        let Some(footer) = shard.metadata.row_groups().get(group.row_group as usize) else {
-            return GroupSize { items, bytes: 0 };
-        };
-        let columns = footer.columns().iter();
-        let stored = columns.filter(|column| column.column_path().parts().first().is_some_and(|root| is_read(root)));
-        let stored: u64 = stored.map(|column| column.byte_range().1).sum();
-        let rows = (footer.num_rows() as u64).max(1);
+        let stored = shard.group_bytes(group.row_group as usize, &columns);
+        let rows = shard.format.group_rows(group.row_group as usize).max(1);
         GroupSize { items, bytes: (u128::from(stored) * u128::from(group.rows.len()) / u128::from(rows)) as u64 }
     }
 

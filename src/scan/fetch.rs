@@ -1,4 +1,10 @@
 //! Selected rows of one row group: only their pages, only the columns that training needs, images without a copy.
+//!
+//! [`parquet`] reads pages, and [`pages`] finds them where a file does not say; [`record_batch`] what Arrow IPC has
+//! instead. Both leave the files' columns to be arranged here.
+mod pages;
+mod parquet;
+mod record_batch;
 
 use std::{
     fmt,
@@ -9,33 +15,26 @@ use std::{
 use bytes::Bytes;
 use datafusion::{
     arrow::{
-        array::{Array, ArrayRef, AsArray, RecordBatch, UInt64Array, new_null_array},
-        compute::concat_batches,
-        datatypes::{DataType, Field, Int64Type, Schema as ArrowSchema, SchemaRef},
+        array::{Array, ArrayRef, AsArray, BinaryViewArray, RecordBatch, UInt64Array, new_null_array},
+        buffer::Buffer,
+        compute::{cast, is_null, nullif},
+        datatypes::{DataType, Field, Int64Type, Schema as ArrowSchema, SchemaRef, UInt64Type},
     },
     object_store::ObjectStore,
-    parquet::{
-        DecodeResult,
-        arrow::{
-            ProjectionMask,
-            arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection, RowSelectionPolicy},
-            push_decoder::{ParquetPushDecoder, ParquetPushDecoderBuilder},
-        },
-        errors::ParquetError,
-    },
     physical_plan::metrics::Count,
 };
 use futures::{StreamExt, TryStreamExt, stream};
+use parquet::ParquetReader;
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
     error::{Context, Error, Result, Stage},
     scan::{
         budget::{ByteBudget, Charge, Charged},
-        failure::panic_text,
         ranges,
     },
-    select::shards::Shard,
+    schema::in_files::{InFile, PATH_FIELD},
+    select::{format::Format, shards::Shard},
 };
 
 /// Requests under way at a time, over all lanes.
@@ -44,14 +43,23 @@ const REQUESTS_AT_A_TIME: usize = 64;
 /// Requests under way for one row group.
 const REQUESTS_PER_GROUP: usize = 8;
 
+/// Images that hold on to more than this many times their own bytes, since they share pages with rows that nobody asked
+/// for, are copied out of them.
+const LARGEST_PINNED_SHARE: usize = 2;
+
+/// Less than this is not worth a copy.
+const SMALLEST_COPY_BYTES: usize = 1 << 16;
+
 /// Columns of a fetched batch: the image, then what it is verified by, then the extra columns.
 pub const IMAGE: usize = 0;
 /// Bytes the image should have; null where the shard does not say.
 pub const IMAGE_BYTES: usize = 1;
 /// XXH3 the image should have; null where the shard does not say.
 pub const IMAGE_XXH3: usize = 2;
+/// The file that is named beside an image without bytes; null where there is none.
+pub const IMAGE_PATH: usize = 3;
 /// First extra column.
-pub const FIRST_EXTRA: usize = 3;
+pub const FIRST_EXTRA: usize = 4;
 
 /// Reads rows out of shards.
 pub struct Fetcher {
@@ -62,20 +70,13 @@ pub struct Fetcher {
     /// Names of the fetched columns, in the order of [`Self::schema`].
     names: Vec<String>,
     schema: SchemaRef,
-    readers: Vec<OnceLock<ShardReader>>,
+    readers: Vec<OnceLock<ParquetReader>>,
 }
 
 impl fmt::Debug for Fetcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fetcher").field("shards", &self.shards.len()).field("columns", &self.names).finish()
     }
-}
-
-/// How one shard's columns are read: worked out once.
-#[derive(Debug)]
-struct ShardReader {
-    metadata: ArrowReaderMetadata,
-    mask: ProjectionMask,
 }
 
 /// Who fetches, and how urgently.
@@ -108,23 +109,19 @@ impl Fetcher {
         extra: &[String],
         budget: Arc<ByteBudget>,
     ) -> Result<Self> {
-        let mut names = vec![image.to_owned(), format!("{image}_bytes"), format!("{image}_xxh3")];
+        let mut names =
+            vec![image.to_owned(), format!("{image}_bytes"), format!("{image}_xxh3"), format!("{image}.{PATH_FIELD}")];
         names.extend(extra.iter().cloned());
         let mut fields = vec![
             Field::new(&names[IMAGE], DataType::BinaryView, true),
             Field::new(&names[IMAGE_BYTES], DataType::UInt64, true),
             Field::new(&names[IMAGE_XXH3], DataType::UInt64, true),
+            Field::new(&names[IMAGE_PATH], DataType::Utf8, true),
         ];
-        if let Some(shard) = shards.first() {
-            let schema = ArrowReaderMetadata::try_new(Arc::clone(&shard.metadata), ArrowReaderOptions::new()).context(
-                Stage::Scan,
-                &shard.name,
-                "has a schema that Arrow cannot express",
-            )?;
-            for name in extra {
-                let field = column(schema.schema(), shard, name)?;
-                fields.push(Field::new(name, in_flight(field.data_type()), true));
-            }
+        for name in extra.iter().filter(|_| !shards.is_empty()) {
+            let first = shards.iter().find_map(|shard| shard.columns.get(name));
+            let first = first.ok_or_else(|| missing(&shards[0], name))?;
+            fields.push(Field::new(name, in_flight(&first.data_type), true));
         }
         Ok(Self {
             shards: shards.to_vec(),
@@ -155,44 +152,64 @@ impl Fetcher {
     /// These rows of a row group, ascending and each once, counted from the group's first.
     ///
     /// # Errors
-    /// The store cannot be read, or the file is no valid Parquet: neither is bad data of a sample.
+    /// The store cannot be read, or the file is malformed: neither is bad data of a sample.
     pub async fn rows(&self, shard: u32, row_group: u32, rows: &[u32], reading: &Reading) -> Result<RecordBatch> {
-        let (shard, reader) = self.reader(shard)?;
+        let found = self.shards.get(shard as usize).zip(self.readers.get(shard as usize));
+        let (shard, reader) =
+            found.ok_or_else(|| Error::internal(format!("no shard {shard} among {}", self.shards.len())))?;
         let place = || format!("{} row group {row_group}", shard.name);
-        let total = shard.metadata.row_group(row_group as usize).num_rows() as usize;
-        let consecutive = rows.chunk_by(|a, b| a + 1 == *b);
-        let selection = RowSelection::from_consecutive_ranges(
-            consecutive.map(|run| run[0] as usize..run[0] as usize + run.len()),
-            total,
-        );
-        let decoder = ParquetPushDecoderBuilder::new_with_metadata(reader.metadata.clone())
-            .with_row_groups(vec![row_group as usize])
-            .with_projection(reader.mask.clone())
-            .with_row_selection(selection)
-            // A mask would need pages between the selected ones.
-            .with_row_selection_policy(RowSelectionPolicy::Selectors)
-            .with_batch_size(rows.len().max(1))
-            .build()
-            .context(Stage::Scan, place(), "cannot be read as Parquet; import it again")?;
-
-        let mut step = decode(decoder, vec![], vec![], vec![], &place).await?;
-        while let Step::Needs { decoder, ranges, batches } = step {
-            let fetched = self.fetch(shard, &ranges, reading).await?;
-            step = decode(decoder, ranges, fetched, batches, &place).await?;
+        if shard.columns.get(&self.names[IMAGE]).is_none() {
+            return Err(missing(shard, &self.names[IMAGE]));
         }
-        let Step::Done(batches) = step else { return Err(Error::internal("a decoder stopped half way")) };
-        let batch = match batches.as_slice() {
-            [batch] => batch.clone(),
-            _ => {
-                let schema = batches.first().map_or_else(|| Arc::new(ArrowSchema::empty()), RecordBatch::schema);
-                concat_batches(&schema, &batches).context(Stage::Scan, place(), "has batches of two schemas")?
+        let group = row_group as usize;
+        let batch = match &shard.format {
+            Format::Parquet(_) => {
+                let reader = match reader.get() {
+                    Some(reader) => reader,
+                    None => {
+                        let made = ParquetReader::new(shard, &self.places(shard))?;
+                        reader.get_or_init(|| made)
+                    }
+                };
+                self.parquet_rows(shard, reader, group, rows, reading, &place).await?
             }
+            Format::Ipc(index) => self.record_batch_rows(shard, index, group, rows, reading).await?,
         };
         if batch.num_rows() != rows.len() {
             let reason = format!("gave {} rows for {}: the file changed; select again", batch.num_rows(), rows.len());
             return Err(Error::at(Stage::Scan, place(), reason));
         }
-        self.arrange(&batch, &place)
+        RecordBatch::try_new(Arc::clone(&self.schema), batch.columns().to_vec()).context(
+            Stage::Scan,
+            place(),
+            "has unexpected columns",
+        )
+    }
+
+    /// Where a shard has each of the fetched columns; the struct beside whose bytes a path may stand is named for both.
+    fn places(&self, shard: &Shard) -> Vec<Option<InFile>> {
+        let image = shard.columns.get(&self.names[IMAGE]);
+        let verifies = |name: &str, place: &InFile| {
+            // What import noted is about its own image column, not about another that is meant by that name now.
+            image.is_some_and(|image| image.root == self.names[IMAGE]) || place.root != name
+        };
+        let place = |index: usize| match index {
+            IMAGE => image.map(InFile::bytes),
+            IMAGE_BYTES | IMAGE_XXH3 => {
+                let place = shard.columns.get(&self.names[index]);
+                place.filter(|place| place.data_type.is_integer() && verifies(&self.names[index], place)).cloned()
+            }
+            IMAGE_PATH => match image.map(|image| (image, &image.data_type)) {
+                Some((image, DataType::Struct(fields))) => fields.find(PATH_FIELD).map(|(_, field)| InFile {
+                    root: image.root.clone(),
+                    field: Some(PATH_FIELD.to_owned()),
+                    data_type: field.data_type().clone(),
+                }),
+                _ => None,
+            },
+            _ => shard.columns.get(&self.names[index]).cloned(),
+        };
+        (0..self.names.len()).map(place).collect()
     }
 
     /// The pages in `ranges`, in a few large reads.
@@ -242,77 +259,62 @@ impl Fetcher {
         }
     }
 
-    fn reader(&self, ordinal: u32) -> Result<(&Shard, &ShardReader)> {
-        let missing = || Error::internal(format!("no shard {ordinal} among {}", self.shards.len()));
-        let shard = self.shards.get(ordinal as usize).ok_or_else(missing)?;
-        let once = self.readers.get(ordinal as usize).ok_or_else(missing)?;
-        if let Some(reader) = once.get() {
-            return Ok((shard, reader));
-        }
-        let made = self.make_reader(shard)?;
-        Ok((shard, once.get_or_init(|| made)))
-    }
-
-    fn make_reader(&self, shard: &Shard) -> Result<ShardReader> {
-        let broken = "has a schema that Arrow cannot express";
-        let options = ArrowReaderOptions::new();
-        let stored = ArrowReaderMetadata::try_new(Arc::clone(&shard.metadata), options).context(
-            Stage::Scan,
-            &shard.name,
-            broken,
-        )?;
-        column(stored.schema(), shard, &self.names[IMAGE])?;
-        for name in &self.names[FIRST_EXTRA..] {
-            column(stored.schema(), shard, name)?;
-        }
-        let fields = stored.schema().fields().iter().map(|field| {
-            if self.names.contains(field.name()) {
-                Arc::new(field.as_ref().clone().with_data_type(in_flight(field.data_type())))
-            } else {
-                Arc::clone(field)
-            }
-        });
-        let wanted = ArrowSchema::new_with_metadata(fields.collect::<Vec<_>>(), stored.schema().metadata().clone());
-        let options = ArrowReaderOptions::new().with_schema(Arc::new(wanted));
-        let metadata = ArrowReaderMetadata::try_new(Arc::clone(&shard.metadata), options).context(
-            Stage::Scan,
-            &shard.name,
-            broken,
-        )?;
-        let leaves = metadata.parquet_schema().columns().iter().enumerate().filter(|(_, leaf)| {
-            let path = leaf.path().parts();
-            // Of an image with a path beside it, only the bytes.
-            let is_needed = path[0] != self.names[IMAGE] || path.get(1).is_none_or(|part| part == "bytes");
-            self.names.contains(&path[0]) && is_needed
-        });
-        let mask = ProjectionMask::leaves(metadata.parquet_schema(), leaves.map(|(index, _)| index));
-        Ok(ShardReader { metadata, mask })
-    }
-
-    /// The columns in the order and types of [`Self::schema`]; nulls where a shard has nothing to verify by.
-    fn arrange(&self, batch: &RecordBatch, place: &impl Fn() -> String) -> Result<RecordBatch> {
+    /// The columns at `places` in the order and types of [`Self::schema`]; nulls where a shard has nothing.
+    fn arrange(&self, batch: &RecordBatch, places: &[Option<InFile>], place: &str) -> Result<RecordBatch> {
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.names.len());
-        for (index, name) in self.names.iter().enumerate() {
-            let wanted = self.schema.field(index).data_type();
-            let column = batch.column_by_name(name);
-            columns.push(match column {
+        for (field, source) in self.schema.fields().iter().zip(places) {
+            let wanted = field.data_type();
+            let found = source.as_ref().and_then(|source| extract(batch, source));
+            columns.push(match found {
                 None => new_null_array(wanted, batch.num_rows()),
-                Some(column) => match (column.data_type(), column.as_struct_opt()) {
-                    (found, _) if found == wanted => Arc::clone(column),
-                    (_, Some(nested)) if index == IMAGE && nested.num_columns() == 1 => Arc::clone(nested.column(0)),
-                    // Parquet writers without unsigned numbers store the same 64 bits as signed ones.
-                    (DataType::Int64, _) if *wanted == DataType::UInt64 => {
-                        let signed = column.as_primitive::<Int64Type>();
-                        Arc::new(signed.unary::<_, datafusion::arrow::datatypes::UInt64Type>(|n| n as u64)) as ArrayRef
-                    }
-                    (found, _) => {
-                        let reason = format!("column {name:?} is {found} and should be {wanted}; import it again");
-                        return Err(Error::at(Stage::Scan, place(), reason));
-                    }
-                },
+                Some(column) if column.data_type() == wanted => column,
+                // Parquet writers without unsigned numbers store the same 64 bits as signed ones.
+                Some(column) if *wanted == DataType::UInt64 && *column.data_type() == DataType::Int64 => {
+                    Arc::new(column.as_primitive::<Int64Type>().unary::<_, UInt64Type>(|n| n as u64))
+                }
+                Some(column) => {
+                    let reason = format!("column {:?} is {} and should be {wanted}", field.name(), column.data_type());
+                    cast(&column, wanted).context(Stage::Scan, place, reason)?
+                }
             });
         }
-        RecordBatch::try_new(Arc::clone(&self.schema), columns).context(Stage::Scan, place(), "has unexpected columns")
+        RecordBatch::try_new(Arc::clone(&self.schema), columns).context(Stage::Scan, place, "has unexpected columns")
+    }
+
+    /// The same batch, whose images hold on to no memory that is not charged, nor to much more than they need.
+    fn compacted(&self, batch: RecordBatch, is_charged: bool) -> Result<RecordBatch> {
+        let images = batch.column(IMAGE).as_binary_view();
+        let pinned: usize = images.data_buffers().iter().map(Buffer::len).sum();
+        let used = images.total_buffer_bytes_used();
+        let images = if pinned > SMALLEST_COPY_BYTES && pinned > LARGEST_PINNED_SHARE.saturating_mul(used) {
+            self.charged(images.gc())?
+        } else if is_charged {
+            return Ok(batch);
+        } else {
+            self.charged(images.clone())?
+        };
+        let mut columns = batch.columns().to_vec();
+        columns[IMAGE] = Arc::new(images);
+        RecordBatch::try_new(batch.schema(), columns).context(Stage::Scan, "", "cannot keep a batch")
+    }
+
+    fn charged(&self, images: BinaryViewArray) -> Result<BinaryViewArray> {
+        let (views, buffers, nulls) = images.into_parts();
+        let charge = |buffer: &Buffer| {
+            let charge = Arc::new(self.budget.charge_now(buffer.len() as u64));
+            Buffer::from(Charged::into_bytes(Held(buffer.clone()), charge))
+        };
+        let buffers: Arc<[Buffer]> = buffers.iter().map(charge).collect();
+        BinaryViewArray::try_new(views, buffers, nulls).context(Stage::Scan, "", "cannot keep images")
+    }
+}
+
+/// A buffer as memory that somebody owns.
+struct Held(Buffer);
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -322,11 +324,22 @@ pub fn declared(batch: &RecordBatch, column: usize, row: usize) -> Option<u64> {
     values.is_valid(row).then(|| values.value(row))
 }
 
-fn column<'a>(schema: &'a ArrowSchema, shard: &Shard, name: &str) -> Result<&'a Field> {
-    schema.field_with_name(name).map_err(|_| {
-        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-        Error::at(Stage::Scan, &shard.name, format!("has no column {name:?}; it has {}", names.join(", ")))
-    })
+/// The column at `place`; a field of a struct that is null is null.
+fn extract(batch: &RecordBatch, place: &InFile) -> Option<ArrayRef> {
+    let root = batch.column_by_name(&place.root)?;
+    let Some(field) = &place.field else { return Some(Arc::clone(root)) };
+    let column = root.as_struct_opt()?.column_by_name(field)?;
+    match root.null_count() {
+        0 => Some(Arc::clone(column)),
+        _ => nullif(column, &is_null(root).ok()?).ok(),
+    }
+}
+
+fn missing(shard: &Shard, name: &str) -> Error {
+    let names: Vec<&str> = shard.columns.iter().map(|(name, _)| name).collect();
+    let remedy = shard.columns.remedy(name).map(|remedy| format!("; {remedy}")).unwrap_or_default();
+    let reason = format!("has no column {name:?}; it has {}{remedy}", names.join(", "));
+    Error::at(Stage::Scan, &shard.name, reason)
 }
 
 /// Views for blobs, so that no buffer meets Arrow's 2 GiB limit and none is copied; one type for text.
@@ -339,44 +352,5 @@ fn in_flight(stored: &DataType) -> DataType {
             fields.iter().map(|f| Arc::new(f.as_ref().clone().with_data_type(in_flight(f.data_type())))).collect(),
         ),
         other => other.clone(),
-    }
-}
-
-/// Where a decoder stands.
-enum Step {
-    Needs { decoder: ParquetPushDecoder, ranges: Vec<Range<u64>>, batches: Vec<RecordBatch> },
-    Done(Vec<RecordBatch>),
-}
-
-/// One step on a thread that may block: pages may be compressed, and malformed ones may panic in the reader.
-async fn decode(
-    decoder: ParquetPushDecoder,
-    ranges: Vec<Range<u64>>,
-    data: Vec<Bytes>,
-    mut batches: Vec<RecordBatch>,
-    place: &impl Fn() -> String,
-) -> Result<Step> {
-    let step = move || -> Result<Step, ParquetError> {
-        let mut decoder = decoder;
-        if !ranges.is_empty() {
-            decoder.push_ranges(ranges, data)?;
-        }
-        loop {
-            match decoder.try_decode()? {
-                DecodeResult::NeedsData(ranges) => return Ok(Step::Needs { decoder, ranges, batches }),
-                DecodeResult::Data(batch) => batches.push(batch),
-                DecodeResult::Finished => return Ok(Step::Done(batches)),
-            }
-        }
-    };
-    match tokio::task::spawn_blocking(step).await {
-        Ok(step) => step.context(Stage::Scan, place(), "is not valid Parquet; import it again or leave the shard out"),
-        Err(failed) => Err(match failed.try_into_panic() {
-            Ok(payload) => {
-                let reason = "is not valid Parquet: the reader panicked; import it again or leave the shard out";
-                Error::at(Stage::Scan, place(), reason).caused_by(panic_text(payload.as_ref()))
-            }
-            Err(cancelled) => Error::at(Stage::Scan, place(), "reading has stopped").caused_by(cancelled),
-        }),
     }
 }

@@ -15,6 +15,8 @@ pub mod substitute;
 pub mod tensor_column;
 pub mod window;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// `[scan]` of a pipeline.
@@ -41,6 +43,9 @@ pub struct ScanSettings {
     /// A run stops when a larger share of items, judged after 1,000, is bad.
     #[serde(default = "default_max_bad_share")]
     pub max_bad_share: f64,
+    /// What the files call our columns, where they call them otherwise: `image = "jpg"`, `caption = "meta.text"`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub columns: BTreeMap<String, String>,
 }
 fn default_schema() -> String {
     "image_text".into()

@@ -281,7 +281,7 @@ impl EpochOrder {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::collections::{BTreeMap, HashSet};
 
     use super::*;
 
@@ -294,6 +294,7 @@ mod tests {
             shuffle_window_megabytes: megabytes,
             lanes,
             max_bad_share: 0.01,
+            columns: BTreeMap::new(),
         }
     }
 

@@ -9,7 +9,7 @@ use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataPushDecoder};
 
 use super::counting_store::CountingStore;
-use super::shards::{MAX_ROWS, Shard};
+use super::shards::MAX_ROWS;
 use crate::error::{Context, Error, Result, Stage};
 
 /// A page index may be this much longer than it must be before it counts as scattered among the data, where reading it
@@ -145,11 +145,4 @@ fn check_layout(metadata: &ParquetMetaData, bytes: u64) -> Result<(), ParquetErr
         return Err(ParquetError::General(format!("more than {MAX_ROWS} rows")));
     }
     Ok(())
-}
-
-impl Shard {
-    /// Whether selected rows can be read page by page instead of chunk by chunk.
-    pub fn has_offset_index(&self) -> bool {
-        self.metadata.offset_index().is_some()
-    }
 }

@@ -25,14 +25,15 @@ use super::shards::{Shard, ShardSet};
 #[derive(Debug)]
 pub struct FooterCache {
     store: Arc<CountingStore>,
-    shards: HashMap<Path, Arc<Shard>>,
+    footers: HashMap<Path, Arc<ParquetMetaData>>,
 }
 
 impl FooterCache {
     /// Footers and store of `set`.
     pub fn new(set: &ShardSet) -> Self {
-        let shards = set.shards.iter().map(|shard| (shard.location.clone(), Arc::clone(shard)));
-        Self { store: Arc::clone(&set.store), shards: shards.collect() }
+        let footer = |shard: &Arc<Shard>| Some((shard.location.clone(), Arc::clone(shard.parquet()?)));
+        let footers = set.shards.iter().filter_map(footer);
+        Self { store: Arc::clone(&set.store), footers: footers.collect() }
     }
 }
 
@@ -45,13 +46,13 @@ impl ParquetFileReaderFactory for FooterCache {
         metrics: &ExecutionPlanMetricsSet,
     ) -> Result<Box<dyn AsyncFileReader + Send>> {
         let location = file.object_meta.location;
-        let Some(shard) = self.shards.get(&location) else {
-            return Err(internal_datafusion_err!("{location} is no shard of this set"));
+        let Some(metadata) = self.footers.get(&location) else {
+            return Err(internal_datafusion_err!("{location} is no Parquet shard of this set"));
         };
         Ok(Box::new(ShardReader {
             store: Arc::clone(&self.store),
             metrics: ParquetFileMetrics::new(partition_index, location.as_ref(), metrics),
-            metadata: Arc::clone(&shard.metadata),
+            metadata: Arc::clone(metadata),
             location,
         }))
     }

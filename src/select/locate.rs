@@ -2,14 +2,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::format;
 use super::glob::{Glob, is_glob};
 use super::manifest::{MANIFEST_FILE, Manifest, ManifestShard};
 use super::warning::Warning;
 use crate::error::{Context, Error, Result, Stage};
 use crate::ingest::{BESIDE_SHARDS, IMPORTING_FILE};
-
-/// Suffix of the files that a folder is searched for.
-const SUFFIX: &str = ".parquet";
 
 /// One file that belongs to the set.
 #[derive(Debug, Clone)]
@@ -49,7 +47,9 @@ pub(crate) fn locate(patterns: &[String]) -> Result<(Vec<Located>, Vec<Warning>)
             matching(pattern, &mut warnings, &mut problems)?
         };
         if found.is_empty() && problems.len() == problems_before {
-            problems.push(format!("`{pattern}` matches no file; name a file, a glob or a folder with *{SUFFIX} in it"));
+            problems.push(format!(
+                "`{pattern}` matches no file; name a file, a glob or a folder with *.parquet or *.arrow in it"
+            ));
         }
         problems.extend(unfinished(&found));
         located.extend(found.into_iter().filter(|found| seen.insert(found.path.clone())));
@@ -72,7 +72,7 @@ fn unfinished(found: &[Located]) -> Vec<String> {
 
 /// The table of what an import refused lies beside the shards and is none.
 fn is_shard(file: &str) -> bool {
-    file.ends_with(SUFFIX) && !lies_beside(file)
+    format::is_shard(file) && !lies_beside(file)
 }
 
 fn lies_beside(file: &str) -> bool {

@@ -3,6 +3,8 @@
 //! | module | holds |
 //! |---|---|
 //! | [`shards`] | the files of a data set, numbered, with fingerprints and footers |
+//! | [`mod@format`], [`ipc`] | how their rows lie in them: Parquet, Arrow IPC |
+//! | [`columns`] | their columns as one table's |
 //! | [`manifest`] | the list that fixes their order |
 //! | [`counting_store`] | where they are; counts the bytes on the wire |
 //! | [`session`], [`provider`], [`footer_cache`] | the table `shards` in DataFusion |
@@ -15,17 +17,19 @@
 
 mod blob_reads;
 mod collect;
-mod columns;
+pub mod columns;
 pub mod counting_store;
 mod culprit;
 mod faults;
 mod files_as_tables;
 mod footer;
 pub mod footer_cache;
+pub mod format;
 pub mod functions;
 pub(crate) mod glob;
 mod header_columns;
 mod ignored;
+pub mod ipc;
 pub(crate) mod locate;
 pub mod manifest;
 pub mod materialise;

@@ -14,16 +14,19 @@ use datafusion::datasource::table_schema::{TableSchema, TableSchemaBuilder};
 use datafusion::datasource::{TableProvider, TableType};
 use datafusion::error::Result;
 use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::functions::core::get_field;
 use datafusion::logical_expr::{Expr, Operator};
 use datafusion::parquet::arrow::RowNumber;
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Column};
+use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Column, Literal};
 use datafusion::physical_expr::projection::{ProjectionExpr, ProjectionExprs};
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::union::UnionExec;
 use datafusion::scalar::ScalarValue;
 
 use super::footer_cache::FooterCache;
-use super::shards::ShardSet;
+use super::ipc::{IpcScanExec, MadeColumns};
+use super::shards::{Shard, ShardSet};
 
 /// Name of the column that identifies a sample.
 pub const SAMPLE_ID: &str = "sample_id";
@@ -40,9 +43,9 @@ const ROW_IN_SHARD: &str = "row in the shard";
 #[derive(Debug)]
 pub struct ShardTable {
     set: ShardSet,
-    /// `sample_id`, then the stored columns.
+    /// `sample_id`, then what the shards store under the names that SQL has for it.
     schema: SchemaRef,
-    /// Stored columns, then [`FIRST_SAMPLE_ID`] as partition value, then [`ROW_IN_SHARD`] from the reader.
+    /// The files' columns under their own names, then [`FIRST_SAMPLE_ID`] as partition value, then [`ROW_IN_SHARD`] from the reader.
     scanned: TableSchema,
     constraints: Constraints,
     readers: Arc<FooterCache>,
@@ -58,7 +61,7 @@ impl ShardTable {
         Self {
             set: set.clone(),
             schema: Arc::new(ArrowSchema::new(fields)),
-            scanned: TableSchemaBuilder::new(Arc::clone(&set.columns))
+            scanned: TableSchemaBuilder::new(Arc::clone(&set.stored.columns))
                 .with_table_partition_cols(vec![partition])
                 .with_virtual_columns(vec![row])
                 .build(),
@@ -77,39 +80,62 @@ impl ShardTable {
     }
 
     fn sample_id(&self) -> ProjectionExpr {
-        let stored = self.set.columns.fields().len();
+        let stored = self.set.stored.columns.fields().len();
         let first: Arc<dyn PhysicalExpr> = Arc::new(Column::new(FIRST_SAMPLE_ID, stored));
         let row = Arc::new(Column::new(ROW_IN_SHARD, stored + 1));
         let row = Arc::new(CastExpr::new(row, DataType::UInt64, None));
         ProjectionExpr::new(Arc::new(BinaryExpr::new(first, Operator::Plus, row)), SAMPLE_ID)
     }
 
-    /// The shards in `partitions` groups of about equal bytes, in order.
-    fn groups(&self, partitions: usize) -> Vec<FileGroup> {
-        let total: u64 = self.set.shards.iter().map(|shard| shard.bytes).sum();
+    /// The column of the table at `at`: what SQL calls it, made of what the files call it.
+    fn column(&self, at: usize, state: &dyn Session) -> Result<ProjectionExpr> {
+        let Some(at) = at.checked_sub(1) else { return Ok(self.sample_id()) };
+        let (root, inner) = &self.set.stored.sources[at];
+        let name = self.set.columns.field(at).name();
+        let columns = &self.set.stored.columns;
+        let stored: Arc<dyn PhysicalExpr> = Arc::new(Column::new(columns.field(*root).name(), *root));
+        let Some(inner) = inner else { return Ok(ProjectionExpr::new(stored, name)) };
+        let inner: Arc<dyn PhysicalExpr> = Arc::new(Literal::new(ScalarValue::from(inner.as_str())));
+        let options = Arc::new(state.config_options().clone());
+        let field = ScalarFunctionExpr::try_new(get_field(), vec![stored, inner], columns, options)?;
+        Ok(ProjectionExpr::new(Arc::new(field), name))
+    }
+
+    /// The shards of one format in `partitions` groups of about equal bytes, in order.
+    fn groups(&self, partitions: usize, is_parquet: bool) -> Vec<Vec<Arc<Shard>>> {
+        let shards = || self.set.shards.iter().filter(|shard| shard.parquet().is_some() == is_parquet);
+        let total: u64 = shards().map(|shard| shard.bytes).sum();
         let share = total.div_ceil(partitions.max(1) as u64).max(1);
-        let mut groups: Vec<Vec<PartitionedFile>> = Vec::new();
+        let mut groups: Vec<Vec<Arc<Shard>>> = Vec::new();
         let mut before = 0;
         let mut last_group = None;
-        for shard in &self.set.shards {
-            let mut statistics = Statistics::new_unknown(&self.set.columns);
-            statistics.num_rows = Precision::Exact(shard.rows() as usize);
-            // `PartitionedFile::new` would encode the path a second time.
-            let mut file = PartitionedFile::new("", shard.bytes);
-            file.object_meta.location = shard.location.clone();
-            let file = file
-                .with_partition_values(vec![ScalarValue::UInt64(Some(shard.sample_id(0)))])
-                .with_statistics(Arc::new(statistics));
+        for shard in shards() {
             if last_group != Some(before / share) {
                 last_group = Some(before / share);
                 groups.push(Vec::new());
             }
             if let Some(group) = groups.last_mut() {
-                group.push(file);
+                group.push(Arc::clone(shard));
             }
             before += shard.bytes;
         }
-        groups.into_iter().map(FileGroup::new).collect()
+        groups
+    }
+
+    fn file(&self, shard: &Shard) -> PartitionedFile {
+        let mut statistics = Statistics::new_unknown(&self.set.stored.columns);
+        statistics.num_rows = Precision::Exact(shard.rows() as usize);
+        // `PartitionedFile::new` would encode the path a second time.
+        let mut file = PartitionedFile::new("", shard.bytes);
+        file.object_meta.location = shard.location.clone();
+        file.with_partition_values(vec![ScalarValue::UInt64(Some(shard.sample_id(0)))])
+            .with_statistics(Arc::new(statistics))
+    }
+
+    fn ipc(&self, groups: Vec<Vec<Arc<Shard>>>, projected: ProjectionExprs) -> Result<Arc<dyn ExecutionPlan>> {
+        let made = MadeColumns { first_sample_id: FIRST_SAMPLE_ID, row: ROW_IN_SHARD };
+        let store = Arc::clone(&self.set.store);
+        Ok(Arc::new(IpcScanExec::new(store, groups, self.scanned.table_schema(), made, projected)?))
     }
 }
 
@@ -137,14 +163,13 @@ impl TableProvider for ShardTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let all: Vec<usize> = (0..self.schema.fields().len()).collect();
         let wanted = projection.unwrap_or(&all);
-        let column = |&at: &usize| match at.checked_sub(1) {
-            None => self.sample_id(),
-            Some(stored) => {
-                let name = self.set.columns.field(stored).name();
-                ProjectionExpr::new(Arc::new(Column::new(name, stored)), name)
-            }
-        };
-        let projected = ProjectionExprs::new(wanted.iter().map(column));
+        let columns = wanted.iter().map(|&at| self.column(at, state)).collect::<Result<Vec<_>>>()?;
+        let projected = ProjectionExprs::new(columns);
+        let partitions = state.config().target_partitions();
+        let (parquet, ipc) = (self.groups(partitions, true), self.groups(partitions, false));
+        if parquet.is_empty() && !ipc.is_empty() {
+            return self.ipc(ipc, projected);
+        }
         let meets_blob =
             wanted.iter().any(|&at| self.set.blob_columns.iter().any(|blob| blob == self.schema.field(at).name()));
 
@@ -165,12 +190,15 @@ impl TableProvider for ShardTable {
             None => Arc::new(source),
         };
         let mut statistics = Statistics::new_unknown(self.scanned.table_schema());
-        statistics.num_rows = Precision::Exact(self.set.rows() as usize);
+        let rows = parquet.iter().flatten().map(|shard| shard.rows()).sum::<u64>();
+        statistics.num_rows = Precision::Exact(rows as usize);
+        let files = |group: Vec<Arc<Shard>>| FileGroup::new(group.iter().map(|shard| self.file(shard)).collect());
         let config = FileScanConfigBuilder::new(ObjectStoreUrl::parse(STORE_URL)?, source)
-            .with_file_groups(self.groups(state.config().target_partitions()))
+            .with_file_groups(parquet.into_iter().map(files).collect())
             .with_statistics(statistics)
             .with_limit(limit)
             .build();
-        Ok(DataSourceExec::from_data_source(config))
+        let scan = DataSourceExec::from_data_source(config);
+        if ipc.is_empty() { Ok(scan) } else { UnionExec::try_new(vec![scan, self.ipc(ipc, projected)?]) }
     }
 }

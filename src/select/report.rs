@@ -1,16 +1,19 @@
 //! What a selection keeps, what it cost, and what it saves.
 use std::fmt;
-use std::ops::Range;
 
-use datafusion::parquet::file::page_index::offset_index::PageLocation;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::MetricValue;
 use serde::Serialize;
 
 use super::counting_store::Wire;
-use super::selection::{SelectedGroup, Selection};
-use super::shards::{Shard, ShardSet, hex};
+use super::format::BlobBytes;
+use super::ipc::IPC_SCAN;
+use super::selection::Selection;
+use super::shards::{ShardSet, hex};
 use super::warning::Warning;
+
+/// What more than this reads for nothing comes with the reason: our own shards stay below.
+const TOLD_AMPLIFICATION: f64 = 1.2;
 
 /// The result of `diptych select`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -41,6 +44,10 @@ pub struct SelectReport {
     pub blob_bytes_selected: u64,
     /// Bytes of the blob pages that hold none: what is never read.
     pub blob_bytes_never_read: u64,
+    /// `blob_bytes_selected` per byte of the selected rows' blobs, whose sizes are taken from the mean of their row group:
+    /// 1 where every blob has a page of its own. At most so much where the pages of a shard are not known. `None` without
+    /// items.
+    pub expected_amplification: Option<f64>,
     /// Wall time of planning, running and collecting.
     pub seconds: f64,
     /// About the shards and the query.
@@ -59,7 +66,13 @@ pub(crate) fn report(
     warnings.extend(repeated(set, selection));
     let mut pruning = Pruning::default();
     pruning.visit(plan);
-    let blob_bytes_selected = selection.groups.iter().map(|group| blob_bytes(set, group)).sum();
+    let mut blobs = BlobBytes::default();
+    for group in &selection.groups {
+        let Some(shard) = set.shards.get(group.shard as usize) else { continue };
+        let of_group = shard.blob_bytes_of(group, &set.blob_columns);
+        blobs = BlobBytes { wanted: blobs.wanted + of_group.wanted, read: blobs.read + of_group.read };
+    }
+    let blob_bytes_selected = blobs.read;
     SelectReport {
         items: selection.items(),
         of: set.rows(),
@@ -68,12 +81,14 @@ pub(crate) fn report(
         row_groups: set.row_groups(),
         row_groups_with_items: selection.groups.len(),
         row_groups_pruned: pruning.row_groups,
-        scans: pruning.scans,
+        // A set of both formats has one scan of each for every mention of the table.
+        scans: pruning.scans.max(pruning.ipc_scans),
         wire_requests: wire.requests,
         wire_bytes: wire.bytes,
         blob_bytes_read: wire.blob_bytes,
         blob_bytes_selected,
         blob_bytes_never_read: set.blob_bytes().saturating_sub(blob_bytes_selected),
+        expected_amplification: (blobs.wanted > 0).then(|| blobs.read as f64 / blobs.wanted as f64),
         seconds,
         warnings,
     }
@@ -96,6 +111,7 @@ fn repeated(set: &ShardSet, selection: &Selection) -> Option<Warning> {
 #[derive(Default)]
 struct Pruning {
     scans: usize,
+    ipc_scans: usize,
     row_groups: usize,
 }
 
@@ -117,33 +133,25 @@ impl Pruning {
             };
         }
         self.scans += usize::from(is_scan);
+        self.ipc_scans += usize::from(plan.name() == IPC_SCAN);
         for child in plan.children() {
             self.visit(child.as_ref());
         }
     }
 }
 
-/// Bytes of the blob pages of a row group that hold its selected rows; all of them where pages are not known.
-pub fn blob_bytes(set: &ShardSet, group: &SelectedGroup) -> u64 {
-    let Some(shard) = set.shards.get(group.shard as usize) else { return 0 };
-    let leaves = set.blob_columns.iter().flat_map(|column| shard.leaves(column));
-    leaves.map(|leaf| bytes_of_leaf(shard, group, leaf)).sum()
-}
-
-fn bytes_of_leaf(shard: &Shard, group: &SelectedGroup, leaf: usize) -> u64 {
-    let row_group = shard.metadata.row_group(group.row_group as usize);
-    let whole = row_group.column(leaf).byte_range().1;
-    let pages = shard.metadata.offset_index().and_then(|index| index.get(group.row_group as usize)?.get(leaf));
-    let Some(pages) = pages.map(|pages| pages.page_locations()).filter(|pages| !pages.is_empty()) else {
-        return whole;
-    };
-    let rows = u32::try_from(row_group.num_rows()).unwrap_or(u32::MAX);
-    let first = |page: &PageLocation| u32::try_from(page.first_row_index).unwrap_or(rows);
-    let bytes = |page: &PageLocation| u64::try_from(page.compressed_page_size).unwrap_or(0);
-    let ends = pages.iter().skip(1).map(first).chain([rows]);
-    let has_items = |range: Range<u32>| !range.is_empty() && group.rows.range_cardinality(range) > 0;
-    let kept = pages.iter().zip(ends).filter(|(page, end)| has_items(first(page)..*end));
-    kept.map(|(page, _)| bytes(page)).sum::<u64>().min(whole)
+impl SelectReport {
+    /// What training reads per byte that it wants, in words; empty without items.
+    pub fn amplification(&self) -> String {
+        match self.expected_amplification {
+            None => String::new(),
+            Some(times) if times < TOLD_AMPLIFICATION => format!("{times:.2} bytes read per byte of these blobs"),
+            Some(times) => format!(
+                "{times:.2} bytes read per byte of these blobs, since they share pages or record batches with others; \
+                 import writes each into a page of its own"
+            ),
+        }
+    }
 }
 
 impl fmt::Display for SelectReport {
@@ -161,6 +169,9 @@ impl fmt::Display for SelectReport {
         writeln!(f, "read to select   {} in {} requests", Bytes(self.wire_bytes), self.wire_requests)?;
         writeln!(f, "blobs among it   {}", Bytes(self.blob_bytes_read))?;
         writeln!(f, "blobs selected   {}", Bytes(self.blob_bytes_selected))?;
+        if self.expected_amplification.is_some() {
+            writeln!(f, "amplification    {}", self.amplification())?;
+        }
         writeln!(f, "never read       {}", Bytes(self.blob_bytes_never_read))?;
         write!(f, "took             {:.3} s", self.seconds)?;
         for warning in &self.warnings {

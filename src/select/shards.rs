@@ -1,21 +1,19 @@
 //! The shards of a data set as one numbered set, with fingerprints and footers.
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::object_store::path::Path;
-use datafusion::parquet::arrow::parquet_to_arrow_schema;
-use datafusion::parquet::file::metadata::ParquetMetaData;
 use futures::StreamExt;
 
-use super::columns::ColumnsOfAll;
+use super::columns::{ColumnsOfAll, StoredColumns};
 use super::counting_store::CountingStore;
 use super::faults::Faults;
-use super::footer;
+use super::format::Format;
 use super::locate::{Located, locate};
 use super::warning::Warning;
 use crate::error::{Context, Error, Result, Stage};
+use crate::schema::in_files::ColumnsInFile;
 use crate::schema::{Role, Schema};
 use crate::seed::ItemKey;
 
@@ -28,7 +26,7 @@ const MAX_SHARDS: usize = 1 << (64 - ROW_BITS);
 /// Footers that are read side by side.
 const FOOTERS_IN_FLIGHT: usize = 16;
 
-/// One Parquet file of the set.
+/// One file of the set.
 #[derive(Debug, Clone)]
 pub struct Shard {
     /// Position in the set: the upper bits of `sample_id`.
@@ -37,12 +35,14 @@ pub struct Shard {
     pub location: Path,
     /// As messages name it.
     pub name: String,
-    /// BLAKE3 of size and footer bytes.
+    /// BLAKE3 of size and footer bytes, or of size and message headers.
     pub fingerprint: [u8; 32],
     /// Bytes of the file.
     pub bytes: u64,
-    /// Footer with column and offset index loaded where the file has them.
-    pub metadata: Arc<ParquetMetaData>,
+    /// How its rows lie in it.
+    pub format: Format,
+    /// Which of its columns is meant by which name.
+    pub columns: ColumnsInFile,
 }
 
 impl Shard {
@@ -60,32 +60,18 @@ impl Shard {
 
     /// Rows of the file.
     pub fn rows(&self) -> u64 {
-        self.metadata.row_groups().iter().map(|group| group.num_rows() as u64).sum()
+        self.format.rows()
     }
 
     /// First row of every row group, and after the last the number of rows.
     pub fn group_starts(&self) -> Vec<u64> {
         let mut start = 0;
         let mut starts = vec![0];
-        for group in self.metadata.row_groups() {
-            start += group.num_rows() as u64;
+        for group in 0..self.format.row_groups() {
+            start += self.format.group_rows(group);
             starts.push(start);
         }
         starts
-    }
-
-    /// Numbers of the Parquet leaves below a column: one for plain binary, more for a struct.
-    pub fn leaves(&self, column: &str) -> Vec<usize> {
-        let leaves = self.metadata.file_metadata().schema_descr().columns().iter().enumerate();
-        leaves.filter(|(_, leaf)| leaf.path().parts().first().is_some_and(|root| root == column)).map(|l| l.0).collect()
-    }
-
-    /// Where the chunks of a column lie, for every row group.
-    pub fn chunk_ranges(&self, column: &str) -> Vec<Range<u64>> {
-        let leaves = self.leaves(column);
-        let groups = self.metadata.row_groups().iter();
-        let range = |(start, length): (u64, u64)| start..start + length;
-        groups.flat_map(|group| leaves.iter().map(move |&leaf| range(group.column(leaf).byte_range()))).collect()
     }
 }
 
@@ -106,8 +92,10 @@ pub struct ShardSet {
     pub shards: Vec<Arc<Shard>>,
     /// Where they are; counts what is read.
     pub store: Arc<CountingStore>,
-    /// What every shard stores, as SQL sees it: text and binary as views, columns that some shards lack as nullable.
+    /// What the shards store, as SQL sees it: text and binary as views, columns that some shards lack as nullable.
     pub columns: SchemaRef,
+    /// The same as the files name it.
+    pub stored: StoredColumns,
     /// Columns whose values are read only for selected rows: those of the schema and further binary ones.
     pub blob_columns: Vec<String>,
     /// What to tell the user.
@@ -115,13 +103,13 @@ pub struct ShardSet {
 }
 
 impl ShardSet {
-    /// Opens every shard that `patterns` (files, globs, folders) mean and checks it against `schema`.
+    /// Opens every shard that `patterns` (files, globs, folders) mean and finds the columns of `schema` in it.
     ///
     /// Ordinals follow the manifest `diptych.json` of a folder that has one, else sorted relative paths.
     ///
     /// # Errors
-    /// A pattern without match, shards that are no Parquet, cut short or changed since the manifest was written, and all
-    /// differences of all shards from the schema at once.
+    /// A pattern without match, shards that are neither Parquet nor Arrow IPC, cut short or changed since the manifest was
+    /// written, and everything that all shards lack, at once.
     pub async fn open(patterns: &[String], schema: &Schema) -> Result<Self> {
         let owned = patterns.to_vec();
         let (located, mut warnings) = tokio::task::spawn_blocking(move || locate(&owned))
@@ -133,21 +121,22 @@ impl ShardSet {
         }
         let store = Arc::new(CountingStore::local());
         let loads = located.iter().enumerate().map(|(ordinal, located)| load(&store, ordinal as u32, located));
-        let loaded: Vec<Result<Arc<Shard>>> = futures::stream::iter(loads).buffered(FOOTERS_IN_FLIGHT).collect().await;
+        let loaded: Vec<Result<Shard>> = futures::stream::iter(loads).buffered(FOOTERS_IN_FLIGHT).collect().await;
 
         let mut faults = Faults::default();
         let mut columns = ColumnsOfAll::default();
         let mut shards = Vec::with_capacity(loaded.len());
         for shard in loaded {
-            let Some(shard) = faults.take(shard) else { continue };
-            let Some(arrow) = faults.take(arrow_schema(&shard)) else { continue };
-            faults.take(schema.check(&arrow, &shard.name));
-            faults.take(columns.add(&arrow, &shard.name));
-            shards.push(shard);
+            let Some(mut shard) = faults.take(shard) else { continue };
+            let Some(file) = faults.take(shard.format.arrow_schema(&shard.name)) else { continue };
+            let Some(found) = faults.take(schema.columns_in(&file, &shard.name)) else { continue };
+            faults.take(columns.add(&file, &found, &shard.name));
+            shard.columns = found;
+            shards.push(Arc::new(shard));
         }
         faults.into_result()?;
 
-        let (columns, binary_columns) = columns.finish();
+        let (columns, binary_columns, stored) = columns.finish(schema);
         let declared =
             schema.columns.iter().filter(|column| column.role == Role::Blob).map(|column| column.name.clone());
         let mut blob_columns: Vec<String> = declared.chain(binary_columns).collect();
@@ -158,7 +147,7 @@ impl ShardSet {
             store.declare_blobs(shard.location.clone(), ranges);
         }
         warnings.extend(warnings_about(&shards));
-        Ok(Self { shards, store, columns, blob_columns, warnings })
+        Ok(Self { shards, store, columns, stored, blob_columns, warnings })
     }
 
     /// Rows of all shards.
@@ -168,7 +157,7 @@ impl ShardSet {
 
     /// Row groups of all shards.
     pub fn row_groups(&self) -> usize {
-        self.shards.iter().map(|shard| shard.metadata.num_row_groups()).sum()
+        self.shards.iter().map(|shard| shard.format.row_groups()).sum()
     }
 
     /// Bytes that the blobs of all shards take in their files.
@@ -182,7 +171,7 @@ impl ShardSet {
 
     /// Bytes that footers and page indexes take in memory: about 50 per blob page above a constant per column chunk.
     pub fn metadata_memory_bytes(&self) -> usize {
-        self.shards.iter().map(|shard| shard.metadata.memory_size()).sum()
+        self.shards.iter().map(|shard| shard.format.memory_bytes()).sum()
     }
 
     /// The shard and row that a `sample_id` names, if the set has them.
@@ -193,19 +182,14 @@ impl ShardSet {
     }
 }
 
-async fn load(store: &CountingStore, ordinal: u32, located: &Located) -> Result<Arc<Shard>> {
+/// The shard without its columns.
+async fn load(store: &CountingStore, ordinal: u32, located: &Located) -> Result<Shard> {
     let name = &located.name;
     let location =
         Path::from_absolute_path(&located.path).context(Stage::Select, name, "its path cannot be used; rename it")?;
-    let footer = footer::load(store, &location, name, located.bytes).await?;
-    let shard = Shard {
-        ordinal,
-        location,
-        name: name.clone(),
-        fingerprint: footer.fingerprint,
-        bytes: located.bytes,
-        metadata: Arc::new(footer.metadata),
-    };
+    let (format, fingerprint) = Format::load(store, &location, name, located.bytes).await?;
+    let columns = ColumnsInFile::default();
+    let shard = Shard { ordinal, location, name: name.clone(), fingerprint, bytes: located.bytes, format, columns };
     if let Some(listed) = &located.listed {
         let found = hex(&shard.fingerprint);
         if listed.fingerprint != found || listed.bytes != shard.bytes || listed.rows != shard.rows() {
@@ -217,21 +201,22 @@ async fn load(store: &CountingStore, ordinal: u32, located: &Located) -> Result<
             return Err(Error::at(Stage::Select, name, reason));
         }
     }
-    Ok(Arc::new(shard))
-}
-
-fn arrow_schema(shard: &Shard) -> Result<ArrowSchema> {
-    let file = shard.metadata.file_metadata();
-    footer::guarded(&shard.name, || parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata()))
+    Ok(shard)
 }
 
 fn warnings_about(shards: &[Arc<Shard>]) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let mut seen: BTreeMap<[u8; 32], &str> = BTreeMap::new();
     for shard in shards.iter().filter(|shard| shard.rows() > 0) {
-        if !shard.has_offset_index() {
-            let text = "has no offset index: reading some of its rows reads whole column chunks; write it with one";
+        if shard.parquet().is_some() && !shard.has_offset_index() {
+            let text = "has no offset index: training must first find the pages, one small read for each; \
+                        write it with one";
             warnings.push(Warning { place: shard.name.clone(), text: text.into() });
+        }
+        if !shard.columns.hidden.is_empty() {
+            let hidden = shard.columns.hidden.join(", ");
+            let text = format!("its own column {hidden} cannot be seen: the name stands for another column");
+            warnings.push(Warning { place: shard.name.clone(), text });
         }
         if let Some(first) = seen.insert(shard.fingerprint, &shard.name) {
             let text = format!("has the same footer as {first}; if it is a copy, its samples are met twice");

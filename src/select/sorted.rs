@@ -56,8 +56,9 @@ fn warning(set: &ShardSet, column: &str) -> Option<Warning> {
 
 /// Of every row group with several rows, none of them NULL, that has statistics.
 fn bounds(shard: &Arc<Shard>, column: &str) -> Vec<Bounds> {
+    let Some(metadata) = shard.parquet() else { return Vec::new() };
     let [leaf] = shard.leaves(column)[..] else { return Vec::new() };
-    let groups = shard.metadata.row_groups().iter().filter(|group| group.num_rows() > 1);
+    let groups = metadata.row_groups().iter().filter(|group| group.num_rows() > 1);
     let of = |statistics: &Statistics| {
         let is_exact = statistics.min_is_exact() && statistics.max_is_exact();
         let has_nulls = statistics.null_count_opt().is_some_and(|nulls| nulls > 0);

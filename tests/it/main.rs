@@ -12,6 +12,7 @@ mod gradients;
 mod hostile;
 mod import;
 mod import_sources;
+mod in_place;
 mod lint;
 mod loss;
 mod malformed;

@@ -186,13 +186,13 @@ pub(crate) fn selection(shards: &ShardSet, keep: impl Fn(u32, u64) -> u32) -> Ar
     let mut groups = vec![];
     for shard in &shards.shards {
         let mut first_row = 0;
-        for (row_group, footer) in (0..).zip(shard.metadata.row_groups()) {
-            let rows = footer.num_rows() as u32;
+        for row_group in 0..shard.format.row_groups() {
+            let rows = shard.format.group_rows(row_group) as u32;
             let times: Vec<(u32, u32)> =
                 (0..rows).map(|row| (row, keep(shard.ordinal, first_row + u64::from(row)))).collect();
             let group = SelectedGroup {
                 shard: shard.ordinal,
-                row_group,
+                row_group: row_group as u32,
                 first_row,
                 rows: times.iter().filter(|(_, times)| *times > 0).map(|(row, _)| *row).collect(),
                 repeats: times.into_iter().filter(|(_, times)| *times > 1).collect(),
@@ -215,6 +215,7 @@ pub(crate) fn settings() -> ScanSettings {
         shuffle_window_megabytes: 8,
         lanes: 8,
         max_bad_share: 0.1,
+        columns: BTreeMap::new(),
     }
 }
 

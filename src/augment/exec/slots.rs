@@ -30,7 +30,7 @@ use crate::{
     scan::{
         budget::{Charge, Charged},
         failure::panic_text,
-        fetch::{FIRST_EXTRA, IMAGE, IMAGE_BYTES, IMAGE_XXH3, declared},
+        fetch::{FIRST_EXTRA, IMAGE, IMAGE_BYTES, IMAGE_PATH, IMAGE_XXH3, declared},
         items::Item,
         ordered_scan::{FETCHED, OCCURRENCE, POSITION, ROW, SHARD},
         quarantine::BadRow,
@@ -349,6 +349,11 @@ fn items_of(batch: &RecordBatch) -> Vec<Item> {
 /// The encoded image of a row, if its bytes are those that were imported.
 fn verified(batch: &RecordBatch, first: usize, row: usize) -> Result<&[u8], BadSample> {
     let images = batch.column(first + IMAGE).as_binary_view();
+    let paths = batch.column(first + IMAGE_PATH).as_string::<i32>();
+    if images.is_null(row) && paths.is_valid(row) {
+        let message = format!("its bytes are null: the file {:?} is not embedded in the shard", paths.value(row));
+        return Err(BadSample { class: BadClass::Empty, message });
+    }
     let encoded = if images.is_null(row) { &[] } else { images.value(row) };
     let [bytes, hash] = [IMAGE_BYTES, IMAGE_XXH3].map(|column| declared(batch, first + column, row));
     verify(encoded, bytes, hash, || xxh3_64(encoded))?;
