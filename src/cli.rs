@@ -5,7 +5,8 @@ use clap::{Args, Parser, Subcommand};
 use diptych::{
     error::Result,
     ingest::ImportSettings,
-    run::{self, bench, check, evaluate, explain, import, preview, select, train},
+    run::{self, bench, check, evaluate, explain, import, preview, select, selection, train},
+    select::combine::Combination,
 };
 
 /// Contrastive pre-training, from web-scale shards to a trained encoder.
@@ -23,8 +24,17 @@ pub(crate) struct CommandLine {
 enum Command {
     #[command(after_help = "Example:\n  diptych import photos/ data/shards")]
     Import(ImportWords),
-    #[command(after_help = "Example:\n  diptych select simclr_small --set 'scan.shards=[\"data/shards\"]' --json")]
+    #[command(after_help = "Examples:\n  \
+        diptych select simclr_small --set 'scan.shards=[\"data/shards\"]' --json\n  \
+        diptych select \"SELECT sample_id, weight FROM shards JOIN scores USING (source) WHERE \\\n    \
+        sample_uniform(sample_id, 7) < weight\" --shards data/shards --tables scores=scores.csv --to kept.selection")]
     Select(SelectWords),
+    #[command(after_help = "Examples:\n  diptych selection show kept.selection\n  \
+        diptych selection minus all.selection seen.selection --to new.selection")]
+    Selection {
+        #[command(subcommand)]
+        words: SelectionWords,
+    },
     #[command(after_help = "Example:\n  diptych explain simclr_small --analyze")]
     Explain(ExplainWords),
     #[command(after_help = "Example:\n  diptych preview simclr_small --to views.png")]
@@ -92,11 +102,24 @@ struct ImportWords {
     json: bool,
 }
 
-/// Resolves the selection: items, row groups pruned, bytes read and bytes that will never be read.
+/// Resolves a selection, by SQL or as a pipeline says: items, row groups pruned, bytes read and never to be read.
+///
+/// The SQL is one SELECT over the table `shards` that returns `sample_id`; further columns travel with the samples and
+/// override the shards' columns of the same names.
 #[derive(Debug, Args)]
 struct SelectWords {
-    #[command(flatten)]
-    pipeline: PipelineWords,
+    /// SQL, a pipeline file, or the name of a built-in pipeline.
+    #[arg(value_name = "SQL or PIPELINE")]
+    what: String,
+    /// Changes one setting of the pipeline. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Files, globs or folders that SQL knows as `shards`.
+    #[arg(long, value_name = "GLOB", num_args = 1..)]
+    shards: Vec<String>,
+    /// Tables that SQL may join with: .parquet, .csv, .tsv, .json, .jsonl or .arrow.
+    #[arg(long, value_name = "NAME=FILE", num_args = 1..)]
+    tables: Vec<String>,
     /// Ends with one JSON object on the last line of stdout.
     #[arg(long)]
     json: bool,
@@ -106,6 +129,71 @@ struct SelectWords {
     /// Saves the selection to this file.
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
+}
+
+/// Shows, compares and combines saved selections; their shards need not be at hand.
+///
+/// Samples decide, by the fingerprint of their shard and their row. Where both selections have one, the repeats and extra
+/// values of the first are kept.
+#[derive(Debug, Subcommand)]
+enum SelectionWords {
+    /// Counts, digest, query and shards of a selection.
+    Show(ShowWords),
+    /// How two selections differ, shard by shard.
+    Diff(DiffWords),
+    /// The samples of either.
+    Union(CombineWords),
+    /// The samples of both.
+    Intersect(CombineWords),
+    /// The samples of the first that the second has not.
+    Minus(CombineWords),
+}
+
+#[derive(Debug, Args)]
+struct ShowWords {
+    /// A file that `diptych select --to` wrote.
+    file: PathBuf,
+    /// Ends with one JSON object on the last line of stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct DiffWords {
+    /// The first selection.
+    a: PathBuf,
+    /// The second.
+    b: PathBuf,
+    /// Ends with one JSON object on the last line of stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct CombineWords {
+    #[command(flatten)]
+    of: DiffWords,
+    /// Where to save what comes of it.
+    #[arg(long, value_name = "FILE")]
+    to: PathBuf,
+}
+
+impl From<SelectionWords> for selection::Request {
+    fn from(words: SelectionWords) -> Self {
+        let combine = |how, words: CombineWords| Self::Combine {
+            how,
+            files: [words.of.a, words.of.b],
+            to: words.to,
+            json: words.of.json,
+        };
+        match words {
+            SelectionWords::Show(words) => Self::Show { file: words.file, json: words.json },
+            SelectionWords::Diff(words) => Self::Diff { files: [words.a, words.b], json: words.json },
+            SelectionWords::Union(words) => combine(Combination::Union, words),
+            SelectionWords::Intersect(words) => combine(Combination::Intersection, words),
+            SelectionWords::Minus(words) => combine(Combination::Difference, words),
+        }
+    }
 }
 
 /// Prints the whole plan, scan to trainer.
@@ -198,11 +286,12 @@ impl CommandLine {
         match self.command {
             Command::Import(words) => import::run(&words.into()),
             Command::Select(words) => select::run(&select::Request {
-                pipeline: words.pipeline.into(),
+                what: select::what(&words.what, &words.sets, &words.shards, &words.tables)?,
                 json: words.json,
                 verify: words.verify,
                 to: words.to,
             }),
+            Command::Selection { words } => selection::run(&words.into()),
             Command::Explain(words) => explain::run(&words.pipeline.into(), words.analyze),
             Command::Preview(words) => preview::run(&words.pipeline.into(), &words.to, words.pairs),
             Command::Train(TrainWords { resume: Some(folder), sets, accept_change, .. }) => {

@@ -38,7 +38,7 @@ impl Substitutes {
     /// Positions of the global batch of a position.
     fn batch_of(&self, position: u64) -> Range<u64> {
         let first = position - position % self.batch_rows;
-        first..(first + self.batch_rows).min(self.items.order().items())
+        first..(first + self.batch_rows).min(self.items.items())
     }
 
     /// Positions that `draw`s for the slot at `position` give, in their order. Items of the slot's own batch, also by
@@ -47,13 +47,13 @@ impl Substitutes {
     /// # Errors
     /// The epoch has no item outside the slot's batch.
     pub fn candidates(&self, position: u64) -> Result<impl Iterator<Item = Result<Located>> + '_> {
-        let order = self.items.order();
+        let items = self.items.items();
         let batch = self.batch_of(position);
         let slot = position % self.batch_rows;
         let own = position / self.batch_rows;
         // Batches that reach as far as this slot, without the slot's own.
-        let others = (order.items() + self.batch_rows - 1 - slot) / self.batch_rows - 1;
-        let outside = order.items() - (batch.end - batch.start);
+        let others = (items + self.batch_rows - 1 - slot) / self.batch_rows - 1;
+        let outside = items - (batch.end - batch.start);
         if outside == 0 {
             let reason = format!(
                 "the sample at position {position} cannot be used and the selection has no other batch to replace it \
@@ -62,7 +62,7 @@ impl Substitutes {
             return Err(Error::at(Stage::Augment, "", reason));
         }
         let taken = samples(&self.items.stretch(batch.clone())?);
-        let mut draws = draws(order.key().seed, "substitute", &order.key().numbers(&[position]));
+        let mut draws = draws(self.items.key().seed, "substitute", &self.items.key().numbers(&[position]));
         let drawn = (0..LARGEST_DRAWS).filter_map(move |_| {
             let candidate = if others > 0 {
                 let other = draws.below(others);
@@ -86,6 +86,8 @@ impl Substitutes {
     /// # Errors
     /// As [`Fetcher::rows`].
     pub async fn fetch(&self, located: &Located) -> Result<RecordBatch> {
-        self.fetcher.rows(located.item.shard, located.row_group, &[located.row_in_group], &self.reading).await
+        let rows = [located.row_in_group];
+        let fetched = self.fetcher.rows(located.item.shard, located.row_group, &rows, &self.reading).await?;
+        self.items.with_extra(fetched, &[*located])
     }
 }

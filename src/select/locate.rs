@@ -120,6 +120,14 @@ fn folder(folder: &Path, warnings: &mut Vec<Warning>, problems: &mut Vec<String>
     Ok(located)
 }
 
+/// The files that a glob matches, shards or not.
+///
+/// # Errors
+/// A folder cannot be listed.
+pub(crate) fn files_matching(pattern: &str) -> Result<Vec<PathBuf>> {
+    Ok(matching(pattern)?.into_iter().map(|located| located.path).collect())
+}
+
 fn matching(pattern: &str) -> Result<Vec<Located>> {
     // The longest head without wildcards is the folder to search.
     let mut base = PathBuf::from(if pattern.starts_with('/') { "/" } else { "" });

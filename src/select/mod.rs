@@ -8,13 +8,20 @@
 //! | [`session`], [`provider`], [`footer_cache`] | the table `shards` in DataFusion |
 //! | [`functions`] | functions for SQL |
 //! | [`select`] | a query into a selection |
-//! | [`selection`] | the selection and its digest; saved as one file |
+//! | [`selection`], [`extra`] | the selection, the values that travel with it, and its digest |
+//! | [`selection_file`] | the same as one file, which needs no shards |
+//! | [`combine`], [`difference`] | union, intersection and difference of selections |
+//! | [`tables`] | tables beside `shards` |
 //! | [`report`] | what it keeps, cost and saves |
 //! | [`sorted`] | a warning about shards whose order spoils batches |
 
 mod collect;
 mod columns;
+pub mod combine;
 pub mod counting_store;
+pub mod difference;
+pub mod extra;
+mod extra_file;
 mod faults;
 mod footer;
 pub mod footer_cache;
@@ -29,8 +36,9 @@ mod reproducible;
 #[expect(clippy::module_inception, reason = "the file is named as the command that it runs")]
 pub mod select;
 pub mod selection;
-mod selection_file;
+pub mod selection_file;
 pub mod session;
 pub mod shards;
 pub mod sorted;
+pub mod tables;
 pub mod warning;

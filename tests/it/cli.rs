@@ -265,7 +265,7 @@ fn the_sql_of_every_built_in_pipeline_is_accepted() {
         for (name, _) in EMBEDDED {
             let pipeline = Plan::read(name, &[]).unwrap().pipeline;
             let evaluate = pipeline.evaluate.unwrap();
-            for sql in [&pipeline.scan.sql, &evaluate.bank_sql, &evaluate.query_sql] {
+            for sql in [pipeline.scan.sql.as_ref().unwrap(), &evaluate.bank_sql, &evaluate.query_sql] {
                 let selected = select(&shards, &schema, sql).await;
                 assert!(selected.is_ok(), "{name}: {sql}: {}", selected.unwrap_err().report());
             }

@@ -207,21 +207,13 @@ pub(crate) fn selection(shards: &ShardSet, keep: impl Fn(u32, u64) -> u32) -> Ar
 }
 
 pub(crate) fn settings() -> ScanSettings {
-    ScanSettings {
-        schema: "image_text".to_owned(),
-        shards: vec![],
-        sql: String::new(),
-        shuffle_window_rows: 320,
-        shuffle_window_megabytes: 8,
-        lanes: 8,
-        max_bad_share: 0.1,
-    }
+    ScanSettings { shuffle_window_rows: 320, shuffle_window_megabytes: 8, max_bad_share: 0.1, ..ScanSettings::default() }
 }
 
 pub(crate) fn plan(data: &Data, selection: &Arc<Selection>) -> EpochPlan {
     EpochPlan {
         shards: Arc::clone(&data.shards),
-        selection: Arc::clone(selection),
+        selection: selection.into(),
         scan: settings(),
         kernel: Arc::new(Stamp::default()),
         extra_columns: vec!["label".to_owned()],
@@ -250,6 +242,7 @@ pub(crate) struct Seen {
     pub(crate) occurrence: u32,
     pub(crate) replaced: bool,
     pub(crate) label: String,
+    pub(crate) pass: u64,
     pub(crate) pixels: Vec<u8>,
 }
 
@@ -264,13 +257,14 @@ fn seen(batch: &RecordBatch) -> Vec<Seen> {
             occurrence: column("occurrence").as_primitive::<UInt32Type>().value(index),
             replaced: column("replaced").as_boolean().value(index),
             label: column("label").as_string::<i32>().value(index).to_owned(),
+            pass: column("pass").as_primitive::<UInt64Type>().value(index),
             pixels: pixels.value(index).as_primitive::<datafusion::arrow::datatypes::UInt8Type>().values().to_vec(),
         })
         .collect()
 }
 
 /// Runs an epoch; `take` sees each batch, which is dropped before the next: memory is bounded.
-fn try_run<T>(
+pub(crate) fn try_run<T>(
     plan: &EpochPlan,
     epoch: u64,
     first: u64,
@@ -290,7 +284,7 @@ pub(crate) fn run(plan: &EpochPlan, epoch: u64, first: u64) -> Vec<Vec<Seen>> {
     try_run(plan, epoch, first, |batch| seen(&batch)).expect("epoch")
 }
 
-fn items(batches: &[Vec<Seen>]) -> Vec<(u32, u64, u32)> {
+pub(crate) fn items(batches: &[Vec<Seen>]) -> Vec<(u32, u64, u32)> {
     batches.iter().flatten().map(|seen| (seen.shard, seen.row, seen.occurrence)).collect()
 }
 
