@@ -31,6 +31,10 @@ enum Command {
     Select(SelectWords),
     #[command(after_help = "Examples:\n  diptych selection show kept.selection\n  \
         diptych selection minus all.selection seen.selection --to new.selection")]
+    /// Shows, compares and combines saved selections; their shards need not be at hand.
+    ///
+    /// Samples decide, by the fingerprint of their shard and their row. Where both selections have one, the repeats and
+    /// extra values of the first are kept.
     Selection {
         #[command(subcommand)]
         words: SelectionWords,
@@ -131,10 +135,6 @@ struct SelectWords {
     to: Option<PathBuf>,
 }
 
-/// Shows, compares and combines saved selections; their shards need not be at hand.
-///
-/// Samples decide, by the fingerprint of their shard and their row. Where both selections have one, the repeats and extra
-/// values of the first are kept.
 #[derive(Debug, Subcommand)]
 enum SelectionWords {
     /// Counts, digest, query and shards of a selection.

@@ -123,7 +123,10 @@ mod tests {
     #[test]
     fn a_saved_selection_stands_for_sql() {
         let plan = plan("shards = ['a']\nselection = 'kept.selection'").unwrap();
-        assert_eq!((plan.pipeline.scan.sql.as_deref(), plan.pipeline.scan.selection.as_deref()), (None, Some("kept.selection")));
+        assert_eq!(
+            (plan.pipeline.scan.sql.as_deref(), plan.pipeline.scan.selection.as_deref()),
+            (None, Some("kept.selection"))
+        );
         assert_eq!(keys("shards = ['a']\nselection = 'x'\nsql = 'SELECT 1'"), ["scan.selection"]);
         assert_eq!(keys("shards = ['a']\nselection = ''"), ["scan.selection"]);
     }
@@ -175,7 +178,10 @@ mod tests {
             "scan.tables.list",
         ];
         assert_eq!(found, expected);
-        assert_eq!(keys("[scan.sources.a]\nshards = ['a']\n[scan.sources.b]\nshards = ['b']\nweight = 1e-6"), ["scan.sources.b.weight"]);
+        assert_eq!(
+            keys("[scan.sources.a]\nshards = ['a']\n[scan.sources.b]\nshards = ['b']\nweight = 1e-6"),
+            ["scan.sources.b.weight"]
+        );
         assert_eq!(keys("shards = ['a']\nepoch_items = 9"), ["scan.epoch_items"]);
         assert!(keys("[scan.sources.a]\nshard = ['a']").contains(&"scan.sources.a.shard".to_owned()));
     }

@@ -113,10 +113,7 @@ impl Choice {
     pub fn log(&self, lanes: u32) {
         for Chosen { name, report, .. } in &self.sources {
             let from = if name.is_empty() { String::new() } else { format!(" from source {name}") };
-            progress::log(&format!(
-                "selected {} of {} rows{from}, digest {}",
-                report.items, report.of, report.digest
-            ));
+            progress::log(&format!("selected {} of {} rows{from}, digest {}", report.items, report.of, report.digest));
         }
         self.mixture.describe(lanes).iter().for_each(|line| progress::log(line));
     }

@@ -164,7 +164,9 @@ mod tests {
     fn sql_and_pipelines_are_told_apart() {
         assert!(matches!(told("simclr", &["seed=1"], &[], &[]), Ok(What::Pipeline(_))));
         let sql = "SELECT sample_id FROM shards";
-        assert!(matches!(told(sql, &[], &["data"], &["s=s.csv"]), Ok(What::Sql { tables, .. }) if tables["s"] == "s.csv"));
+        assert!(
+            matches!(told(sql, &[], &["data"], &["s=s.csv"]), Ok(What::Sql { tables, .. }) if tables["s"] == "s.csv")
+        );
         for (words, sets, shards, tables, part) in [
             (sql, &[][..], &[][..], &[][..], "--shards"),
             (sql, &["seed=1"], &["data"], &[], "--set"),

@@ -247,9 +247,7 @@ impl EpochItems {
             let window = self.window_at(source, lane, nth)?.ok_or_else(|| outside(position))?;
             let (_, mixed) = match windows.entry((source, lane, window.first)) {
                 std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-                std::collections::hash_map::Entry::Vacant(new) => {
-                    new.insert((window, self.streams.places(&window)?))
-                }
+                std::collections::hash_map::Entry::Vacant(new) => new.insert((window, self.streams.places(&window)?)),
             };
             let (places_at, places) = wanted.entry((source, window.pass)).or_default();
             places_at.push(at);

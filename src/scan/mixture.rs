@@ -75,7 +75,8 @@ impl Mixture {
                 ));
             }
             if source.selection.items() == 0 && sources.len() > 1 {
-                problems.push(format!("{}: its query keeps no sample; change it, or leave the source out", source.name));
+                problems
+                    .push(format!("{}: its query keeps no sample; change it, or leave the source out", source.name));
             }
         }
         let columns = |source: &Source| source.selection.extra().map(|extra| extra.digest_of_columns());
@@ -137,9 +138,11 @@ impl Mixture {
             (None, Some(items)) => items,
             (None, None) => {
                 let lanes = u64::from(lanes.max(1));
-                let longest = self.sources.iter().enumerate().map(|(number, source)| {
-                    self.lane_items_for(number, source.selection.items().div_ceil(lanes))
-                });
+                let longest = self
+                    .sources
+                    .iter()
+                    .enumerate()
+                    .map(|(number, source)| self.lane_items_for(number, source.selection.items().div_ceil(lanes)));
                 longest.max().unwrap_or(0) * lanes
             }
         }

@@ -203,11 +203,7 @@ impl Streams {
             return Ok(order);
         }
         let plan = &self.sources[source as usize];
-        let key = OrderKey {
-            seed: self.key.seed,
-            epoch: self.draw_pass(source, pass),
-            selection: plan.digest,
-        };
+        let key = OrderKey { seed: self.key.seed, epoch: self.draw_pass(source, pass), selection: plan.digest };
         let order = Arc::new(EpochOrder::new(&plan.sizes, &mixed.scan_of(source), Order::Shuffled, key)?);
         let mut passes = mixed.passes.lock().unwrap_or_else(PoisonError::into_inner);
         if passes.len() >= PASSES_KEPT {

@@ -173,7 +173,7 @@ pub fn difference(a: &SavedSelection, b: &SavedSelection) -> Result<Difference> 
             (None, None) => {}
         }
     }
-    let sum = |of: &dyn Fn(&ShardDifference) -> u64| shards.values().map(of).sum();
+    let sum = |of: &dyn Fn(&ShardDifference) -> u64| shards.values().map(of).sum::<u64>();
     Ok(Difference {
         same: one.digest() == two.digest(),
         digests: [hex(&one.digest()), hex(&two.digest())],
@@ -254,7 +254,11 @@ impl fmt::Display for Difference {
         for note in &self.notes {
             writeln!(f, "note: {note}")?;
         }
-        write!(f, "{:>12} {:>12} {:>12} {:>12}  {:SHORT$}  shard", "both", "otherwise", "first", "second", "fingerprint")?;
+        write!(
+            f,
+            "{:>12} {:>12} {:>12} {:>12}  {:SHORT$}  shard",
+            "both", "otherwise", "first", "second", "fingerprint"
+        )?;
         for shard in &self.shards {
             let ShardDifference { name, fingerprint, in_both, otherwise, only_in_first, only_in_second } = shard;
             let short = &fingerprint[..SHORT];

@@ -275,7 +275,10 @@ mod tests {
     fn values_follow_the_items_whatever_the_order_of_the_answer() {
         let groups = [group(0, 0, &[1, 2], &[(2, 3)]), group(1, 10, &[0], &[])];
         let one = gather(
-            &[&[(10, Some("j"), 1.0), (2, Some("c"), 1.0)], &[(2, Some("a"), 2.0), (1, None, 0.5), (2, Some("b"), 0.0)]],
+            &[
+                &[(10, Some("j"), 1.0), (2, Some("c"), 1.0)],
+                &[(2, Some("a"), 2.0), (1, None, 0.5), (2, Some("b"), 0.0)],
+            ],
             &groups,
         );
         let other = gather(
@@ -317,7 +320,14 @@ mod tests {
             Field::new("twice", DataType::Int64, true),
         ]);
         let problems = columns_of(&fields, |name| name == "image").unwrap_err().join("\n");
-        for part in ["blob \"image\"", "blob \"bytes\"", "\"tags\" as List", "\"nothing\" as Null", "\"row\", a name", "\"twice\" twice"] {
+        for part in [
+            "blob \"image\"",
+            "blob \"bytes\"",
+            "\"tags\" as List",
+            "\"nothing\" as Null",
+            "\"row\", a name",
+            "\"twice\" twice",
+        ] {
             assert!(problems.contains(part), "{part} is not in {problems}");
         }
     }

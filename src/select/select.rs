@@ -148,7 +148,9 @@ impl<'a> Query<'a> {
         let state = context.state();
         let tables: Vec<String> = self.tables.provenance().into_iter().map(|table| table.name).collect();
         let refused = match tables.join(", ") {
-            none if none.is_empty() => "is not accepted (the table is `shards`); correct what the cause says".to_owned(),
+            none if none.is_empty() => {
+                "is not accepted (the table is `shards`); correct what the cause says".to_owned()
+            }
             names => format!("is not accepted (the tables are shards, {names}); correct what the cause says"),
         };
         let plan = state.create_logical_plan(self.sql).await.context(Stage::Select, QUERY, refused.as_str())?;

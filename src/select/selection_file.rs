@@ -38,7 +38,6 @@ struct Header {
     extra_bytes: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde wants")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }

@@ -74,7 +74,8 @@ fn a_small_source_repeats_with_other_draws_and_no_draw_comes_twice() {
     assert!(of_clean.len() == 30 && *least >= 20 && *most <= 34, "{of_clean:?}");
     // Sources go on over epochs where an epoch is shorter than a pass.
     let short = EpochPlan { drop_last: false, ..mixed(&data, sources(&data), Some(400)) };
-    let two: Vec<Seen> = (0..2).flat_map(|epoch| run(&short, epoch, 0).concat()).filter(|seen| !is_clean(seen)).collect();
+    let two: Vec<Seen> =
+        (0..2).flat_map(|epoch| run(&short, epoch, 0).concat()).filter(|seen| !is_clean(seen)).collect();
     assert_eq!(two.len(), items(&[two.clone()]).iter().collect::<HashSet<_>>().len());
 }
 

@@ -207,7 +207,12 @@ pub(crate) fn selection(shards: &ShardSet, keep: impl Fn(u32, u64) -> u32) -> Ar
 }
 
 pub(crate) fn settings() -> ScanSettings {
-    ScanSettings { shuffle_window_rows: 320, shuffle_window_megabytes: 8, max_bad_share: 0.1, ..ScanSettings::default() }
+    ScanSettings {
+        shuffle_window_rows: 320,
+        shuffle_window_megabytes: 8,
+        max_bad_share: 0.1,
+        ..ScanSettings::default()
+    }
 }
 
 pub(crate) fn plan(data: &Data, selection: &Arc<Selection>) -> EpochPlan {

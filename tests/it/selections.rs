@@ -40,7 +40,8 @@ fn kept(set: &ShardSet, sql: &str) -> Selection {
     selection
 }
 
-const REWRITTEN: &str = "SELECT sample_id, 'photo of ' || label AS label, CAST(sample_id % 1000 AS FLOAT) AS weight FROM shards
+const REWRITTEN: &str =
+    "SELECT sample_id, 'photo of ' || label AS label, CAST(sample_id % 1000 AS FLOAT) AS weight FROM shards
     UNION ALL SELECT sample_id, 'again', NULL FROM shards WHERE sample_id % 5 = 0";
 
 /// What [`REWRITTEN`] says of an item: values of a repeated row are in their order.
@@ -306,14 +307,18 @@ fn joins_windows_dedup_thresholds_and_weighted_samples_are_selections() {
         assert_eq!(report.tables.len(), 2);
         assert_eq!(selection.provenance().tables, query.tables.provenance());
     }
-    let weighted = "SELECT sample_id FROM shards JOIN scores USING (source) WHERE sample_uniform(sample_id, 7) < score / 4";
+    let weighted =
+        "SELECT sample_id FROM shards JOIN scores USING (source) WHERE sample_uniform(sample_id, 7) < score / 4";
     let query = with_tables(&data.shards, &schema, weighted, folder.path());
     let (selection, _) = runtime().block_on(query.select()).unwrap();
     assert!((350..550).contains(&selection.items()), "{}", selection.items());
 
     for (sql, part) in [
         ("SELECT sample_id FROM shards JOIN score USING (source)", "captions, scores"),
-        ("SELECT DISTINCT ON (phash) sample_id FROM shards JOIN scores USING (source) ORDER BY phash, score", "DISTINCT ON"),
+        (
+            "SELECT DISTINCT ON (phash) sample_id FROM shards JOIN scores USING (source) ORDER BY phash, score",
+            "DISTINCT ON",
+        ),
         ("SELECT sample_id, score FROM shards JOIN scores USING (source) ORDER BY sample_id LIMIT 5", "score LIMIT"),
     ] {
         let query = with_tables(&data.shards, &schema, sql, folder.path());

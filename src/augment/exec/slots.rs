@@ -210,12 +210,10 @@ impl Worker {
         let encoded = verified(batch, first, row)?;
         let key = shards[item.shard as usize].item_key(item.row, item.occurrence);
         // Decoders of many formats, fed with what the web holds: one that panics has met a bad sample.
-        catch_unwind(AssertUnwindSafe(|| kernel.apply(encoded, *seed, pass, key, slot))).unwrap_or_else(
-            |payload| {
-                let message = format!("the decoder panicked: {}", panic_text(payload.as_ref()));
-                Err(BadSample { class: BadClass::Decode, message })
-            },
-        )?;
+        catch_unwind(AssertUnwindSafe(|| kernel.apply(encoded, *seed, pass, key, slot))).unwrap_or_else(|payload| {
+            let message = format!("the decoder panicked: {}", panic_text(payload.as_ref()));
+            Err(BadSample { class: BadClass::Decode, message })
+        })?;
         Ok(pixel_digest.then(|| {
             let mut hasher = blake3::Hasher::new();
             hasher.update(b"u8");
