@@ -156,7 +156,7 @@ impl SavedSelection {
 }
 
 fn encode(selection: &Selection) -> Result<Vec<u8>> {
-    let shard = |shard: &super::selection::SelectedShard| HeaderShard {
+    let shard = |shard: &SelectedShard| HeaderShard {
         name: shard.name.clone(),
         fingerprint: hex(&shard.fingerprint),
     };
