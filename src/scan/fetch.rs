@@ -100,7 +100,7 @@ impl Fetcher {
     /// Over `shards`, whose paths lie in `store`. Fetched bytes are charged to `budget` for as long as they live.
     ///
     /// # Errors
-    /// No shard has such a column.
+    /// A column is missing in the first shard.
     pub fn new(
         shards: &[Arc<Shard>],
         store: Arc<dyn ObjectStore>,
@@ -115,17 +115,16 @@ impl Fetcher {
             Field::new(&names[IMAGE_BYTES], DataType::UInt64, true),
             Field::new(&names[IMAGE_XXH3], DataType::UInt64, true),
         ];
-        for name in extra {
-            // Shards that lack it have nulls, as in SQL: those of another source, or written before there was such a column.
-            let has = shards.iter().find(|shard| !shard.leaves(name).is_empty()).or(shards.first());
-            let Some(shard) = has else { break };
+        if let Some(shard) = shards.first() {
             let schema = ArrowReaderMetadata::try_new(Arc::clone(&shard.metadata), ArrowReaderOptions::new()).context(
                 Stage::Scan,
                 &shard.name,
                 "has a schema that Arrow cannot express",
             )?;
-            let field = column(schema.schema(), shard, name)?;
-            fields.push(Field::new(name, in_flight(field.data_type()), true));
+            for name in extra {
+                let field = column(schema.schema(), shard, name)?;
+                fields.push(Field::new(name, in_flight(field.data_type()), true));
+            }
         }
         Ok(Self {
             shards: shards.to_vec(),
@@ -259,6 +258,9 @@ impl Fetcher {
             broken,
         )?;
         column(stored.schema(), shard, &self.names[IMAGE])?;
+        for name in &self.names[FIRST_EXTRA..] {
+            column(stored.schema(), shard, name)?;
+        }
         let fields = stored.schema().fields().iter().map(|field| {
             if self.names.contains(field.name()) {
                 Arc::new(field.as_ref().clone().with_data_type(in_flight(field.data_type())))
