@@ -75,6 +75,31 @@ pub fn choose(data: &Data, plan: &Plan) -> Result<Choice> {
     Ok(Choice { sources, mixture: Mixture::new(parts, scan.epoch_items)? })
 }
 
+/// Every query of `[scan]`: its key, the shards that it is about, and its SQL. A saved selection is read and has none.
+///
+/// # Errors
+/// A saved selection that cannot be read or has other shards; shards of a source that cannot be opened.
+pub fn queries(data: &Data, plan: &Plan) -> Result<Vec<(String, Arc<ShardSet>, String)>> {
+    let scan = &plan.pipeline.scan;
+    let mut found = Vec::new();
+    if scan.sources.is_empty() {
+        let how = how(scan.sql.as_ref(), scan.selection.as_ref());
+        found.push(("scan".to_owned(), Arc::clone(&data.shards), how));
+    }
+    for (name, source) in &scan.sources {
+        let shards = Arc::new(data.runtime.block_on(ShardSet::open(&source.shards, &data.schema))?);
+        found.push((format!("scan.sources.{name}"), shards, how(source.sql.as_ref(), source.selection.as_ref())));
+    }
+    let mut queries = Vec::new();
+    for (place, shards, how) in found {
+        match how {
+            How::Sql(sql) => queries.push((format!("{place}.sql"), shards, sql)),
+            How::File(path) => drop(Selection::load(&path, &shards)?),
+        }
+    }
+    Ok(queries)
+}
+
 fn how(sql: Option<&String>, selection: Option<&String>) -> How {
     match selection {
         Some(path) => How::File(PathBuf::from(path)),

@@ -46,10 +46,7 @@ pub(crate) fn locate(patterns: &[String]) -> Result<(Vec<Located>, Vec<Warning>)
         } else if path.exists() || !is_glob(pattern) {
             file(path)?
         } else {
-            let mut found = matching(pattern)?;
-            // A glob over a data set means its shards, not the table of what import refused.
-            found.retain(|found| !found.path.ends_with(QUARANTINE_FILE));
-            found
+            matching(pattern, &mut warnings, &mut problems)?
         };
         if found.is_empty() && problems.len() == problems_before {
             problems.push(format!("`{pattern}` matches no file; name a file, a glob or a folder with *{SUFFIX} in it"));
@@ -60,7 +57,7 @@ pub(crate) fn locate(patterns: &[String]) -> Result<(Vec<Located>, Vec<Warning>)
     if patterns.is_empty() {
         problems.push("no shards are named; name a file, a glob or a folder".into());
     }
-    if problems.is_empty() { Ok((located, warnings)) } else { Err(Error::at(Stage::Select, "", problems.join("\n  "))) }
+    if problems.is_empty() { Ok((located, warnings)) } else { Err(Error::at(Stage::Shards, "", problems.join("\n  "))) }
 }
 
 /// Folders in which an import was cut off: their shards are whole, but they are not the data set.
@@ -110,25 +107,24 @@ fn folder(folder: &Path, warnings: &mut Vec<Warning>, problems: &mut Vec<String>
         if path.is_file() {
             located.push(one(&path, Some(shard))?);
         } else {
-            problems.push(format!("{}: {MANIFEST_FILE} lists it, but it is not there", path.display()));
+            problems.push(gone(&path));
         }
     }
-    for file in left {
-        let text = format!("is left out: {MANIFEST_FILE} does not list it (an import that did not finish?)");
-        warnings.push(Warning { place: folder.join(file).display().to_string(), text });
-    }
+    warnings.extend(left.into_iter().map(|file| unlisted(&folder.join(file))));
     Ok(located)
 }
 
-/// The files that a glob matches, shards or not.
-///
-/// # Errors
-/// A folder cannot be listed.
-pub(crate) fn files_matching(pattern: &str) -> Result<Vec<PathBuf>> {
-    Ok(matching(pattern)?.into_iter().map(|located| located.path).collect())
+fn gone(path: &Path) -> String {
+    format!("{}: {MANIFEST_FILE} lists it, but it is not there", path.display())
 }
 
-fn matching(pattern: &str) -> Result<Vec<Located>> {
+fn unlisted(path: &Path) -> Warning {
+    let text = format!("is left out: {MANIFEST_FILE} does not list it (an import that did not finish?)");
+    Warning { place: path.display().to_string(), text }
+}
+
+/// What a glob matches. In a data set it means those of its shards that match, as a folder means all.
+fn matching(pattern: &str, warnings: &mut Vec<Warning>, problems: &mut Vec<String>) -> Result<Vec<Located>> {
     // The longest head without wildcards is the folder to search.
     let mut base = PathBuf::from(if pattern.starts_with('/') { "/" } else { "" });
     let mut parts = pattern.split('/').filter(|part| !part.is_empty() && *part != ".").peekable();
@@ -142,18 +138,28 @@ fn matching(pattern: &str) -> Result<Vec<Located>> {
         return Ok(Vec::new());
     }
     let files = files_below(search)?;
-    let matching = files.iter().filter(|file| glob.matches(&file.split('/').collect::<Vec<_>>()));
+    let matches = |file: &str| glob.matches(&file.split('/').collect::<Vec<_>>());
+    // The manifest and the table of what import refused are no shards, whatever the glob.
+    let is_other = |file: &str| [MANIFEST_FILE, QUARANTINE_FILE].iter().any(|other| Path::new(file).ends_with(other));
     let mut manifests = Manifests::default();
-    let mut found = Vec::new();
-    for file in matching.filter(|file| Path::new(file).file_name().is_some_and(|name| name != MANIFEST_FILE)) {
-        let listed = manifests.entry(search, file)?;
-        let order = match &listed {
+    let (mut found, mut left_out) = (Vec::new(), Vec::new());
+    for file in files.iter().filter(|file| matches(file) && !is_other(file)) {
+        let path = base.join(file);
+        match manifests.entry(search, file)? {
             // A data set stands where its folder stands among the paths.
-            Some((folder, position, _)) if folder.is_empty() => (String::new(), *position),
-            Some((folder, position, _)) => (format!("{folder}/"), *position),
-            None => (file.clone(), usize::MAX),
-        };
-        found.push((order, one(&base.join(file), listed.map(|(_, _, shard)| shard))?));
+            Entry::Listed { folder, position, shard } => {
+                found.push(((below(&folder, ""), position), one(&path, Some(shard))?));
+            }
+            Entry::Unlisted => left_out.push(unlisted(&path)),
+            Entry::NoManifest => found.push(((file.clone(), 0), one(&path, None)?)),
+        }
+    }
+    let listed = manifests.listed().filter(|file| matches(file));
+    problems.extend(listed.filter(|file| files.binary_search(file).is_err()).map(|file| gone(&base.join(file))));
+    if found.is_empty() {
+        problems.extend(left_out.iter().map(|left| format!("{left}; name the file itself to use it all the same")));
+    } else {
+        warnings.extend(left_out);
     }
     found.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(found.into_iter().map(|(_, located)| located).collect())
@@ -163,16 +169,28 @@ fn parent(file: &str) -> &str {
     file.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
+/// A file below a folder, which is empty for the folder that is searched.
+fn below(folder: &str, file: &str) -> String {
+    if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") }
+}
+
 /// Positions and entries of one manifest, by file.
 type Entries = BTreeMap<String, (usize, ManifestShard)>;
+
+/// What the nearest manifest at or above a file says of it.
+enum Entry {
+    Listed { folder: String, position: usize, shard: ManifestShard },
+    Unlisted,
+    NoManifest,
+}
 
 /// Manifests by folder, each read once.
 #[derive(Default)]
 struct Manifests(BTreeMap<String, Option<Entries>>);
 
 impl Manifests {
-    /// Folder, position and entry of `file` in the nearest manifest at or above it, up to `base`.
-    fn entry(&mut self, base: &Path, file: &str) -> Result<Option<(String, usize, ManifestShard)>> {
+    /// `file` in the nearest manifest at or above it, up to `base`.
+    fn entry(&mut self, base: &Path, file: &str) -> Result<Entry> {
         let mut folder = parent(file);
         loop {
             if !self.0.contains_key(folder) {
@@ -185,13 +203,24 @@ impl Manifests {
             }
             if let Some(Some(entries)) = self.0.get(folder) {
                 let below = if folder.is_empty() { file } else { &file[folder.len() + 1..] };
-                return Ok(entries.get(below).map(|(position, shard)| (folder.to_owned(), *position, shard.clone())));
+                let listed = |(position, shard): &(usize, ManifestShard)| Entry::Listed {
+                    folder: folder.to_owned(),
+                    position: *position,
+                    shard: shard.clone(),
+                };
+                return Ok(entries.get(below).map_or(Entry::Unlisted, listed));
             }
             if folder.is_empty() {
-                return Ok(None);
+                return Ok(Entry::NoManifest);
             }
             folder = parent(folder);
         }
+    }
+
+    /// Every file that a manifest met so far lists, below the folder that is searched.
+    fn listed(&self) -> impl Iterator<Item = String> + '_ {
+        let files = self.0.iter().filter_map(|(folder, entries)| Some((folder, entries.as_ref()?)));
+        files.flat_map(|(folder, entries)| entries.keys().map(move |file| below(folder, file)))
     }
 }
 
@@ -269,8 +298,30 @@ mod tests {
         assert_eq!(names(&tree, &[""]).unwrap(), ["c.parquet", "a.parquet"]);
         let (_, warnings) = locate(&[tree.path().display().to_string()]).unwrap();
         assert!(warnings[0].place.ends_with("b.parquet"), "{warnings:?}");
-        assert_eq!(names(&tree, &["*.parquet"]).unwrap(), ["c.parquet", "a.parquet", "b.parquet"]);
+        assert_eq!(names(&tree, &["b.parquet"]).unwrap(), ["b.parquet"]);
         std::fs::write(tree.path().join(MANIFEST_FILE), manifest(&["gone.parquet"])).unwrap();
         assert!(names(&tree, &[""]).unwrap_err().to_string().contains("gone.parquet: diptych.json lists it"));
+    }
+
+    #[test]
+    fn a_glob_over_a_data_set_means_its_shards_too() {
+        let tree = tree(&["set/b.parquet", "set/a.parquet", "set/c.parquet", "set/quarantine.parquet", "d.parquet"]);
+        let list =
+            |files: &[&str]| std::fs::write(tree.path().join("set").join(MANIFEST_FILE), manifest(files)).unwrap();
+        list(&["c.parquet", "a.parquet"]);
+        for glob in ["set/*.parquet", "set/*", "*/*.parquet"] {
+            assert_eq!(names(&tree, &[glob]).unwrap(), ["set/c.parquet", "set/a.parquet"], "{glob}");
+        }
+        assert_eq!(names(&tree, &["**/*.parquet"]).unwrap(), ["d.parquet", "set/c.parquet", "set/a.parquet"]);
+        let (_, warnings) = locate(&[tree.path().join("set/*.parquet").display().to_string()]).unwrap();
+        assert!(warnings.len() == 1 && warnings[0].place.ends_with("b.parquet"), "{warnings:?}");
+
+        list(&["c.parquet", "gone.parquet"]);
+        for glob in ["set/*.parquet", "**/*.parquet"] {
+            let text = names(&tree, &[glob]).unwrap_err().to_string();
+            assert!(text.contains("set/gone.parquet: diptych.json lists it"), "{text}");
+        }
+        // Who asks for a part of a data set gets it.
+        assert_eq!(names(&tree, &["set/[a-c].parquet"]).unwrap(), ["set/c.parquet"]);
     }
 }

@@ -30,6 +30,7 @@ mod glob;
 mod ignored;
 mod locate;
 pub mod manifest;
+mod precedence;
 pub mod provider;
 pub mod report;
 mod reproducible;

@@ -16,6 +16,7 @@ use futures::{FutureExt, StreamExt};
 use super::collect::Collector;
 use super::extra::{Gatherer, columns_of};
 use super::ignored;
+use super::precedence;
 use super::provider::SAMPLE_ID;
 use super::report::{SelectReport, report};
 use super::reproducible;
@@ -143,6 +144,7 @@ impl<'a> Query<'a> {
     /// As [`select`], as far as the text of the query tells.
     pub async fn plan(&self, partitions: usize) -> Result<SelectPlan> {
         ignored::check(self.sql)?;
+        precedence::check(self.sql)?;
         let context = session(self.shards, partitions)?;
         self.tables.register(&context).await?;
         let state = context.state();
@@ -153,13 +155,13 @@ impl<'a> Query<'a> {
             }
             names => format!("is not accepted (the tables are shards, {names}); correct what the cause says"),
         };
-        let plan = state.create_logical_plan(self.sql).await.context(Stage::Select, QUERY, refused.as_str())?;
+        let plan = state.create_logical_plan(self.sql).await.context(Stage::Sql, QUERY, refused.as_str())?;
         let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        only_queries.verify_plan(&plan).context(Stage::Select, QUERY, "must be one SELECT, which changes nothing")?;
+        only_queries.verify_plan(&plan).context(Stage::Sql, QUERY, "must be one SELECT, which changes nothing")?;
         let extra = self.check_output(&plan)?;
         let mut warnings = self.shards.warnings.clone();
         warnings.extend(reproducible::check(&plan)?);
-        let physical = state.create_physical_plan(&plan).await.context(Stage::Select, QUERY, refused)?;
+        let physical = state.create_physical_plan(&plan).await.context(Stage::Sql, QUERY, refused)?;
         Ok(SelectPlan { physical, state, extra, warnings })
     }
 
@@ -218,7 +220,7 @@ impl<'a> Query<'a> {
             Ok(_) => {}
             Err(more) => problems.extend(more),
         }
-        Err(Error::at(Stage::Select, QUERY, problems.join("\n  ")))
+        Err(Error::at(Stage::Sql, QUERY, problems.join("\n  ")))
     }
 }
 

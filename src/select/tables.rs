@@ -19,8 +19,7 @@ use datafusion::execution::options::{ArrowReadOptions, CsvReadOptions, JsonReadO
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use serde::{Deserialize, Serialize};
 
-use super::glob::is_glob;
-use super::locate::files_matching;
+use super::glob::{Glob, is_glob};
 use super::session::SHARDS_TABLE;
 use crate::error::{Context, Error, Result, Stage};
 
@@ -137,7 +136,7 @@ fn locate(pattern: &str) -> Result<Vec<PathBuf>, String> {
     let path = Path::new(pattern);
     let mut paths = match path.is_file() || !is_glob(pattern) {
         true => vec![path.to_owned()],
-        false => files_matching(pattern).map_err(|error| error.report())?,
+        false => files_matching(path)?,
     };
     paths.sort();
     if paths.is_empty() || !paths.iter().all(|path| path.is_file()) {
@@ -149,6 +148,25 @@ fn locate(pattern: &str) -> Result<Vec<PathBuf>, String> {
         Some(other) if FORMATS.contains(other) => Err(format!("`{pattern}` mixes .{} and .{other}", endings[0])),
         Some(other) => Err(format!("`{pattern}` ends in `{other}`; read are .{}", FORMATS.join(" ."))),
     }
+}
+
+/// Files whose names match; a table lies in one folder.
+fn files_matching(pattern: &Path) -> Result<Vec<PathBuf>, String> {
+    let told = || format!("`{}`", pattern.display());
+    let name = pattern.file_name().and_then(|name| name.to_str()).ok_or_else(|| format!("{} names no file", told()))?;
+    let folder = pattern.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if folder.to_str().is_none_or(is_glob) && !folder.is_dir() {
+        return Err(format!("{} has a wildcard in a folder; tables have them in names of files alone", told()));
+    }
+    let glob = Glob::new(name);
+    let entries = std::fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let files = entries.flatten().map(|entry| entry.path());
+    let is_match = |path: &PathBuf| {
+        path.file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| !name.starts_with('.') && glob.matches(&[name]))
+    };
+    Ok(files.filter(|path| path.is_file() && is_match(path)).collect())
 }
 
 fn ending(path: &Path) -> &str {

@@ -1,11 +1,14 @@
 //! Integration tests: one topic per file.
 mod architecture;
 mod augment;
+mod bad_data;
 mod cli;
+mod commands;
 mod evaluate;
 mod gradients;
 mod import;
 mod loss;
+mod memory;
 mod mixture;
 mod optimizers;
 mod pipeline;
