@@ -3,10 +3,10 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/diptych-target
 DEMO ?= demo-run
 BIN := $(CARGO_TARGET_DIR)/release/diptych
 
-.PHONY: help deps build demo test lint docs bench llvm cuda install dist
+.PHONY: help deps build demo test check-all lint docs bench llvm cuda install dist
 
 help:           ## this list
-	@grep -E '^[a-z]+: .*##' Makefile | sed 's/: *[^#]*## */\t/'
+	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/: *[^#]*## */\t/'
 
 deps:           ## system packages that the build needs (cmake, nasm, a C compiler), by apt where missing
 	@scripts/deps.sh
@@ -19,6 +19,9 @@ demo: build     ## Fashion-MNIST: import, train SimCLR, evaluate, report
 
 test: deps      ## all tests, in the one build profile
 	cargo test --release --locked
+
+check-all: deps ## all tests with all mutations: 20,000 images, 3,000 shards
+	DIPTYCH_MUTATIONS=20000 DIPTYCH_PARQUET_MUTATIONS=3000 cargo test --release --locked
 
 lint: deps      ## formatting, clippy, docs
 	cargo fmt --check

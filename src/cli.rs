@@ -1,12 +1,15 @@
 //! The words of the command line. What a command does stands in the library's `run`.
+mod selection;
+mod sql;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, builder::RangedU64ValueParser};
 use diptych::{
     error::Result,
-    ingest::ImportSettings,
-    run::{self, bench, check, evaluate, explain, import, preview, select, selection, train},
-    select::combine::Combination,
+    ingest::{ColumnName, ImportSettings, Kind},
+    lint::LintSettings,
+    run::{self, bench, check, evaluate, explain, import, lint, preview, select, train},
 };
 
 /// Contrastive pre-training, from web-scale shards to a trained encoder.
@@ -22,23 +25,29 @@ pub(crate) struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    #[command(after_help = "Example:\n  diptych import photos/ data/shards")]
+    #[command(after_help = "Examples:\n  diptych import photos/ data/shards\n  \
+                            diptych import 'cc3m/{00000..00331}.tar' data/cc3m\n  \
+                            diptych import list.tsv data/listed --column image=where --column caption=alt")]
     Import(ImportWords),
     #[command(after_help = "Examples:\n  \
         diptych select simclr_small --set 'scan.shards=[\"data/shards\"]' --json\n  \
         diptych select \"SELECT sample_id, weight FROM shards JOIN scores USING (source) WHERE \\\n    \
         sample_uniform(sample_id, 7) < weight\" --shards data/shards --tables scores=scores.csv --to kept.selection")]
     Select(SelectWords),
+    #[command(
+        after_help = "Examples:\n  diptych sql \"SELECT format, count(*) FROM shards GROUP BY format\" --shards data/shards\n  \
+                            diptych sql \"SELECT * FROM 'captions/*.csv'\" --json\n  \
+                            diptych sql \"SELECT resize_jpeg(image, 256, 90) AS image, caption FROM shards\" \
+                            --shards data/shards --to data/small"
+    )]
+    Sql(sql::SqlWords),
+    #[command(after_help = "Example:\n  diptych functions image_phash")]
+    Functions(sql::FunctionsWords),
+    #[command(after_help = "Example:\n  diptych lint --shards 'data/shards/*.parquet' --to lint --fail-on bad")]
+    Lint(LintWords),
     #[command(after_help = "Examples:\n  diptych selection show kept.selection\n  \
         diptych selection minus all.selection seen.selection --to new.selection")]
-    /// Shows, compares and combines saved selections; their shards need not be at hand.
-    ///
-    /// Samples decide, by the fingerprint of their shard and their row. Where both selections have one, the repeats and
-    /// extra values of the first are kept.
-    Selection {
-        #[command(subcommand)]
-        words: SelectionWords,
-    },
+    Selection(selection::SelectionWords),
     #[command(after_help = "Example:\n  diptych explain simclr_small --analyze")]
     Explain(ExplainWords),
     #[command(after_help = "Example:\n  diptych preview simclr_small --to views.png")]
@@ -64,16 +73,23 @@ struct PipelineWords {
     sets: Vec<String>,
 }
 
-/// Turns class folders, a folder with metadata.csv|jsonl|parquet, or IDX files into Parquet shards.
+/// Turns images in folders, archives and tables into Parquet shards.
 ///
-/// Class folders below train/ and test/ set the column `split`. Rows are written in a keyed random order. Files that
+/// Reads class folders, a folder with metadata.csv|jsonl|parquet, IDX files, WebDataset (.tar, .tar.gz), Parquet with
+/// encoded images (Hugging Face's, img2dataset's), and CSV, TSV or JSON lines of paths. Class folders below train/ and test/ set the column `split`. Rows are written in a keyed random order. Files that
 /// cannot be decoded go to a quarantine table beside the shards.
 #[derive(Debug, Args)]
 struct ImportWords {
-    /// Folder or file to read; synthetic:shapes makes a small set of coloured shapes.
+    /// Folder, file, or pattern such as 'shard-{000..012}.tar'; synthetic:shapes makes a small set of coloured shapes.
     from: PathBuf,
     /// Folder to write shards into.
     to: PathBuf,
+    /// What FROM is, where it does not show: class_folders, metadata_folder, idx, webdataset, parquet, img2dataset, paths.
+    #[arg(long = "as", value_name = "KIND")]
+    read_as: Option<Kind>,
+    /// What fills image, caption, label or split, such as caption=alt_text, where it is not called as usual. May be repeated.
+    #[arg(long = "column", value_name = "SCHEMA_NAME=FILE_NAME")]
+    columns: Vec<ColumnName>,
     /// Writes rows in the order of the source instead of a random one.
     #[arg(long)]
     keep_order: bool,
@@ -135,65 +151,38 @@ struct SelectWords {
     to: Option<PathBuf>,
 }
 
-#[derive(Debug, Subcommand)]
-enum SelectionWords {
-    /// Counts, digest, query and shards of a selection.
-    Show(ShowWords),
-    /// How two selections differ, shard by shard.
-    Diff(DiffWords),
-    /// The samples of either.
-    Union(CombineWords),
-    /// The samples of both.
-    Intersect(CombineWords),
-    /// The samples of the first that the second has not.
-    Minus(CombineWords),
-}
-
+/// Says what is odd about a data set: damage, duplicates, captions, sizes, schemas.
+///
+/// Every image of every row is decoded in full. Exit code 0 also with findings; 1 where a shard could not be read.
 #[derive(Debug, Args)]
-struct ShowWords {
-    /// A file that `diptych select --to` wrote.
-    file: PathBuf,
+struct LintWords {
+    /// A pipeline file, or the name of a built-in one, whose shards are linted; all rows, whatever its SQL keeps.
+    #[arg(required_unless_present = "shards")]
+    pipeline: Option<String>,
+    /// Files, globs or folders instead.
+    #[arg(long, value_name = "GLOB", num_args = 1..)]
+    shards: Vec<String>,
+    /// Changes one setting of the pipeline, such as augment.max_megapixels=50. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "pipeline")]
+    sets: Vec<String>,
+    /// Writes lint.parquet, one row per finding, and lint.html, with histograms and images, into this folder.
+    #[arg(long, value_name = "DIR")]
+    to: Option<PathBuf>,
     /// Ends with one JSON object on the last line of stdout.
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Debug, Args)]
-struct DiffWords {
-    /// The first selection.
-    a: PathBuf,
-    /// The second.
-    b: PathBuf,
-    /// Ends with one JSON object on the last line of stdout.
+    /// Exit code 1 where images are bad, too.
+    #[arg(long, value_name = "WHAT", value_parser = ["bad"])]
+    fail_on: Option<String>,
+    /// Reads narrow columns only: no decode check, no duplicates.
     #[arg(long)]
-    json: bool,
-}
-
-#[derive(Debug, Args)]
-struct CombineWords {
-    #[command(flatten)]
-    of: DiffWords,
-    /// Where to save what comes of it.
-    #[arg(long, value_name = "FILE")]
-    to: PathBuf,
-}
-
-impl From<SelectionWords> for selection::Request {
-    fn from(words: SelectionWords) -> Self {
-        let combine = |how, words: CombineWords| Self::Combine {
-            how,
-            files: [words.of.a, words.of.b],
-            to: words.to,
-            json: words.of.json,
-        };
-        match words {
-            SelectionWords::Show(words) => Self::Show { file: words.file, json: words.json },
-            SelectionWords::Diff(words) => Self::Diff { files: [words.a, words.b], json: words.json },
-            SelectionWords::Union(words) => combine(Combination::Union, words),
-            SelectionWords::Intersect(words) => combine(Combination::Intersection, words),
-            SelectionWords::Minus(words) => combine(Combination::Difference, words),
-        }
-    }
+    no_images: bool,
+    /// Perceptual hashes that differ in at most so many of 64 bits are near duplicates; 0 to 7.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    near_bits: u32,
+    /// Captions that more rows than this share are suspicious.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    repeated: u64,
 }
 
 /// Prints the whole plan, scan to trainer.
@@ -299,7 +288,10 @@ impl CommandLine {
                 verify: words.verify,
                 to: words.to,
             }),
-            Command::Selection { words } => selection::run(&words.into()),
+            Command::Sql(words) => words.run(),
+            Command::Functions(words) => words.run(),
+            Command::Lint(words) => lint::run(&words.into()),
+            Command::Selection(words) => words.run(),
             Command::Explain(words) => explain::run(&words.pipeline.into(), words.analyze),
             Command::Preview(words) => preview::run(&words.pipeline.into(), &words.to, words.pairs),
             Command::Train(TrainWords { resume: Some(folder), sets, accept_change, .. }) => {
@@ -334,10 +326,32 @@ impl From<ImportWords> for import::Request {
             decode_check: words.decode_check.unwrap_or(default.decode_check),
             threads: words.threads.unwrap_or(default.threads),
             label_names: words.label_names,
+            read_as: words.read_as,
+            columns: words.columns,
             overwrite: words.overwrite,
             ..default
         };
         Self { from: words.from, to: words.to, settings, json: words.json }
+    }
+}
+
+impl From<LintWords> for lint::Request {
+    fn from(words: LintWords) -> Self {
+        let sets = words.sets;
+        Self {
+            pipeline: words.pipeline.map(|pipeline| run::Named { pipeline, sets }),
+            shards: words.shards,
+            to: words.to,
+            json: words.json,
+            fail_on: words.fail_on.map(|_| lint::FailOn::Bad),
+            settings: LintSettings {
+                images: !words.no_images,
+                near_bits: words.near_bits,
+                repeated_more_than: words.repeated,
+                threads: 0,
+                ..LintSettings::default()
+            },
+        }
     }
 }
 

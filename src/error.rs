@@ -46,6 +46,8 @@ pub enum Stage {
     Evaluate,
     /// Results on their way to stdout.
     Output,
+    /// What is odd about a data set.
+    Lint,
     /// A bug of ours.
     Internal,
 }
@@ -69,6 +71,7 @@ impl fmt::Display for Stage {
             Self::Checkpoint => "checkpoint",
             Self::Evaluate => "evaluate",
             Self::Output => "output",
+            Self::Lint => "lint",
             Self::Internal => "internal error (a bug in diptych, please report it)",
         })
     }

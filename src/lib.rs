@@ -14,6 +14,7 @@
 //! | [`select`] | SQL over the narrow columns, once, into a selection with a digest |
 //! | [`scan`] | the selection's rows in the order of an epoch: a pure function |
 //! | [`augment`] | encoded images into pixels, one keyed op per file |
+//! | [`lint`] | what is odd about a data set, as findings |
 //! | [`pair`] | what meets in a batch: two views of one image |
 //! | [`prefetch`] | the queue between both halves, bounded in bytes |
 //! | [`batch`] | Arrow tensors into device tensors: the one file that knows both halves |
@@ -24,7 +25,7 @@
 //! | [`run`] | one function per command |
 //!
 //! Imports go one way: `run → pipeline → {train, evaluate} → method → batch →
-//! {prefetch | ingest, select, scan, augment, pair} → {schema, device, loss, model} → {error, seed}`; a test enforces it.
+//! {prefetch | ingest, select, scan, augment, pair, lint} → {schema, device, loss, model} → {error, seed}`; a test enforces it.
 //!
 //! ## Why not a map-style data set?
 //!
@@ -38,6 +39,7 @@ pub mod device;
 pub mod error;
 pub mod evaluate;
 pub mod ingest;
+pub mod lint;
 pub mod loss;
 pub mod method;
 pub mod model;

@@ -58,9 +58,7 @@ impl Data {
             .context(Stage::Internal, "io", "the system gives no threads")?;
         let scan = &plan.pipeline.scan;
         let schema = Schema::named(&scan.schema)?;
-        let of_sources = scan.sources.values().flat_map(|source| &source.shards);
-        let patterns: Vec<String> = scan.shards.iter().chain(of_sources).cloned().collect();
-        let shards = Arc::new(runtime.block_on(ShardSet::open(&patterns, &schema))?);
+        let shards = Arc::new(runtime.block_on(ShardSet::open(&scan.all_shards(), &schema))?);
         Ok(Self { runtime, schema, shards, scan: scan.clone(), tables: OnceLock::new() })
     }
 

@@ -61,6 +61,14 @@ pub struct ScanSettings {
     pub sources: BTreeMap<String, SourceSettings>,
 }
 
+impl ScanSettings {
+    /// Files, globs and folders of all sources.
+    pub fn all_shards(&self) -> Vec<String> {
+        let of_sources = self.sources.values().flat_map(|source| &source.shards);
+        self.shards.iter().chain(of_sources).cloned().collect()
+    }
+}
+
 /// `[scan.sources.NAME]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -7,6 +7,7 @@
 //! | [`counting_store`] | where they are; counts the bytes on the wire |
 //! | [`session`], [`provider`], [`footer_cache`] | the table `shards` in DataFusion |
 //! | [`functions`] | functions for SQL |
+//! | [`sql`], [`materialise`] | any query over shards and files; its rows as shards |
 //! | [`select`] | a query into a selection |
 //! | [`selection`], [`extra`] | the selection, the values that travel with it, and its digest |
 //! | [`selection_file`] | the same as one file, which needs no shards |
@@ -15,21 +16,26 @@
 //! | [`report`] | what it keeps, cost and saves |
 //! | [`sorted`] | a warning about shards whose order spoils batches |
 
+mod blob_reads;
 mod collect;
 mod columns;
 pub mod combine;
 pub mod counting_store;
+mod culprit;
 pub mod difference;
 pub mod extra;
 mod extra_file;
 mod faults;
+mod files_as_tables;
 mod footer;
 pub mod footer_cache;
 pub mod functions;
-mod glob;
+pub(crate) mod glob;
+mod header_columns;
 mod ignored;
-mod locate;
+pub(crate) mod locate;
 pub mod manifest;
+pub mod materialise;
 mod precedence;
 pub mod provider;
 pub mod report;
@@ -41,5 +47,7 @@ pub mod selection_file;
 pub mod session;
 pub mod shards;
 pub mod sorted;
+mod spool;
+pub mod sql;
 pub mod tables;
 pub mod warning;

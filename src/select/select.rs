@@ -13,7 +13,9 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::{FutureExt, StreamExt};
 
+use super::blob_reads;
 use super::collect::Collector;
+use super::culprit::culprit;
 use super::extra::{Gatherer, columns_of};
 use super::ignored;
 use super::precedence;
@@ -161,7 +163,10 @@ impl<'a> Query<'a> {
         let extra = self.check_output(&plan)?;
         let mut warnings = self.shards.warnings.clone();
         warnings.extend(reproducible::check(&plan)?);
-        let physical = state.create_physical_plan(&plan).await.context(Stage::Sql, QUERY, refused)?;
+        let optimized = state.optimize(&plan).context(Stage::Sql, QUERY, refused.as_str())?;
+        warnings.extend(blob_reads::of_shards(&optimized).context(Stage::Internal, QUERY, "cannot walk its plan")?);
+        let planner = Arc::clone(state.query_planner());
+        let physical = planner.create_physical_plan(&optimized, &state).await.context(Stage::Sql, QUERY, refused)?;
         Ok(SelectPlan { physical, state, extra, warnings })
     }
 
@@ -177,16 +182,22 @@ impl<'a> Query<'a> {
             false => Some(Gatherer::new(extra)?),
         };
         // Malformed pages can make the Parquet reader panic; the tasks of a plan pass that on to whoever polls it.
+        let mut is_unread = true;
         let collecting = AssertUnwindSafe(async {
             while let Some(batch) = rows.next().await {
-                add(&mut collector, gatherer.as_mut(), &batch.context(Stage::Select, QUERY, failed)?)?;
+                let batch = batch.context(Stage::Select, QUERY, failed)?;
+                add(&mut collector, gatherer.as_mut(), &batch).inspect_err(|_| is_unread = false)?;
             }
             Ok(())
         });
-        collecting.catch_unwind().await.unwrap_or_else(|_| {
+        let collected = collecting.catch_unwind().await.unwrap_or_else(|_| {
             let reason = "met a malformed page in a shard, on which the Parquet reader gave up; write that shard again";
             Err(Error::at(Stage::Select, QUERY, reason))
-        })?;
+        });
+        if let Err(error) = collected {
+            let culprit = if is_unread { culprit(self.shards).await } else { None };
+            return Err(culprit.unwrap_or(error));
+        }
 
         let groups = collector.finish();
         let extra = gatherer.map(|gatherer| gatherer.finish(&groups)).transpose()?;

@@ -3,7 +3,7 @@
 //! It is made from what lies in the run folder, so it can be made again at any time: `metrics.jsonl`, `pipeline.toml`,
 //! `scores.json`, `views.png`, `environment.json`. What is missing is left out.
 
-mod base64;
+pub(crate) mod base64;
 mod chart;
 mod sections;
 mod tables;

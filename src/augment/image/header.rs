@@ -86,7 +86,8 @@ pub fn probe(encoded: &[u8]) -> Result<Header, BadSample> {
     Ok(header)
 }
 
-fn format_of(encoded: &[u8]) -> Option<Format> {
+/// The format the first bytes belong to, if it is one that is read.
+pub fn format_of(encoded: &[u8]) -> Option<Format> {
     match encoded {
         [0xff, 0xd8, 0xff, ..] => Some(Format::Jpeg),
         [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some(Format::Png),
@@ -237,9 +238,83 @@ fn webp(encoded: &[u8]) -> Option<Header> {
         // Extended: flags, three reserved bytes, two sizes of 24 bits minus one.
         (b"VP8X", [flags, _, _, _, w0, w1, w2, h0, h1, h2, ..]) => {
             let size = |b0, b1, b2| u32::from_le_bytes([b0, b1, b2, 0]) + 1;
-            (size(*w0, *w1, *w2), size(*h0, *h1, *h2), flags & ALPHA_FLAG != 0)
+            let canvas = (size(*w0, *w1, *w2), size(*h0, *h1, *h2));
+            if !webp_frames_fit(encoded, canvas) {
+                return None;
+            }
+            (canvas.0, canvas.1, flags & ALPHA_FLAG != 0)
         }
         _ => return None,
     };
     Some(Header { format: Format::Webp, width, height, channels: if alpha { 4 } else { 3 } })
+}
+
+/// Whether every lossy frame of an extended WebP declares no more than its canvas, and no metadata more than the file has.
+///
+/// Decoders compare sizes after they have decoded: a canvas of one pixel may hold a frame of 268 megapixels.
+fn webp_frames_fit(encoded: &[u8], canvas: (u32, u32)) -> bool {
+    /// Bytes of RIFF's own header.
+    const RIFF_BYTES: usize = 12;
+    /// Bytes of a frame's header, before the chunks inside of it.
+    const ANMF_BYTES: usize = 16;
+    let mut at = RIFF_BYTES;
+    while let Some(header) = encoded.get(at..at + 8) {
+        let length = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
+        let body = at + 8;
+        let fits = match &header[..4] {
+            b"VP8 " => match encoded.get(body + 6..body + 10) {
+                Some(size) => {
+                    let side = |low, high| u32::from(u16::from_le_bytes([low, high]) & 0x3fff);
+                    side(size[0], size[1]) <= canvas.0 && side(size[2], size[3]) <= canvas.1
+                }
+                // Cut off before its size: the decoder will not get further either.
+                None => true,
+            },
+            b"EXIF" => encoded.len() - body >= length,
+            _ => true,
+        };
+        if !fits {
+            return false;
+        }
+        // Chunks inside a frame are walked as well; after the last one the walk is where it would be otherwise.
+        at = match &header[..4] {
+            b"ANMF" => body + ANMF_BYTES,
+            _ => body + length + length % 2,
+        };
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
+        let padding = vec![0; data.len() % 2];
+        [&kind[..], &(data.len() as u32).to_le_bytes(), data, &padding].concat()
+    }
+
+    fn extended(width: u8, height: u8, chunks: &[u8]) -> Vec<u8> {
+        let canvas = chunk(b"VP8X", &[0, 0, 0, 0, width - 1, 0, 0, height - 1, 0, 0]);
+        [&b"RIFF\xff\0\0\0WEBP"[..], &canvas, chunks].concat()
+    }
+
+    #[test]
+    fn webp_frames_larger_than_their_canvas_are_refused_before_they_are_decoded() {
+        let frame = |width: u16, height: u16| {
+            let [w, h] = [width, height].map(u16::to_le_bytes);
+            chunk(b"VP8 ", &[0x10, 0, 0, 0x9d, 1, 0x2a, w[0], w[1], h[0], h[1], 7])
+        };
+        let animated = |inner: &[u8]| chunk(b"ANMF", &[&[0; 16][..], inner].concat());
+        assert_eq!(probe(&extended(40, 30, &frame(40, 30))).map(|header| header.pixels()), Ok(1_200));
+        assert!(probe(&extended(40, 30, &animated(&frame(40, 30)))).is_ok());
+        for large in
+            [frame(16_383, 16_383), animated(&frame(41, 1)), [chunk(b"ALPH", &[1, 2, 3]), frame(1, 31)].concat()]
+        {
+            assert_eq!(probe(&extended(40, 30, &large)).expect_err("too large").class, BadClass::Header);
+        }
+        let mut endless = chunk(b"EXIF", &[1, 2, 3, 4]);
+        endless[7] = 0x7f;
+        assert_eq!(probe(&extended(40, 30, &endless)).expect_err("cut off").class, BadClass::Header);
+    }
 }

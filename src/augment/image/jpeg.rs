@@ -9,6 +9,7 @@ use super::{
     header::JpegFrame,
     interleaved,
     region::Region,
+    source::{DECODER_BYTES_PER_PIXEL, DECODER_ROOM_BYTES},
 };
 use crate::augment::{BadClass, BadSample};
 
@@ -63,15 +64,9 @@ impl JpegDecoder {
     ) -> Result<(), BadSample> {
         let frame = JpegFrame::find(encoded).ok_or_else(|| bad("the header is cut off"))?;
         self.set_scale(8)?;
-        // SAFETY: pointer and length are those of one slice.
-        let status = unsafe { raw::tj3DecompressHeader(self.handle, encoded.as_ptr(), encoded.len() as raw::size_t) };
-        if status != 0 {
-            return Err(self.failure("header"));
-        }
-        let (width, height) = (self.get(raw::TJPARAM_TJPARAM_JPEGWIDTH), self.get(raw::TJPARAM_TJPARAM_JPEGHEIGHT));
-        if (width, height) != (i32::from(frame.width), i32::from(frame.height)) {
-            return Err(bad("two headers declare different sizes"));
-        }
+        self.check_size(encoded, frame.width, frame.height.into())?;
+        let room = u64::from(frame.width) * u64::from(frame.height) * DECODER_BYTES_PER_PIXEL + DECODER_ROOM_BYTES;
+        self.set(raw::TJPARAM_TJPARAM_MAXMEMORY, i32::try_from(room >> 20).unwrap_or(i32::MAX))?;
         let space = self.get(raw::TJPARAM_TJPARAM_COLORSPACE) as raw::TJCS;
         let sampling = subsampling(self.get(raw::TJPARAM_TJPARAM_SUBSAMP));
         let lossless = self.get(raw::TJPARAM_TJPARAM_LOSSLESS) == 1;
@@ -130,6 +125,8 @@ impl JpegDecoder {
             self.shortened.clear();
             self.shortened.extend_from_slice(encoded);
             self.shortened[frame.height_at..frame.height_at + 2].copy_from_slice(&(rows as u16).to_be_bytes());
+            // The planes below are as high as this says. That the library reads it so is asked, not assumed.
+            self.check_size(&self.shortened, frame.width, rows)?;
             self.shortened.as_slice()
         } else {
             encoded
@@ -191,6 +188,21 @@ impl JpegDecoder {
         let per_pixel = f64::from(scale) / 8.0;
         interleaved::into_planes(samples, width, channels, orientation, [per_pixel; 2], decoded);
         Ok(())
+    }
+
+    /// Refuses a file in which libjpeg-turbo finds another size.
+    fn check_size(&self, encoded: &[u8], width: u16, height: usize) -> Result<(), BadSample> {
+        // SAFETY: pointer and length are those of one slice.
+        let status = unsafe { raw::tj3DecompressHeader(self.handle, encoded.as_ptr(), encoded.len() as raw::size_t) };
+        if status != 0 {
+            return Err(self.failure("header"));
+        }
+        let found = (self.get(raw::TJPARAM_TJPARAM_JPEGWIDTH), self.get(raw::TJPARAM_TJPARAM_JPEGHEIGHT));
+        if found == (i32::from(width), height as i32) {
+            Ok(())
+        } else {
+            Err(bad("two headers declare different sizes"))
+        }
     }
 
     /// Whether the last call failed only because of what follows the rows it had already written.

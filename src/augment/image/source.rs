@@ -16,8 +16,10 @@ use super::{
 };
 use crate::augment::{BadClass, BadSample};
 
-/// Room beside the pixels themselves that decoders of PNG, WebP and GIF may take.
-const DECODER_ROOM_BYTES: u64 = 64 << 20;
+/// Room beside the pixels themselves that a decoder may take.
+pub(super) const DECODER_ROOM_BYTES: u64 = 64 << 20;
+/// What a decoder may take per declared pixel: RGBA of 16 bits, or the coefficients of a progressive CMYK JPEG.
+pub(super) const DECODER_BYTES_PER_PIXEL: u64 = 8;
 
 /// An encoded image whose header has been read and found to be within the limit.
 ///
@@ -26,12 +28,14 @@ const DECODER_ROOM_BYTES: u64 = 64 << 20;
 /// CMYK and YCCK → as PIL, ink times black, with Adobe's inversion; GIF and WebP animations → the first frame, on black
 /// where a GIF's frame does not cover the canvas. Colour profiles are ignored. EXIF orientation is ignored unless asked
 /// for, as in torchvision and CLIP.
+///
+/// **Memory.** What an image declares bounds what decoding it takes, whatever its bytes say: at most 16 bytes per declared
+/// pixel (8 inside the decoder, at most 8 for what it hands out) and 64 MiB.
 #[derive(Debug)]
 pub struct Source<'a> {
     encoded: &'a [u8],
     header: Header,
     orientation: Orientation,
-    max_pixels: u64,
 }
 
 /// Decoders' memory, one per thread.
@@ -59,13 +63,15 @@ impl<'a> Source<'a> {
         let orientation = match header.format {
             _ if !exif_orientation => None,
             Format::Jpeg => jpeg_orientation(encoded),
-            Format::Png => with_limits(PngDecoder::new(Cursor::new(encoded)), &header, max_pixels)?.orientation().ok(),
-            Format::Webp => {
-                with_limits(WebPDecoder::new(Cursor::new(encoded)), &header, max_pixels)?.orientation().ok()
+            // With limits from the start: a colour profile is inflated with the header.
+            Format::Png => {
+                let decoder = PngDecoder::with_limits(Cursor::new(encoded), limits(&header));
+                agreeing(decoder, &header)?.orientation().ok()
             }
+            Format::Webp => agreeing(WebPDecoder::new(Cursor::new(encoded)), &header)?.orientation().ok(),
             Format::Gif => None,
         };
-        Ok(Self { encoded, header, orientation: orientation.unwrap_or(Orientation::NoTransforms), max_pixels })
+        Ok(Self { encoded, header, orientation: orientation.unwrap_or(Orientation::NoTransforms) })
     }
 
     /// The header.
@@ -98,7 +104,7 @@ impl<'a> Source<'a> {
                 decoders.jpeg = Some(decoder);
                 Ok(())
             }
-            Format::Png => self.read(PngDecoder::with_limits(reader, limits(self.max_pixels)), decoders, decoded),
+            Format::Png => self.read(PngDecoder::with_limits(reader, limits(&self.header)), decoders, decoded),
             Format::Webp => self.read(WebPDecoder::new(reader), decoders, decoded),
             Format::Gif => self.read(GifDecoder::new(reader), decoders, decoded),
         }
@@ -110,7 +116,7 @@ impl<'a> Source<'a> {
         decoders: &mut Decoders,
         decoded: &mut Decoded,
     ) -> Result<(), BadSample> {
-        let decoder = with_limits(decoder, &self.header, self.max_pixels)?;
+        let decoder = agreeing(decoder, &self.header)?;
         let color = decoder.color_type();
         let bytes = self.header.pixels() as usize * usize::from(color.bytes_per_pixel());
         if decoders.interleaved.len() < bytes {
@@ -133,17 +139,18 @@ impl<'a> Source<'a> {
     }
 }
 
-fn limits(max_pixels: u64) -> Limits {
+/// What was declared decides, not what might have been: a small image has no use for the memory of a large one.
+fn limits(header: &Header) -> Limits {
     let mut limits = Limits::no_limits();
-    // Eight bytes: RGBA of 16 bits.
-    limits.max_alloc = Some(max_pixels.saturating_mul(8).saturating_add(DECODER_ROOM_BYTES));
+    let pixels = header.pixels().saturating_mul(DECODER_BYTES_PER_PIXEL);
+    limits.max_alloc = Some(pixels.saturating_add(DECODER_ROOM_BYTES));
     limits
 }
 
-/// A decoder that agrees with the header and will not allocate beyond the limit.
-fn with_limits<D: ImageDecoder>(decoder: ImageResult<D>, header: &Header, max_pixels: u64) -> Result<D, BadSample> {
+/// A decoder that agrees with the header and will not allocate beyond its limits.
+fn agreeing<D: ImageDecoder>(decoder: ImageResult<D>, header: &Header) -> Result<D, BadSample> {
     let mut decoder = decoder.map_err(|error| refused(&error))?;
-    decoder.set_limits(limits(max_pixels)).map_err(|error| refused(&error))?;
+    decoder.set_limits(limits(header)).map_err(|error| refused(&error))?;
     if decoder.dimensions() != (header.width, header.height) {
         let message = "two headers declare different sizes".to_owned();
         return Err(BadSample { class: BadClass::Header, message });

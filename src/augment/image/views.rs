@@ -133,6 +133,7 @@ impl Plan {
         // A geometric op among the others: through an image of its own.
         let mut image = std::mem::take(&mut scratch.image);
         let mut spare = std::mem::take(&mut scratch.spare);
+        check_room(recipe, &self.region)?;
         image.resize(self.region.out_width, self.region.out_height);
         let mut within = resample(&mut scratch.resampler, &scratch.decoded, &self.region, &mut image.planes());
         for (index, op) in recipe.ops.iter().enumerate().skip(self.done) {
@@ -141,6 +142,7 @@ impl Plan {
                 ImageOp::Pixel(op) => op.apply(&mut image.planes(), &mut draws, scratch),
                 ImageOp::Geometry(op) => {
                     let region = op.region(image.width(), image.height(), &mut draws);
+                    check_room(recipe, &region)?;
                     spare.resize(region.out_width, region.out_height);
                     within &= resample_image(&mut scratch.resampler, &image, &region, &mut spare.planes());
                     std::mem::swap(&mut image, &mut spare);
@@ -167,6 +169,17 @@ impl Plan {
 fn draws(recipe: &ImageRecipe, key: ViewKey, view: u32, index: usize) -> Draws {
     let (op, op_occurrence) = (recipe.ops[index].name(), recipe.occurrences[index]);
     DrawKey { seed: key.seed, pass: key.pass, item: key.item, view, op, op_occurrence }.draws()
+}
+
+/// A strip of 30,000x1 pixels, its shorter side enlarged to 224, is an image of 1.5 gigapixels: the limit holds for what
+/// ops make as well.
+fn check_room(recipe: &ImageRecipe, region: &Region) -> Result<(), BadSample> {
+    let (width, height) = (region.out_width as u64, region.out_height as u64);
+    if width.saturating_mul(height) <= recipe.max_pixels {
+        return Ok(());
+    }
+    let message = format!("would become {width}x{height} pixels, more than the limit of {}", recipe.max_pixels);
+    Err(BadSample { class: BadClass::TooManyPixels, message })
 }
 
 fn decode_failure(message: &str) -> BadSample {

@@ -1,0 +1,192 @@
+//! `diptych lint PIPELINE` or `diptych lint --shards GLOB…`
+use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
+
+use serde::Serialize;
+use tokio::runtime::Builder;
+
+use super::{Named, data::decode_threads, lint_page, output, progress::Progress};
+use crate::{
+    error::{Context as _, Error, Result, Stage},
+    lint::{self, Kind, Lint, LintSettings, statistics::Statistics, table},
+    schema::Schema,
+};
+
+/// What is linted where no pipeline is named.
+const DEFAULT_SCHEMA: &str = "image_text";
+/// Values of a column that the terminal lists.
+const VALUES_LISTED: usize = 8;
+
+/// Findings for which `--fail-on` makes the command fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailOn {
+    /// Images that training would refuse.
+    Bad,
+}
+
+/// The words of the command.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Whose `scan.shards`, `scan.schema` and `augment.max_megapixels`; all of its rows, whatever its SQL keeps.
+    pub pipeline: Option<Named>,
+    /// Instead of a pipeline's.
+    pub shards: Vec<String>,
+    /// Where to write the table and the page.
+    pub to: Option<PathBuf>,
+    /// Ends with a JSON line.
+    pub json: bool,
+    /// Exit code 1 also for these.
+    pub fail_on: Option<FailOn>,
+    /// How; `max_pixels` and `threads` come from the pipeline where there is one.
+    pub settings: LintSettings,
+}
+
+/// What the JSON line holds.
+#[derive(Debug, Serialize)]
+struct Summary<'a> {
+    shards: u64,
+    unread_shards: u64,
+    bad_images: u64,
+    findings: &'a BTreeMap<Kind, BTreeMap<&'static str, u64>>,
+    differences: &'a [String],
+    statistics: &'a Statistics,
+}
+
+/// Lints, prints a summary, writes table and page where asked.
+///
+/// # Errors
+/// Mistakes of the pipeline, no such shards, a shard that could not be read, or what `--fail-on` names.
+pub fn run(request: &Request) -> Result<()> {
+    let (patterns, schema, settings) = resolved(request)?;
+    let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("io").enable_all().build().context(
+        Stage::Internal,
+        "io",
+        "the system gives no threads",
+    )?;
+    let mut bar: Option<Progress> = None;
+    let linted = runtime.block_on(lint::lint(&patterns, &schema, &settings, &mut |done, rows| {
+        bar.get_or_insert_with(|| Progress::new("lint", rows, "rows")).at(done, "");
+    }));
+    if let Some(bar) = bar {
+        bar.finish();
+    }
+    let linted = linted?;
+    output::line(&text(&linted))?;
+    if let Some(folder) = &request.to {
+        table::write(folder, &linted.findings.kept)?;
+        lint_page::write(folder, &patterns, &linted)?;
+        output::line(&format!("written to {}: {} and {}", folder.display(), table::TABLE_FILE, lint_page::PAGE_FILE))?;
+    }
+    let bad_images = bad_images(&linted);
+    if request.json {
+        output::json(&Summary {
+            shards: linted.shards,
+            unread_shards: linted.unread_shards,
+            bad_images,
+            findings: &linted.findings.counts,
+            differences: &linted.differences,
+            statistics: &linted.statistics,
+        })?;
+    }
+    if linted.unread_shards > 0 {
+        let reason = format!("{} shards could not be read; the findings of kind shard say why", linted.unread_shards);
+        return Err(Error::at(Stage::Lint, "", reason));
+    }
+    match request.fail_on {
+        Some(FailOn::Bad) if bad_images > 0 => {
+            let reason = format!("{bad_images} images are bad; leave them out with SQL, or import their sources again");
+            Err(Error::at(Stage::Lint, "--fail-on bad", reason))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn resolved(request: &Request) -> Result<(Vec<String>, Schema, LintSettings)> {
+    let mut settings = request.settings.clone();
+    let (mut patterns, mut schema) = (request.shards.clone(), DEFAULT_SCHEMA.to_owned());
+    if let Some(named) = &request.pipeline {
+        let pipeline = named.plan()?.pipeline;
+        if patterns.is_empty() {
+            patterns = pipeline.scan.all_shards();
+        }
+        schema = pipeline.scan.schema;
+        settings.max_pixels = (pipeline.augment.max_megapixels * 1e6) as u64;
+        settings.threads = pipeline.augment.decode_threads;
+    }
+    if settings.near_bits > lint::duplicates::MOST_NEAR_BITS {
+        let reason =
+            format!("{} bits are no likeness; choose 0 to {}", settings.near_bits, lint::duplicates::MOST_NEAR_BITS);
+        return Err(Error::at(Stage::CommandLine, "--near-bits", reason));
+    }
+    settings.threads = decode_threads(settings.threads);
+    Ok((patterns, Schema::named(&schema)?, settings))
+}
+
+/// Images that training would refuse; `differs` are usable.
+fn bad_images(linted: &Lint) -> u64 {
+    linted.findings.of(Kind::Image) - linted.findings.of_class(Kind::Image, "differs")
+}
+
+fn text(linted: &Lint) -> String {
+    let Statistics { rows, image_bytes, nulls, formats, splits, labels, histograms } = &linted.statistics;
+    let mut text = format!("{rows} rows in {} shards, {:.1} MB of images", linted.shards, *image_bytes as f64 / 1e6);
+    if linted.unread_shards > 0 {
+        let _ = write!(text, "; {} shards could not be read", linted.unread_shards);
+    }
+    for (name, counts) in [("formats", formats), ("splits", splits), ("labels", labels)] {
+        if !counts.is_empty() {
+            let _ = write!(text, "\n{name:<10} {}", most(counts));
+        }
+    }
+    let missing: Vec<String> =
+        nulls.iter().filter(|(_, count)| **count > 0).map(|(column, count)| format!("{column} {count}")).collect();
+    if !missing.is_empty() {
+        let _ = write!(text, "\n{:<10} {}", "null", missing.join(", "));
+    }
+    let _ = write!(
+        text,
+        "\n\n{:<20} {:>12} {:>12} {:>12} {:>12} {:>12}",
+        "size", "least", "10 %", "median", "90 %", "most"
+    );
+    for histogram in histograms.iter().filter(|histogram| histogram.total() > 0) {
+        let _ = write!(text, "\n{:<20}", histogram.name);
+        let quantiles = [0.1, 0.5, 0.9].map(|share| histogram.quantile(share));
+        for value in [histogram.least, quantiles[0], quantiles[1], quantiles[2], histogram.most] {
+            let _ = write!(text, " {:>12}", value.map(lint_page::number).unwrap_or_default());
+        }
+    }
+    text.push_str("\n\nfindings");
+    if linted.findings.counts.is_empty() {
+        text.push_str("\n  none");
+    }
+    for (kind, classes) in &linted.findings.counts {
+        for (class, count) in classes {
+            let first = linted.findings.kept.iter().find(|finding| finding.kind == *kind && finding.class == *class);
+            let example = first.map(|f| format!("{}: {}", place(f), f.message.replace('\n', " "))).unwrap_or_default();
+            let _ = write!(text, "\n  {:<10} {class:<16} {count:>9}  {example}", kind.name());
+        }
+    }
+    linted.differences.iter().for_each(|difference| {
+        let _ = write!(text, "\n  {difference}");
+    });
+    text
+}
+
+/// Shard and row of a finding.
+pub(crate) fn place(finding: &lint::Finding) -> String {
+    match finding.place.row {
+        Some(row) => format!("{} row {row}", finding.place.shard),
+        None => finding.place.shard.clone(),
+    }
+}
+
+/// The commonest values and how many there are.
+fn most(counts: &BTreeMap<String, u64>) -> String {
+    let mut sorted: Vec<(&String, &u64)> = counts.iter().collect();
+    sorted.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+    let listed: Vec<String> =
+        sorted.iter().take(VALUES_LISTED).map(|(value, count)| format!("{value} {count}")).collect();
+    match sorted.len() - listed.len() {
+        0 => listed.join(", "),
+        more => format!("{}, and {more} more", listed.join(", ")),
+    }
+}
