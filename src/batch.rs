@@ -16,9 +16,9 @@ use datafusion::arrow::{
 use crate::{
     augment::exec::KERNEL_KEY,
     error::{Context, Error, Result, Stage},
-    scan::tensor_column::tensor_shape,
+    scan::{items::EXTRA_KEY, tensor_column::tensor_shape},
     seed::ItemKey,
-    select::shards::Shard,
+    select::{extra::hash_values, shards::Shard},
 };
 
 /// One batch on a device.
@@ -52,6 +52,8 @@ pub struct DigestedItem {
     pub replaced: bool,
     /// BLAKE3 of its pixels, where asked for.
     pub pixels: Option<[u8; 32]>,
+    /// BLAKE3 of the values that the selection brings, where it brings any.
+    pub extra: Option<[u8; 32]>,
 }
 
 /// Digest of a batch: of one rank's items, or of all ranks' in the order of the epoch.
@@ -65,6 +67,7 @@ pub fn batch_digest(kernel: &str, items: &[DigestedItem]) -> String {
         hasher.update(&item.key.occurrence.to_le_bytes());
         hasher.update(&[u8::from(item.replaced), u8::from(item.pixels.is_some())]);
         hasher.update(&item.pixels.unwrap_or_default());
+        item.extra.map(|extra| hasher.update(&extra));
     }
     hasher.finalize().to_hex().to_string()
 }
@@ -80,6 +83,7 @@ pub fn digested_items(batch: &RecordBatch, shards: &[Arc<Shard>]) -> Result<Vec<
     let positions = column(batch, "position", |c| c.as_primitive_opt::<UInt64Type>())?;
     let replaced = column(batch, "replaced", |c| c.as_boolean_opt())?;
     let digests = batch.column_by_name("pixel_digest").and_then(|c| c.as_fixed_size_binary_opt());
+    let extra = extra_digests(batch);
     (0..batch.num_rows())
         .map(|row| {
             let ordinal = shard_ordinals.value(row);
@@ -91,9 +95,30 @@ pub fn digested_items(batch: &RecordBatch, shards: &[Arc<Shard>]) -> Result<Vec<
                 key: shard.item_key(rows.value(row), occurrences.value(row)),
                 replaced: replaced.value(row),
                 pixels: digests.and_then(|digests| digests.value(row).try_into().ok()),
+                extra: extra.as_ref().map(|extra| extra[row]),
             })
         })
         .collect()
+}
+
+/// Digest of each item's values in the columns that the selection brings.
+fn extra_digests(batch: &RecordBatch) -> Option<Vec<[u8; 32]>> {
+    let schema = batch.schema();
+    let fields = schema.fields().iter().zip(batch.columns());
+    let extra: Vec<_> = fields.filter(|(field, _)| field.metadata().contains_key(EXTRA_KEY)).collect();
+    if extra.is_empty() {
+        return None;
+    }
+    let mut hashers = vec![blake3::Hasher::new(); batch.num_rows()];
+    for (field, column) in extra {
+        for hasher in &mut hashers {
+            hasher.update(field.name().as_bytes());
+        }
+        hash_values(column, |row, value| {
+            hashers[row].update(value);
+        });
+    }
+    Some(hashers.iter().map(|hasher| *hasher.finalize().as_bytes()).collect())
 }
 
 fn column<'a, T>(batch: &'a RecordBatch, name: &str, read: impl Fn(&'a dyn Array) -> Option<&'a T>) -> Result<&'a T> {

@@ -1,4 +1,5 @@
 //! The words of the command line. What a command does stands in the library's `run`.
+mod selection;
 mod sql;
 
 use std::path::PathBuf;
@@ -28,7 +29,10 @@ enum Command {
                             diptych import 'cc3m/{00000..00331}.tar' data/cc3m\n  \
                             diptych import list.tsv data/listed --column image=where --column caption=alt")]
     Import(ImportWords),
-    #[command(after_help = "Example:\n  diptych select simclr_small --set 'scan.shards=[\"data/shards\"]' --json")]
+    #[command(after_help = "Examples:\n  \
+        diptych select simclr_small --set 'scan.shards=[\"data/shards\"]' --json\n  \
+        diptych select \"SELECT sample_id, weight FROM shards JOIN scores USING (source) WHERE \\\n    \
+        sample_uniform(sample_id, 7) < weight\" --shards data/shards --tables scores=scores.csv --to kept.selection")]
     Select(SelectWords),
     #[command(
         after_help = "Examples:\n  diptych sql \"SELECT format, count(*) FROM shards GROUP BY format\" --shards data/shards\n  \
@@ -41,6 +45,9 @@ enum Command {
     Functions(sql::FunctionsWords),
     #[command(after_help = "Example:\n  diptych lint --shards 'data/shards/*.parquet' --to lint --fail-on bad")]
     Lint(LintWords),
+    #[command(after_help = "Examples:\n  diptych selection show kept.selection\n  \
+        diptych selection minus all.selection seen.selection --to new.selection")]
+    Selection(selection::SelectionWords),
     #[command(after_help = "Example:\n  diptych explain simclr_small --analyze")]
     Explain(ExplainWords),
     #[command(after_help = "Example:\n  diptych preview simclr_small --to views.png")]
@@ -115,11 +122,24 @@ struct ImportWords {
     json: bool,
 }
 
-/// Resolves the selection: items, row groups pruned, bytes read and bytes that will never be read.
+/// Resolves a selection, by SQL or as a pipeline says: items, row groups pruned, bytes read and never to be read.
+///
+/// The SQL is one SELECT over the table `shards` that returns `sample_id`; further columns travel with the samples and
+/// override the shards' columns of the same names.
 #[derive(Debug, Args)]
 struct SelectWords {
-    #[command(flatten)]
-    pipeline: PipelineWords,
+    /// SQL, a pipeline file, or the name of a built-in pipeline.
+    #[arg(value_name = "SQL or PIPELINE")]
+    what: String,
+    /// Changes one setting of the pipeline. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Files, globs or folders that SQL knows as `shards`.
+    #[arg(long, value_name = "GLOB", num_args = 1..)]
+    shards: Vec<String>,
+    /// Tables that SQL may join with: .parquet, .csv, .tsv, .json, .jsonl or .arrow.
+    #[arg(long, value_name = "NAME=FILE", num_args = 1..)]
+    tables: Vec<String>,
     /// Ends with one JSON object on the last line of stdout.
     #[arg(long)]
     json: bool,
@@ -263,7 +283,7 @@ impl CommandLine {
         match self.command {
             Command::Import(words) => import::run(&words.into()),
             Command::Select(words) => select::run(&select::Request {
-                pipeline: words.pipeline.into(),
+                what: select::what(&words.what, &words.sets, &words.shards, &words.tables)?,
                 json: words.json,
                 verify: words.verify,
                 to: words.to,
@@ -271,6 +291,7 @@ impl CommandLine {
             Command::Sql(words) => words.run(),
             Command::Functions(words) => words.run(),
             Command::Lint(words) => lint::run(&words.into()),
+            Command::Selection(words) => words.run(),
             Command::Explain(words) => explain::run(&words.pipeline.into(), words.analyze),
             Command::Preview(words) => preview::run(&words.pipeline.into(), &words.to, words.pairs),
             Command::Train(TrainWords { resume: Some(folder), sets, accept_change, .. }) => {

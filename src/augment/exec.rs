@@ -52,8 +52,6 @@ pub struct Augment {
     pub kernel: Arc<dyn SampleKernel>,
     /// The run's seed.
     pub seed: u64,
-    /// Pass over the source: the epoch.
-    pub pass: u64,
     /// Threads that decode.
     pub decode_threads: usize,
     /// Whether batches carry a BLAKE3 of every item's pixels.

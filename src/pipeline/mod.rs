@@ -22,6 +22,7 @@ mod ranges;
 mod reader;
 mod resolve;
 mod source;
+mod sources;
 
 pub use resolve::Plan;
 use serde::{Deserialize, Serialize};

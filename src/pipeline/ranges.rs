@@ -72,12 +72,7 @@ pub(super) fn check_memory(reading: &mut Reading, pipeline: &Pipeline, item_byte
 }
 
 fn scan(reading: &mut Reading, settings: &ScanSettings) {
-    if settings.shards.iter().all(|pattern| pattern.trim().is_empty()) {
-        reading.note("scan.shards", "no shards named", "name files, globs or folders, such as [\"data/train\"]");
-    }
-    if settings.sql.trim().is_empty() {
-        reading.note("scan.sql", "empty", "\"SELECT sample_id FROM shards\" takes every sample");
-    }
+    super::sources::check(reading, settings);
     if settings.lanes == 0 || settings.lanes > MOST_LANES {
         reading.note("scan.lanes", format!("{} lanes", settings.lanes), format!("1 to {MOST_LANES}; usual is 8"));
     }

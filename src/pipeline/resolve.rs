@@ -3,7 +3,7 @@ use super::{
     EMBEDDED, Pipeline,
     document::Node,
     mistakes::{Reading, did_you_mean},
-    ranges, source,
+    ranges, source, sources,
 };
 use crate::{
     augment::image::recipe::{ImageRecipe, RecipePurpose},
@@ -12,6 +12,7 @@ use crate::{
     method::MethodSettings,
     model::EncoderSettings,
     pair::PairSettings,
+    scan::EVERY_SAMPLE,
     schema::{Role, Schema},
     train::{Compat, schedule::Schedule},
 };
@@ -51,6 +52,7 @@ impl Plan {
             Err(mistakes) => return fail(mistakes),
         };
         let of_sets: Vec<Mistake> = sets.iter().filter_map(|set| document.set(set).err()).collect();
+        sources::give_way(&mut document, sets);
         let mut reading = Reading::new(document, model()?);
         of_sets.into_iter().for_each(|mistake| reading.push_mistake(mistake));
         let plan = reading.read().map(|pipeline| resolve(&mut reading, named, pipeline));
@@ -103,6 +105,10 @@ fn model() -> Result<Node> {
 /// Notes what is wrong with the values and fills in what is open.
 fn resolve(reading: &mut Reading, named: &str, mut pipeline: Pipeline) -> Plan {
     ranges::check(reading, &pipeline);
+    let scan = &mut pipeline.scan;
+    if scan.selection.is_none() && scan.sources.is_empty() {
+        scan.sql.get_or_insert_with(|| EVERY_SAMPLE.to_owned());
+    }
     columns(reading, &pipeline);
     if let Err(error) = device::check(&pipeline.device) {
         let (problem, remedy) = problem_and_remedy(error);

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{Named, data::Data, memory, output, progress::Progress};
+use super::{Named, choose::choose, data::Data, memory, output, progress::Progress};
 use crate::{
     error::Result,
     pipeline::Plan,
@@ -58,7 +58,7 @@ struct Measured {
 pub fn run(request: &Request) -> Result<()> {
     let plan = request.pipeline.plan()?;
     let data = Data::open(&plan)?;
-    let (selection, _) = data.select_some("scan.sql", &plan.pipeline.scan.sql)?;
+    let selection = choose(&data, &plan)?.mixture;
     let quarantine = Quarantine::in_memory();
     let epochs = data.training(&plan, selection, Some(quarantine.clone()))?;
     let measured = stream(request, &plan, &data, &epochs, &quarantine)?;

@@ -1,9 +1,11 @@
 //! `diptych check PIPELINE`: every mistake. Data is opened only where the file has none, and then for its columns alone.
-use super::{Named, data::Data, output, progress};
+use std::sync::Arc;
+
+use super::{Named, choose::queries, data::Data, output, progress};
 use crate::{
     error::{Error, Mistake, Result, Stage},
     pipeline::Plan,
-    select::select::plan as plan_selection,
+    select::select::Query,
 };
 
 /// Prints what the pipeline resolves to, in one line or as a whole file, and whether its SQL was checked against shards.
@@ -41,16 +43,19 @@ fn sql(plan: &Plan) -> Result<String> {
         Err(error) => return Err(error),
     };
     let pipeline = &plan.pipeline;
-    let mut queries = vec![("scan.sql", &pipeline.scan.sql)];
+    let mut queries = queries(&data, plan)?;
     if let Some(evaluate) = &pipeline.evaluate {
-        queries.extend([("evaluate.bank_sql", &evaluate.bank_sql), ("evaluate.query_sql", &evaluate.query_sql)]);
+        for (key, sql) in [("evaluate.bank_sql", &evaluate.bank_sql), ("evaluate.query_sql", &evaluate.query_sql)] {
+            queries.push((key.to_owned(), Arc::clone(&data.shards), sql.clone()));
+        }
     }
     let mut mistakes = Vec::new();
-    for (key, sql) in &queries {
-        match data.runtime.block_on(plan_selection(&data.shards, &data.schema, sql, 1)) {
+    for (key, shards, sql) in &queries {
+        let query = Query { tables: data.tables()?.clone(), ..Query::new(shards, &data.schema, sql) };
+        match data.runtime.block_on(query.plan(1)) {
             Ok(planned) => planned.warnings.iter().for_each(|warning| progress::log(&format!("warning: {warning}"))),
             Err(error @ Error::Stage { stage: Stage::Sql, .. }) => mistakes.push(Mistake {
-                key: (*key).to_owned(),
+                key: key.clone(),
                 position: None,
                 problem: error.report(),
                 remedy: String::new(),

@@ -1,5 +1,8 @@
 //! The data half of a command: shards opened once, selections made of them, epochs planned over those.
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 use datafusion::{
     arrow::{
@@ -18,9 +21,9 @@ use crate::{
     pair::{PairSettings, SampleKernel, one_view::OneView, two_views::TwoViews},
     pipeline::Plan,
     prefetch::{Queue, prefetch},
-    scan::{World, epoch::EpochPlan, order::Order, quarantine::Quarantine},
+    scan::{ScanSettings, World, epoch::EpochPlan, mixture::Mixture, order::Order, quarantine::Quarantine},
     schema::Schema,
-    select::{report::SelectReport, select::select, selection::Selection, shards::ShardSet},
+    select::{report::SelectReport, select::Query, selection::Selection, shards::ShardSet, tables::Tables},
 };
 
 /// Reads wait most of their time; decoding has threads of its own, so that neither blocks the other.
@@ -34,8 +37,11 @@ pub struct Data {
     pub runtime: Runtime,
     /// What the shards were checked against.
     pub schema: Schema,
-    /// The numbered set.
+    /// The numbered set, of all sources together.
     pub shards: Arc<ShardSet>,
+    /// `[scan]`: where tables lie.
+    scan: ScanSettings,
+    tables: OnceLock<Tables>,
 }
 
 impl Data {
@@ -47,8 +53,20 @@ impl Data {
         let runtime = io_runtime()?;
         let scan = &plan.pipeline.scan;
         let schema = Schema::named(&scan.schema)?.with_names_in_files(&scan.columns)?;
-        let shards = Arc::new(runtime.block_on(ShardSet::open(&scan.shards, &schema))?);
-        Ok(Self { runtime, schema, shards })
+        let shards = Arc::new(runtime.block_on(ShardSet::open(&scan.all_shards(), &schema))?);
+        Ok(Self { runtime, schema, shards, scan: scan.clone(), tables: OnceLock::new() })
+    }
+
+    /// The tables beside `shards`; found and hashed when the first query wants them.
+    ///
+    /// # Errors
+    /// A table is missing, or of a format that is not read.
+    pub fn tables(&self) -> Result<&Tables> {
+        if let Some(tables) = self.tables.get() {
+            return Ok(tables);
+        }
+        let tables = Tables::open(&self.scan.tables)?;
+        Ok(self.tables.get_or_init(|| tables))
     }
 
     /// Runs a selection's SQL and logs what it warns of.
@@ -56,7 +74,16 @@ impl Data {
     /// # Errors
     /// The query's.
     pub fn select(&self, sql: &str) -> Result<(Selection, SelectReport)> {
-        let (selection, report) = self.runtime.block_on(select(&self.shards, &self.schema, sql))?;
+        self.select_from(&self.shards, sql)
+    }
+
+    /// The same over some of the shards.
+    ///
+    /// # Errors
+    /// The query's.
+    pub fn select_from(&self, shards: &ShardSet, sql: &str) -> Result<(Selection, SelectReport)> {
+        let query = Query { tables: self.tables()?.clone(), ..Query::new(shards, &self.schema, sql) };
+        let (selection, report) = self.runtime.block_on(query.select())?;
         report.warnings.iter().for_each(|warning| progress::log(&format!("warning: {warning}")));
         Ok((selection, report))
     }
@@ -67,11 +94,7 @@ impl Data {
     /// The query's, or it keeps nothing.
     pub fn select_some(&self, key: &str, sql: &str) -> Result<(Selection, SelectReport)> {
         let (selection, report) = self.select(sql)?;
-        if selection.items() == 0 {
-            let reason = format!("the query keeps none of {} rows; change it, or import such samples", report.of);
-            return Err(Error::at(Stage::Select, key, reason));
-        }
-        Ok((selection, report))
+        check_some(key, &report).map(|()| (selection, report))
     }
 
     /// A selection saved by [`Selection::save`].
@@ -86,7 +109,7 @@ impl Data {
     ///
     /// # Errors
     /// Ours: the recipe was checked before.
-    pub fn training(&self, plan: &Plan, selection: Selection, quarantine: Option<Quarantine>) -> Result<EpochPlan> {
+    pub fn training(&self, plan: &Plan, selection: Mixture, quarantine: Option<Quarantine>) -> Result<EpochPlan> {
         let PairSettings::TwoViews(pair) = &plan.pipeline.pair;
         let kernel = TwoViews::new(pair, &plan.pipeline.augment).map_err(unresolved)?;
         Ok(EpochPlan { quarantine, ..self.epochs(plan, selection, Arc::new(kernel)) })
@@ -104,15 +127,15 @@ impl Data {
             order: Order::Sequential,
             drop_last: false,
             pixel_digest: false,
-            ..self.epochs(plan, selection, Arc::new(kernel))
+            ..self.epochs(plan, selection.into(), Arc::new(kernel))
         })
     }
 
-    fn epochs(&self, plan: &Plan, selection: Selection, kernel: Arc<dyn SampleKernel>) -> EpochPlan {
+    fn epochs(&self, plan: &Plan, selection: Mixture, kernel: Arc<dyn SampleKernel>) -> EpochPlan {
         let pipeline = &plan.pipeline;
         EpochPlan {
             shards: Arc::clone(&self.shards),
-            selection: Arc::new(selection),
+            selection,
             scan: pipeline.scan.clone(),
             kernel,
             extra_columns: vec![],
@@ -167,6 +190,16 @@ pub(super) fn io_runtime() -> Result<Runtime> {
         "io",
         "the system gives no threads",
     )
+}
+
+/// # Errors
+/// A query kept nothing.
+pub(super) fn check_some(key: &str, report: &SelectReport) -> Result<()> {
+    if report.items > 0 {
+        return Ok(());
+    }
+    let reason = format!("the query keeps none of {} rows; change it, or import such samples", report.of);
+    Err(Error::at(Stage::Select, key, reason))
 }
 
 /// Threads that decode: 0 in a pipeline means one per core.

@@ -7,12 +7,17 @@ use datafusion::{
 };
 use futures::StreamExt as _;
 
-use super::{Named, data::Data, output};
+use super::{
+    Named,
+    choose::{Chosen, How, choose},
+    data::Data,
+    output,
+};
 use crate::{
     error::{Context as _, Error, Result, Stage},
     pipeline::Plan,
     scan::epoch::EpochPlan,
-    select::{report::SelectReport, select::plan as plan_selection, sorted::sorted_by_low_cardinality},
+    select::{report::SelectReport, select::Query, sorted::sorted_by_low_cardinality},
     train::schedule::Schedule,
 };
 
@@ -29,20 +34,19 @@ const MEGABYTE: f64 = (1 << 20) as f64;
 pub fn run(named: &Named, analyze: bool) -> Result<()> {
     let plan = named.plan()?;
     let data = Data::open(&plan)?;
-    let scan = &plan.pipeline.scan;
-    let (selection, report) = data.select_some("scan.sql", &scan.sql)?;
-    let select = data.runtime.block_on(plan_selection(&data.shards, &data.schema, &scan.sql, 1))?;
-    let epochs = data.training(&plan, selection, None)?;
-    let _runtime = data.runtime.enter();
-    let physical = epochs.physical_plan(0, 0)?;
-
-    output::line(&format!("select: {}", scan.sql))?;
-    output::line(&selected(&report))?;
-    output::line(&indented(&displayable(select.physical.as_ref()).indent(false).to_string()))?;
-    let sorted = sorted_by_low_cardinality(&data.shards, &data.schema);
-    for warning in report.warnings.iter().chain(&sorted) {
+    let choice = choose(&data, &plan)?;
+    let epochs = data.training(&plan, choice.mixture.clone(), None)?;
+    for chosen in &choice.sources {
+        selected(&data, chosen)?;
+    }
+    for line in choice.mixture.describe(plan.pipeline.scan.lanes) {
+        output::line(&line)?;
+    }
+    for warning in sorted_by_low_cardinality(&data.shards, &data.schema) {
         output::line(&format!("  warning: {warning}"))?;
     }
+    let _runtime = data.runtime.enter();
+    let physical = epochs.physical_plan(0, 0)?;
     output::line(&ordered(&plan, &epochs)?)?;
     if analyze {
         let analyzed = data.runtime.block_on(run_some(&physical))?;
@@ -55,17 +59,32 @@ pub fn run(named: &Named, analyze: bool) -> Result<()> {
     output::line(&trained(&plan, &epochs)?)
 }
 
-fn selected(report: &SelectReport) -> String {
-    let SelectReport { items, of, row_groups, row_groups_pruned, digest, blob_bytes_selected, .. } = report;
-    format!(
+/// One source: its query or file, what it keeps, and the plan that found it.
+fn selected(data: &Data, chosen: &Chosen) -> Result<()> {
+    let name = if chosen.name.is_empty() { String::new() } else { format!(" {}", chosen.name) };
+    match &chosen.how {
+        How::Sql(sql) => output::line(&format!("select{name}: {sql}"))?,
+        How::File(path) => output::line(&format!("select{name}: as saved in {}", path.display()))?,
+    }
+    let SelectReport { items, of, row_groups, row_groups_pruned, digest, blob_bytes_selected, .. } = &chosen.report;
+    output::line(&format!(
         "  {items} of {of} rows, digest {digest}; {row_groups_pruned} of {row_groups} row groups pruned; {:.1} MB of \
          blobs an epoch{}",
         *blob_bytes_selected as f64 / 1e6,
-        match report.amplification() {
+        match chosen.report.amplification() {
             words if words.is_empty() => words,
             words => format!("; {words}"),
         }
-    )
+    ))?;
+    if !chosen.report.extra_columns.is_empty() {
+        output::line(&format!("  with {}", chosen.report.extra_columns.join(", ")))?;
+    }
+    if let How::Sql(sql) = &chosen.how {
+        let query = Query { tables: data.tables()?.clone(), ..Query::new(&chosen.shards, &data.schema, sql) };
+        let select = data.runtime.block_on(query.plan(1))?;
+        output::line(&indented(&displayable(select.physical.as_ref()).indent(false).to_string()))?;
+    }
+    chosen.report.warnings.iter().try_for_each(|warning| output::line(&format!("  warning: {warning}")))
 }
 
 fn ordered(plan: &Plan, epochs: &EpochPlan) -> Result<String> {

@@ -1,4 +1,4 @@
-//! The run folder: `pipeline.toml`, `selection.selection`, `metrics.jsonl`, `checkpoints/`, `quarantine/`, `views.png`,
+//! The run folder: `pipeline.toml`, `selection.selection` (of several sources `NAME.selection.selection`), `metrics.jsonl`, `checkpoints/`, `quarantine/`, `views.png`,
 //! `scores.json`, `report.html`.
 use std::{
     fs,
@@ -32,7 +32,7 @@ impl RunFolder {
             let reason = format!("there is a run already; go on with it by --resume {named}, or name another folder");
             return Err(Error::at(Stage::CommandLine, named, reason));
         }
-        let foreign = |name: &str| name != SELECTION && !name.ends_with(PARTIAL);
+        let foreign = |name: &str| !name.ends_with(SELECTION) && !name.ends_with(PARTIAL);
         let entries = fs::read_dir(path).into_iter().flatten().flatten();
         if entries.map(|entry| entry.file_name()).any(|name| foreign(&name.to_string_lossy())) {
             let reason = "the folder is not empty and holds no run; name a new folder";
@@ -92,9 +92,13 @@ impl RunFolder {
         self.path.join(name)
     }
 
-    /// The data set's identity: what training and resuming read instead of running the SQL again.
-    pub fn selection(&self) -> PathBuf {
-        self.file(SELECTION)
+    /// The data set's identity: what training and resuming read instead of running the SQL again. The only source has no
+    /// name.
+    pub fn selection(&self, source: &str) -> PathBuf {
+        match source {
+            "" => self.file(SELECTION),
+            name => self.file(&format!("{name}.{SELECTION}")),
+        }
     }
 
     /// Writes a file whole or not at all.
@@ -123,7 +127,7 @@ mod tests {
         let path = parent.path().join("run");
         let plan = Plan::read("simclr_small", &[]).unwrap();
         let folder = RunFolder::create(&path).unwrap();
-        fs::write(folder.selection(), "cut off here once").unwrap();
+        fs::write(folder.selection(""), "cut off here once").unwrap();
         RunFolder::create(&path).unwrap().save_plan(&plan).unwrap();
         let (_, again) = RunFolder::open(&path, &[]).unwrap();
         assert_eq!(again.pipeline, plan.pipeline);

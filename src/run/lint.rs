@@ -109,7 +109,7 @@ fn resolved(request: &Request) -> Result<(Vec<String>, Schema, LintSettings)> {
     if let Some(named) = &request.pipeline {
         let pipeline = named.plan()?.pipeline;
         if patterns.is_empty() {
-            patterns = pipeline.scan.shards;
+            patterns = pipeline.scan.all_shards();
         }
         schema = pipeline.scan.schema;
         settings.max_pixels = (pipeline.augment.max_megapixels * 1e6) as u64;

@@ -3,6 +3,7 @@
 //! Results go to stdout through [`output`], logs and progress to stderr through [`progress`].
 pub mod bench;
 pub mod check;
+pub mod choose;
 pub mod contact_sheet;
 pub mod data;
 pub mod evaluate;
@@ -19,6 +20,7 @@ pub mod preview;
 mod printable;
 pub mod progress;
 pub mod select;
+pub mod selection;
 pub mod source;
 pub mod sql;
 pub mod train;

@@ -3,6 +3,7 @@ use std::path::Path;
 
 use super::{
     Named,
+    choose::choose,
     contact_sheet::write_contact_sheet,
     data::{Data, first_pairs},
     output,
@@ -16,8 +17,7 @@ use crate::{error::Result, pipeline::Plan, scan::epoch::EpochPlan};
 pub fn run(named: &Named, to: &Path, pairs: usize) -> Result<()> {
     let plan = named.plan()?;
     let data = Data::open(&plan)?;
-    let (selection, _) = data.select_some("scan.sql", &plan.pipeline.scan.sql)?;
-    let epochs = data.training(&plan, selection, None)?;
+    let epochs = data.training(&plan, choose(&data, &plan)?.mixture, None)?;
     let drawn = draw(&data, &plan, &epochs, to, pairs)?;
     output::line(&format!("{}: {drawn} pairs of {}-pixel views", to.display(), plan.side_pixels))
 }

@@ -2,7 +2,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use super::{
-    Named,
+    Named, choose,
     data::Data,
     evaluate::KnnWatch,
     folder::RunFolder,
@@ -17,10 +17,11 @@ use crate::{
     pipeline::Plan,
     scan::{
         epoch::EpochPlan,
+        mixture::Mixture,
         order::ORDER_VERSION,
         quarantine::{Quarantine, QuarantineState},
     },
-    select::{selection::Selection, shards::hex, sorted::sorted_by_low_cardinality},
+    select::{shards::hex, sorted::sorted_by_low_cardinality},
     train::{
         Observer, TrainPlan, TrainReport, checkpoint, identity::Identity, metrics::MetricsLine,
         progress::Progress as TrainProgress, report::write_report, schedule::Schedule, stop::StopSignal, train,
@@ -40,8 +41,9 @@ pub fn start(named: &Named, run: &Path) -> Result<()> {
     let folder = RunFolder::create(run)?;
     let _lock = folder.lock()?;
     let data = Data::open(&plan)?;
-    let (selection, report) = data.select_some("scan.sql", &plan.pipeline.scan.sql)?;
-    progress::log(&format!("selected {} of {} rows, digest {}", report.items, report.of, report.digest));
+    let choice = choose::choose(&data, &plan)?;
+    choice.log(plan.pipeline.scan.lanes);
+    let selection = choice.mixture;
     for warning in sorted_by_low_cardinality(&data.shards, &data.schema) {
         progress::log(&format!("warning: {warning}"));
     }
@@ -54,7 +56,7 @@ pub fn start(named: &Named, run: &Path) -> Result<()> {
         );
         return Err(Error::at(Stage::Train, "prefetch.batch_rows", reason));
     }
-    selection.save(&folder.selection())?;
+    choose::save(&folder, &selection)?;
     folder.save_plan(&plan)?;
     if let Err(error) = preview::draw(&data, &plan, &epochs, &folder.file("views.png"), PAIRS_SHOWN) {
         progress::log(&format!("warning: no picture of the views: {}", error.report()));
@@ -73,7 +75,7 @@ pub fn resume(run: &Path, sets: &[String], accept: &[String]) -> Result<()> {
     let plan = plan.with_absolute_shards()?;
     let _lock = folder.lock()?;
     let data = Data::open(&plan)?;
-    let selection = data.load_selection(&folder.selection())?;
+    let selection = choose::load(&folder, &data, &plan)?;
     let newest = checkpoint::latest(folder.path())?.map(|(newest, _)| newest.state);
     if let Some(state) = &newest {
         // Before anything in the folder changes.
@@ -97,7 +99,7 @@ struct Resume {
     quarantine: QuarantineState,
 }
 
-fn go(folder: &RunFolder, plan: &Plan, data: &Data, selection: Selection, resume: &Resume) -> Result<()> {
+fn go(folder: &RunFolder, plan: &Plan, data: &Data, selection: Mixture, resume: &Resume) -> Result<()> {
     let device = device::parse(&plan.pipeline.device)?.autodiff();
     let quarantine = Quarantine::open(&folder.file("quarantine"), resume.quarantine)?;
     let epochs = data.training(plan, selection, Some(quarantine.clone()))?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::{
+    arrow::array::RecordBatch,
     execution::{SendableRecordBatchStream, TaskContext},
     object_store::ObjectStore,
     physical_plan::ExecutionPlan,
@@ -18,12 +19,15 @@ use crate::{
         failure::from_datafusion,
         fetch::{Fetcher, Reading},
         items::{EpochItems, Groups},
+        mixture::Mixture,
         order::{EpochOrder, GroupSize, Order, OrderKey},
         ordered_scan::{Batches, OrderedScanExec},
         quarantine::Quarantine,
+        streams::{SourcePlan, Streams},
         substitute::Substitutes,
     },
     select::{
+        extra::ExtraColumns,
         selection::{SelectedGroup, Selection},
         shards::ShardSet,
     },
@@ -40,13 +44,14 @@ const NARROW_BYTES: u64 = 128;
 pub struct EpochPlan {
     /// The data set.
     pub shards: Arc<ShardSet>,
-    /// Which of its samples.
-    pub selection: Arc<Selection>,
+    /// Which of its samples, of one source or several.
+    pub selection: Mixture,
     /// Windows, lanes, share of bad items.
     pub scan: ScanSettings,
     /// What makes pixels of an image.
     pub kernel: Arc<dyn SampleKernel>,
-    /// Narrow columns that come along, such as `label`.
+    /// Narrow columns that come along, such as `label`. Those that the selection brings come along unasked, and instead
+    /// of the shards' of the same names.
     pub extra_columns: Vec<String>,
     /// The run's seed.
     pub seed: u64,
@@ -88,12 +93,20 @@ impl Groups for Canonical {
     fn group(&self, index: u32) -> &SelectedGroup {
         &self.selection.groups[self.order[index as usize]]
     }
+
+    fn extra(&self, index: u32) -> Option<&RecordBatch> {
+        self.selection.extra()?.group(self.order[index as usize])
+    }
+
+    fn extra_columns(&self) -> Option<&ExtraColumns> {
+        self.selection.extra()
+    }
 }
 
 impl EpochPlan {
     /// Items of one epoch before the last batch is dropped.
     pub fn items(&self) -> u64 {
-        self.selection.items()
+        self.selection.items(self.scan.lanes)
     }
 
     /// Global batches of one epoch.
@@ -155,19 +168,38 @@ impl EpochPlan {
         GroupSize { items, bytes: (u128::from(stored) * u128::from(group.rows.len()) / u128::from(rows)) as u64 }
     }
 
+    /// Narrow columns that are read from the shards: those that the selection does not bring.
+    fn read_columns(&self) -> Vec<String> {
+        let extra = self.selection.sources().first().and_then(|source| source.selection.extra());
+        let is_brought = |name: &&String| extra.is_some_and(|extra| extra.names().any(|brought| brought == *name));
+        self.extra_columns.iter().filter(|name| !is_brought(name)).cloned().collect()
+    }
+
+    fn source_plan(&self, selection: &Arc<Selection>) -> SourcePlan {
+        let order = match self.order {
+            Order::Shuffled => selection.canonical_order(),
+            Order::Sequential => (0..selection.groups.len()).collect(),
+        };
+        let sizes: Vec<GroupSize> = order.iter().map(|&group| self.size_of(&selection.groups[group])).collect();
+        let groups = Arc::new(Canonical { selection: Arc::clone(selection), order });
+        SourcePlan { groups, sizes, digest: selection.digest() }
+    }
+
     /// The order of an epoch.
     ///
     /// # Errors
-    /// No lanes.
+    /// No lanes; several sources in sequential order, or one with fewer items than lanes.
     pub fn epoch_items(&self, epoch: u64) -> Result<EpochItems> {
-        let order = match self.order {
-            Order::Shuffled => self.selection.canonical_order(),
-            Order::Sequential => (0..self.selection.groups.len()).collect(),
-        };
-        let sizes: Vec<GroupSize> = order.iter().map(|&group| self.size_of(&self.selection.groups[group])).collect();
         let key = OrderKey { seed: self.seed, epoch, selection: self.selection.digest() };
-        let groups = Canonical { selection: Arc::clone(&self.selection), order };
-        Ok(EpochItems::new(EpochOrder::new(&sizes, &self.scan, self.order, key)?, Arc::new(groups)))
+        if let Some(selection) = self.selection.only() {
+            let SourcePlan { groups, sizes, .. } = self.source_plan(selection);
+            return Ok(EpochItems::new(EpochOrder::new(&sizes, &self.scan, self.order, key)?, groups));
+        }
+        if self.order == Order::Sequential {
+            return Err(Error::internal("several sources have no sequential order"));
+        }
+        let sources = self.selection.sources().iter().map(|source| self.source_plan(&source.selection)).collect();
+        Ok(EpochItems::of(Streams::mixed(sources, &self.selection, &self.scan, key)?))
     }
 
     /// An epoch from one of its batches on, as DataFusion runs and explains it: `AugmentExec` over `OrderedScanExec`.
@@ -195,7 +227,7 @@ impl EpochPlan {
             &self.shards.shards,
             store,
             self.kernel.column(),
-            &self.extra_columns,
+            &self.read_columns(),
             ByteBudget::new(memory.window_bytes),
         )?);
         let items = self.epoch_items(epoch)?;
@@ -211,7 +243,6 @@ impl EpochPlan {
         let augment = Augment {
             kernel: Arc::clone(&self.kernel),
             seed: self.seed,
-            pass: epoch,
             decode_threads: self.decode_threads,
             pixel_digest: self.pixel_digest,
             bad_items,

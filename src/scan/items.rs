@@ -7,10 +7,20 @@ use std::{
     sync::Arc,
 };
 
+use datafusion::arrow::{
+    array::{Array, ArrayRef, RecordBatch},
+    compute::interleave,
+    datatypes::{Field, Schema, SchemaRef},
+};
+
 use crate::{
-    error::{Error, Result},
-    scan::order::{EpochOrder, Place, Window},
-    select::selection::SelectedGroup,
+    error::{Context as _, Error, Result, Stage},
+    scan::{
+        World,
+        order::{EpochOrder, Order, OrderKey, Place, Window, lanes_of},
+        streams::Streams,
+    },
+    select::{extra::ExtraColumns, selection::SelectedGroup},
 };
 
 /// What the order counts: a row of a shard, and which of its repeats.
@@ -33,12 +43,28 @@ pub struct Located {
     pub row_group: u32,
     /// Row within the row group.
     pub row_in_group: u32,
+    /// Pass over its source, as draws name it.
+    pub pass: u64,
+    /// Which source.
+    pub source: u32,
+    /// Which group of the source's selection, which of the group's items.
+    pub place: Place,
 }
 
 /// The groups of a selection in the order that the epoch's order was planned over.
 pub trait Groups: Send + Sync {
     /// One of them.
     fn group(&self, index: u32) -> &SelectedGroup;
+
+    /// The extra values of its items, where the selection has any.
+    fn extra(&self, _index: u32) -> Option<&RecordBatch> {
+        None
+    }
+
+    /// The columns of [`Self::extra`].
+    fn extra_columns(&self) -> Option<&ExtraColumns> {
+        None
+    }
 }
 
 impl Groups for Vec<SelectedGroup> {
@@ -47,44 +73,147 @@ impl Groups for Vec<SelectedGroup> {
     }
 }
 
-/// The order of an epoch together with the selection it walks through.
+/// A window of one lane of one source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceWindow {
+    /// Which source.
+    pub source: u32,
+    /// Pass over the source, from 0.
+    pub pass: u64,
+    /// The window within that pass.
+    pub window: Window,
+    /// Items of the source's lane before it, over all passes.
+    pub first: u64,
+}
+
+/// Key in a field's metadata of columns whose values a selection brings.
+pub const EXTRA_KEY: &str = "diptych.extra";
+
+/// The order of an epoch together with the selections it walks through.
 #[derive(Clone)]
 pub struct EpochItems {
-    order: Arc<EpochOrder>,
-    groups: Arc<dyn Groups>,
+    streams: Arc<Streams>,
+    extra: SchemaRef,
 }
 
 impl fmt::Debug for EpochItems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EpochItems").field("items", &self.order.items()).finish_non_exhaustive()
+        f.debug_struct("EpochItems").field("items", &self.items()).finish_non_exhaustive()
     }
 }
 
 impl EpochItems {
     /// `order` must have been planned over the sizes of `groups`.
     pub fn new(order: EpochOrder, groups: Arc<dyn Groups>) -> Self {
-        Self { order: Arc::new(order), groups }
+        Self::of(Streams::one(order, groups))
     }
 
-    /// The order alone.
-    pub fn order(&self) -> &EpochOrder {
-        &self.order
+    /// Of one source or several.
+    pub fn of(streams: Streams) -> Self {
+        let marked = |field: &Field| {
+            field.clone().with_metadata(HashMap::from([(EXTRA_KEY.to_owned(), "selection".to_owned())]))
+        };
+        let columns = streams.groups(0).extra_columns().map(|extra| Arc::clone(extra.schema()));
+        let fields: Vec<Field> = columns.iter().flat_map(|schema| schema.fields()).map(|field| marked(field)).collect();
+        Self { streams: Arc::new(streams), extra: Arc::new(Schema::new(fields)) }
+    }
+
+    /// Items of the epoch.
+    pub fn items(&self) -> u64 {
+        self.streams.items()
+    }
+
+    /// Lanes of the epoch.
+    pub fn lanes(&self) -> u32 {
+        self.streams.lanes()
+    }
+
+    /// Sources that it mixes.
+    pub fn sources(&self) -> u32 {
+        self.streams.sources()
+    }
+
+    /// Which way it walks.
+    pub fn order(&self) -> Order {
+        self.streams.order()
+    }
+
+    /// What its draws are keyed on.
+    pub fn key(&self) -> &OrderKey {
+        self.streams.key()
+    }
+
+    /// Lanes that a rank reads.
+    ///
+    /// # Errors
+    /// As [`lanes_of`].
+    pub fn lanes_of(&self, world: World) -> Result<Vec<u32>> {
+        lanes_of(self.lanes(), self.order(), world)
+    }
+
+    /// Lane of item `position` of the epoch, and the item's index within the lane.
+    pub fn lane_of(&self, position: u64) -> (u32, u64) {
+        let lanes = u64::from(self.lanes());
+        ((position % lanes) as u32, position / lanes)
+    }
+
+    /// How many of the first `positions` items of the epoch are of this lane.
+    pub fn lane_items_before(&self, lane: u32, positions: u64) -> u64 {
+        let lanes = u64::from(self.lanes());
+        let before = positions.min(self.items());
+        before / lanes + u64::from(before % lanes > u64::from(lane))
+    }
+
+    /// Which source gives item `nth` of a lane, and which of the source's items of that lane it is, over all epochs.
+    pub fn source_at(&self, lane: u32, nth: u64) -> (u32, u64) {
+        self.streams.source_at(lane, nth)
+    }
+
+    /// How many items of a source's lane come before item `nth` of the epoch's lane, over all epochs.
+    pub fn source_items_before(&self, lane: u32, source: u32, nth: u64) -> u64 {
+        self.streams.source_items_before(lane, source, nth)
+    }
+
+    /// The window that holds item `nth` of a source's lane, over all epochs; `None` past the end.
+    ///
+    /// # Errors
+    /// Ours.
+    pub fn window_at(&self, source: u32, lane: u32, nth: u64) -> Result<Option<SourceWindow>> {
+        self.streams.window_at(source, lane, nth)
     }
 
     /// The items of a window in the order of the epoch.
-    pub fn window(&self, window: &Window) -> Vec<Located> {
-        self.locate(&self.order.places(window))
+    ///
+    /// # Errors
+    /// Ours.
+    pub fn window(&self, window: &SourceWindow) -> Result<Vec<Located>> {
+        let places = self.streams.places(window)?;
+        Ok(self.locate(window.source, window.pass, &places))
     }
 
-    fn locate(&self, places: &[Place]) -> Vec<Located> {
+    /// How many windows these lanes have, where an epoch is one pass over one source.
+    pub fn windows(&self, lanes: &[u32]) -> Option<u32> {
+        self.streams.windows(lanes)
+    }
+
+    fn locate(&self, source: u32, pass: u64, places: &[Place]) -> Vec<Located> {
+        let groups = self.streams.groups(source);
+        let pass = self.streams.draw_pass(source, pass);
         let mut by_group: HashMap<u32, Vec<usize>> = HashMap::new();
         for (index, place) in places.iter().enumerate() {
             by_group.entry(place.group).or_default().push(index);
         }
-        let nowhere = Located { item: Item { shard: 0, row: 0, occurrence: 0 }, row_group: 0, row_in_group: 0 };
+        let nowhere = Located {
+            item: Item { shard: 0, row: 0, occurrence: 0 },
+            row_group: 0,
+            row_in_group: 0,
+            pass,
+            source,
+            place: Place { group: 0, nth: 0 },
+        };
         let mut located = vec![nowhere; places.len()];
-        for (group, indices) in by_group {
-            let group = self.groups.group(group);
+        for (number, indices) in by_group {
+            let group = groups.group(number);
             let mut wanted: Vec<(u64, usize)> = indices.into_iter().map(|index| (places[index].nth, index)).collect();
             wanted.sort_unstable();
             for ((_, index), (row, occurrence)) in wanted.iter().zip(rows_of(group, &wanted)) {
@@ -92,6 +221,8 @@ impl EpochItems {
                     item: Item { shard: group.shard, row: group.first_row + u64::from(row), occurrence },
                     row_group: group.row_group,
                     row_in_group: row,
+                    place: places[*index],
+                    ..nowhere
                 };
             }
         }
@@ -103,18 +234,87 @@ impl EpochItems {
     /// # Errors
     /// The stretch ends after the epoch.
     pub fn stretch(&self, positions: Range<u64>) -> Result<Vec<Located>> {
-        let mut windows: HashMap<(u32, u32), Vec<Place>> = HashMap::new();
-        let mut places = Vec::with_capacity((positions.end - positions.start) as usize);
-        for position in positions {
-            let (lane, nth) = self.order.lane_of(position);
-            let window = self
-                .order
-                .window_at(lane, nth)
-                .ok_or_else(|| Error::internal(format!("position {position} lies after the epoch's last item")))?;
-            let mixed = windows.entry((lane, window.index)).or_insert_with(|| self.order.places(&window));
+        let outside = |position| Error::internal(format!("position {position} lies after the epoch's last item"));
+        let mut windows: HashMap<(u32, u32, u64), (SourceWindow, Vec<Place>)> = HashMap::new();
+        // By source and pass, with the positions in the answer: located together.
+        let mut wanted: HashMap<(u32, u64), (Vec<usize>, Vec<Place>)> = HashMap::new();
+        for (at, position) in positions.clone().enumerate() {
+            if position >= self.items() {
+                return Err(outside(position));
+            }
+            let (lane, nth) = self.lane_of(position);
+            let (source, nth) = self.source_at(lane, nth);
+            let window = self.window_at(source, lane, nth)?.ok_or_else(|| outside(position))?;
+            let (_, mixed) = match windows.entry((source, lane, window.first)) {
+                std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
+                std::collections::hash_map::Entry::Vacant(new) => new.insert((window, self.streams.places(&window)?)),
+            };
+            let (places_at, places) = wanted.entry((source, window.pass)).or_default();
+            places_at.push(at);
             places.push(mixed[(nth - window.first) as usize]);
         }
-        Ok(self.locate(&places))
+        let mut all: Vec<(usize, Located)> = Vec::with_capacity((positions.end - positions.start) as usize);
+        for ((source, pass), (at, places)) in wanted {
+            all.extend(at.into_iter().zip(self.locate(source, pass, &places)));
+        }
+        all.sort_unstable_by_key(|(at, _)| *at);
+        Ok(all.into_iter().map(|(_, located)| located).collect())
+    }
+
+    /// The columns whose values the selections bring.
+    pub fn extra_schema(&self) -> &SchemaRef {
+        &self.extra
+    }
+
+    /// The extra values of items.
+    ///
+    /// # Errors
+    /// Ours.
+    pub fn extra_values(&self, items: &[Located]) -> Result<Vec<ArrayRef>> {
+        let broken = "extra values and items do not agree";
+        if self.extra.fields().is_empty() {
+            return Ok(vec![]);
+        }
+        let mut batches: Vec<&RecordBatch> = vec![];
+        let mut known: HashMap<(u32, u32), usize> = HashMap::new();
+        let mut indices = Vec::with_capacity(items.len());
+        for Located { source, place, .. } in items {
+            let batch = match known.get(&(*source, place.group)) {
+                Some(&batch) => batch,
+                None => {
+                    let values = self.streams.groups(*source).extra(place.group);
+                    batches.push(values.ok_or_else(|| Error::internal(broken))?);
+                    known.insert((*source, place.group), batches.len() - 1);
+                    batches.len() - 1
+                }
+            };
+            indices.push((batch, place.nth as usize));
+        }
+        let column = |field: &Field| {
+            if batches.is_empty() {
+                return Ok(datafusion::arrow::array::new_empty_array(field.data_type()));
+            }
+            let of_batch = |batch: &&RecordBatch| batch.column_by_name(field.name()).cloned();
+            let arrays: Option<Vec<ArrayRef>> = batches.iter().map(of_batch).collect();
+            let arrays = arrays.ok_or_else(|| Error::internal(broken))?;
+            let arrays: Vec<&dyn Array> = arrays.iter().map(AsRef::as_ref).collect();
+            interleave(&arrays, &indices).context(Stage::Internal, field.name(), broken)
+        };
+        self.extra.fields().iter().map(|field| column(field)).collect()
+    }
+
+    /// A fetched batch with the extra values of its items behind its columns.
+    ///
+    /// # Errors
+    /// Ours.
+    pub fn with_extra(&self, batch: RecordBatch, items: &[Located]) -> Result<RecordBatch> {
+        let extra = self.extra_values(items)?;
+        if extra.is_empty() {
+            return Ok(batch);
+        }
+        let fields: Vec<_> = batch.schema().fields().iter().chain(self.extra.fields()).cloned().collect();
+        let columns = batch.columns().iter().cloned().chain(extra).collect();
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).context(Stage::Internal, "", "cannot join columns")
     }
 }
 
@@ -192,9 +392,9 @@ mod tests {
         let mut by_lane = [vec![], vec![]];
         for lane in 0..2 {
             let mut nth = 0;
-            while let Some(window) = items.order().window_at(lane, nth) {
-                by_lane[lane as usize].extend(items.window(&window));
-                nth = window.first + window.items;
+            while let Some(window) = items.window_at(0, lane, nth).expect("planned") {
+                by_lane[lane as usize].extend(items.window(&window).expect("planned"));
+                nth = window.first + window.window.items;
             }
         }
         for (position, located) in all.iter().enumerate() {

@@ -1,16 +1,18 @@
 //! The selection's rows in the order of an epoch.
 //!
-//! [`order`] counts, [`items`] names rows, [`window`] and [`fetch`] bring their bytes, [`ordered_scan`] hands them out
+//! [`order`] counts, [`mixture`] and [`streams`] put several sources side by side, [`items`] names rows, [`window`] and [`fetch`] bring their bytes, [`ordered_scan`] hands them out
 //! in batches; [`epoch`] puts the plan together.
 pub mod budget;
 pub mod epoch;
 pub mod failure;
 pub mod fetch;
 pub mod items;
+pub mod mixture;
 pub mod order;
 pub mod ordered_scan;
 pub mod quarantine;
 mod ranges;
+pub mod streams;
 pub mod substitute;
 pub mod tensor_column;
 pub mod window;
@@ -27,10 +29,18 @@ pub struct ScanSettings {
     #[serde(default = "default_schema")]
     pub schema: String,
     /// Files, globs or folders.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shards: Vec<String>,
     /// Which samples: any query over `shards` that returns `sample_id`.
-    #[serde(default = "default_sql")]
-    pub sql: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sql: Option<String>,
+    /// Instead of `sql`: a file that `diptych select … --to FILE` wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<String>,
+    /// With `sources`: items of an epoch. Without it an epoch ends when the source that lasts longest by its weight has
+    /// been seen once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch_items: Option<u64>,
     /// Rows mixed at a time, over all lanes.
     #[serde(default = "default_window_rows")]
     pub shuffle_window_rows: u64,
@@ -46,12 +56,66 @@ pub struct ScanSettings {
     /// What the files call our columns, where they call them otherwise: `image = "jpg"`, `caption = "meta.text"`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, String>,
+    /// Tables that SQL may join with: name = file or glob of .parquet, .csv, .tsv, .json, .jsonl or .arrow.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tables: BTreeMap<String, String>,
+    /// Instead of `shards` and `sql`: several sources, mixed by weight.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sources: BTreeMap<String, SourceSettings>,
+}
+
+impl ScanSettings {
+    /// Files, globs and folders of all sources.
+    pub fn all_shards(&self) -> Vec<String> {
+        let of_sources = self.sources.values().flat_map(|source| &source.shards);
+        self.shards.iter().chain(of_sources).cloned().collect()
+    }
+}
+
+/// `[scan.sources.NAME]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceSettings {
+    /// Files, globs or folders.
+    #[serde(default)]
+    pub shards: Vec<String>,
+    /// Which of their samples; all where neither this nor `selection` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sql: Option<String>,
+    /// Instead of `sql`: a file that `diptych select … --to FILE` wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<String>,
+    /// Its share of the items, relative to the weights of the others.
+    #[serde(default = "default_weight")]
+    pub weight: f64,
+}
+fn default_weight() -> f64 {
+    1.0
+}
+
+/// The query that takes every sample.
+pub const EVERY_SAMPLE: &str = "SELECT sample_id FROM shards";
+
+impl Default for ScanSettings {
+    fn default() -> Self {
+        Self {
+            schema: default_schema(),
+            shards: vec![],
+            sql: None,
+            selection: None,
+            epoch_items: None,
+            shuffle_window_rows: default_window_rows(),
+            shuffle_window_megabytes: default_window_megabytes(),
+            lanes: default_lanes(),
+            max_bad_share: default_max_bad_share(),
+            columns: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            sources: BTreeMap::new(),
+        }
+    }
 }
 fn default_schema() -> String {
     "image_text".into()
-}
-fn default_sql() -> String {
-    "SELECT sample_id FROM shards".into()
 }
 fn default_window_rows() -> u64 {
     8_192

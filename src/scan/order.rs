@@ -254,29 +254,28 @@ impl EpochOrder {
         }
         places
     }
+}
 
-    /// Lanes that a rank reads.
-    ///
-    /// # Errors
-    /// The world does not divide the lanes, or an epoch in sequential order has more than one process.
-    pub fn lanes_of(&self, world: World) -> Result<Vec<u32>> {
-        let lanes = self.lanes();
-        if self.order == Order::Sequential && world.size != 1 {
-            return Err(Error::at(Stage::Scan, "", "sequential order has one lane: run it in one process"));
-        }
-        if world.size == 0 || !lanes.is_multiple_of(world.size) || world.rank >= world.size {
-            let World { rank, size } = world;
-            return Err(Error::at(
-                Stage::Scan,
-                "scan.lanes",
-                format!(
-                    "rank {rank} of {size} processes cannot share {lanes} lanes; choose lanes as a multiple of the \
-                     number of processes"
-                ),
-            ));
-        }
-        Ok((0..lanes).filter(|lane| lane % world.size == world.rank).collect())
+/// Lanes that a rank reads.
+///
+/// # Errors
+/// The world does not divide the lanes, or an epoch in sequential order has more than one process.
+pub fn lanes_of(lanes: u32, order: Order, world: World) -> Result<Vec<u32>> {
+    if order == Order::Sequential && world.size != 1 {
+        return Err(Error::at(Stage::Scan, "", "sequential order has one lane: run it in one process"));
     }
+    if world.size == 0 || !lanes.is_multiple_of(world.size) || world.rank >= world.size {
+        let World { rank, size } = world;
+        return Err(Error::at(
+            Stage::Scan,
+            "scan.lanes",
+            format!(
+                "rank {rank} of {size} processes cannot share {lanes} lanes; choose lanes as a multiple of the \
+                 number of processes"
+            ),
+        ));
+    }
+    Ok((0..lanes).filter(|lane| lane % world.size == world.rank).collect())
 }
 
 #[cfg(test)]
@@ -287,14 +286,10 @@ mod tests {
 
     fn settings(lanes: u32, rows: u64, megabytes: u64) -> ScanSettings {
         ScanSettings {
-            schema: String::new(),
-            shards: vec![],
-            sql: String::new(),
             shuffle_window_rows: rows,
             shuffle_window_megabytes: megabytes,
             lanes,
-            max_bad_share: 0.01,
-            columns: BTreeMap::new(),
+            ..ScanSettings::default()
         }
     }
 
@@ -391,7 +386,7 @@ mod tests {
         let order = EpochOrder::new(&groups(&[2, 0, 3]), &settings(8, 2, 1), Order::Sequential, key).expect("lanes");
         let expected = [(0, 0), (0, 1), (2, 0), (2, 1), (2, 2)].map(|(group, nth)| Place { group, nth });
         assert_eq!(walk(&order), expected);
-        assert!(order.lanes_of(World { rank: 0, size: 2 }).is_err());
+        assert!(lanes_of(order.lanes(), order.order(), World { rank: 0, size: 2 }).is_err());
     }
 
     #[test]
@@ -408,9 +403,10 @@ mod tests {
     #[test]
     fn ranks_must_divide_the_lanes() {
         let order = plan(&groups(&[100]), 8, 100, 1, 0);
-        let error = order.lanes_of(World { rank: 0, size: 3 }).expect_err("3 does not divide 8");
+        let lanes = |world| lanes_of(order.lanes(), order.order(), world);
+        let error = lanes(World { rank: 0, size: 3 }).expect_err("3 does not divide 8");
         assert!(error.to_string().contains("multiple"), "{error}");
-        assert_eq!(order.lanes_of(World { rank: 1, size: 4 }).expect("divides"), [1, 5]);
+        assert_eq!(lanes(World { rank: 1, size: 4 }).expect("divides"), [1, 5]);
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::{
         World,
         failure::into_datafusion,
         fetch::{Fetcher, Reading},
-        items::EpochItems,
+        items::{EpochItems, Located},
         order::Order,
         window::{Lane, Row},
     },
@@ -40,8 +40,10 @@ pub const ROW: usize = 1;
 pub const OCCURRENCE: usize = 2;
 /// Index in the epoch.
 pub const POSITION: usize = 3;
-/// First column of the fetched batch.
-pub const FETCHED: usize = 4;
+/// Pass over the item's source, as draws name it.
+pub const PASS: usize = 4;
+/// First column of the fetched batch; extra values of the selection come behind its last.
+pub const FETCHED: usize = 5;
 
 /// Which global batches of an epoch are read, and which part of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,14 +75,16 @@ impl OrderedScanExec {
     /// # Errors
     /// The world does not divide the lanes, or an extra column bears the name of one of ours.
     pub fn new(items: EpochItems, fetcher: Arc<Fetcher>, batches: Batches) -> Result<Self> {
-        let lanes = items.order().lanes_of(batches.world)?;
+        let lanes = items.lanes_of(batches.world)?;
         let mut fields = vec![
             Field::new("shard", DataType::UInt32, false),
             Field::new("row", DataType::UInt64, false),
             Field::new("occurrence", DataType::UInt32, false),
             Field::new("position", DataType::UInt64, false),
+            Field::new("pass", DataType::UInt64, false),
         ];
-        for field in fetcher.schema().fields() {
+        let extra = items.extra_schema().fields();
+        for field in fetcher.schema().fields().iter().chain(extra) {
             if fields.iter().any(|known| known.name() == field.name()) {
                 let reason = format!("{:?} is a column of every batch; rename that of the shards in SQL", field.name());
                 return Err(Error::at(Stage::Scan, "", reason));
@@ -101,20 +105,23 @@ impl OrderedScanExec {
 
 impl DisplayAs for OrderedScanExec {
     fn fmt_as(&self, form: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        let (order, Batches { rows, first, end, world }) = (self.items.order(), self.batches);
-        let kind = match order.order() {
+        let (items, Batches { rows, first, end, world }) = (&self.items, self.batches);
+        let kind = match items.order() {
             Order::Shuffled => "shuffled",
             Order::Sequential => "sequential",
         };
-        let windows: u32 = self.lanes.iter().map(|&lane| order.windows(lane)).sum();
+        let parts_of_epoch = match items.windows(&self.lanes) {
+            Some(windows) => format!("windows={windows}"),
+            None => format!("sources={}", items.sources()),
+        };
         let separator = if matches!(form, DisplayFormatType::TreeRender) { "\n" } else { ", " };
         let parts = [
             format!("order={kind}"),
-            format!("items={}", order.items()),
+            format!("items={}", items.items()),
             format!("batches={first}..{end} of {rows} rows"),
             format!("rank={} of {}", world.rank, world.size),
-            format!("lanes={} of {}", self.lanes.len(), order.lanes()),
-            format!("windows={windows}"),
+            format!("lanes={} of {}", self.lanes.len(), items.lanes()),
+            parts_of_epoch,
             format!("shards={}", self.fetcher.shards().len()),
         ];
         if separator == ", " {
@@ -185,7 +192,7 @@ struct Scan {
     items: EpochItems,
     fetcher: Arc<Fetcher>,
     batches: Batches,
-    /// Lanes of this process, ascending, and their readers once started.
+    /// Lanes of this process, ascending, and once started their readers: source after source of each.
     numbers: Vec<u32>,
     lanes: Vec<Lane>,
     schema: SchemaRef,
@@ -199,15 +206,19 @@ struct Scan {
 
 impl Scan {
     /// All lanes at once, so that their first windows are fetched side by side.
-    fn start(&mut self) {
-        let order = self.items.order();
+    fn start(&mut self) -> Result<()> {
         let first = self.batches.first * self.batches.rows;
-        let end = (self.batches.end * self.batches.rows).min(order.items());
+        let end = (self.batches.end * self.batches.rows).min(self.items.items());
         for &lane in &self.numbers {
-            let (from, end) = (order.lane_items_before(lane, first), order.lane_items_before(lane, end));
-            let (items, fetcher) = (self.items.clone(), Arc::clone(&self.fetcher));
-            self.lanes.push(Lane::new(items, fetcher, self.reading.clone(), lane, from, end));
+            let (from, end) = (self.items.lane_items_before(lane, first), self.items.lane_items_before(lane, end));
+            for source in 0..self.items.sources() {
+                let before = |nth| self.items.source_items_before(lane, source, nth);
+                let (items, fetcher) = (self.items.clone(), Arc::clone(&self.fetcher));
+                let range = before(from)..before(end);
+                self.lanes.push(Lane::new(items, fetcher, self.reading.clone(), (source, lane), range)?);
+            }
         }
+        Ok(())
     }
 
     async fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
@@ -215,20 +226,22 @@ impl Scan {
             return Ok(None);
         }
         if self.lanes.is_empty() {
-            self.start();
+            self.start()?;
         }
         let Batches { rows, world, .. } = self.batches;
         let first = self.next * rows;
-        let end = (first + rows).min(self.items.order().items());
+        let end = (first + rows).min(self.items.items());
         let mut positions = Vec::with_capacity((rows / u64::from(world.size) + 1) as usize);
         let mut found = Vec::with_capacity(positions.capacity());
         for position in first..end {
-            let (lane, _) = self.items.order().lane_of(position);
+            let (lane, nth) = self.items.lane_of(position);
             if lane % world.size != world.rank {
                 continue;
             }
+            let (source, _) = self.items.source_at(lane, nth);
             // Lanes of this process are rank, rank + size, …: the quotient numbers them.
-            let lane = &mut self.lanes[(lane / world.size) as usize];
+            let number = lane / world.size * self.items.sources() + source;
+            let lane = &mut self.lanes[number as usize];
             if lane.waits() {
                 let waited = self.waited.timer();
                 found.push(lane.next().await?);
@@ -268,11 +281,14 @@ impl Scan {
             Arc::new(UInt64Array::from_iter_values(items().map(|item| item.row))),
             Arc::new(UInt32Array::from_iter_values(items().map(|item| item.occurrence))),
             Arc::new(UInt64Array::from(positions)),
+            Arc::new(UInt64Array::from_iter_values(found.iter().map(|row| row.located.pass))),
         ];
         for column in 0..self.fetcher.schema().fields().len() {
             let arrays: Vec<_> = sources.iter().map(|batch| batch.column(column).as_ref()).collect();
             columns.push(interleave(&arrays, &indices).context(Stage::Scan, "", "cannot gather a batch")?);
         }
+        let located: Vec<Located> = found.iter().map(|row| row.located).collect();
+        columns.extend(self.items.extra_values(&located)?);
         RecordBatch::try_new(Arc::clone(&self.schema), columns).context(Stage::Scan, "", "cannot gather a batch")
     }
 }

@@ -46,7 +46,7 @@ impl Substitutes {
     /// Positions of the global batch of a position.
     fn batch_of(&self, position: u64) -> Range<u64> {
         let first = position - position % self.batch_rows;
-        first..(first + self.batch_rows).min(self.items.order().items())
+        first..(first + self.batch_rows).min(self.items.items())
     }
 
     /// Items that draws for the slot at `position` give, in their order, each row once. Rows of the slot's own batch and
@@ -59,13 +59,13 @@ impl Substitutes {
         position: u64,
         used: &HashSet<(u32, u64)>,
     ) -> Result<impl Iterator<Item = Result<Located>> + use<'a>> {
-        let order = self.items.order();
+        let (items, key) = (self.items.items(), *self.items.key());
         let batch = self.batch_of(position);
         let slot = position % self.batch_rows;
         let own = position / self.batch_rows;
         // Batches that reach as far as this slot, without the slot's own.
-        let others = (order.items() + self.batch_rows - 1 - slot) / self.batch_rows - 1;
-        let outside = order.items() - (batch.end - batch.start);
+        let others = (items + self.batch_rows - 1 - slot) / self.batch_rows - 1;
+        let outside = items - (batch.end - batch.start);
         if outside == 0 {
             let reason = format!(
                 "the sample at position {position} cannot be used and the selection has no other batch to replace it \
@@ -75,7 +75,7 @@ impl Substitutes {
         }
         let mut taken = samples(&self.items.stretch(batch.clone())?);
         taken.extend(used);
-        let drawn = |name: &'static str| draws(order.key().seed, name, &order.key().numbers(&[position]));
+        let drawn = |name: &'static str| draws(key.seed, name, &key.numbers(&[position]));
         let mut of_slot = drawn("substitute");
         let in_its_place = (0..if others > 0 { LARGEST_DRAWS } else { 0 }).map(move |_| {
             let other = of_slot.below(others);
@@ -105,6 +105,8 @@ impl Substitutes {
     /// # Errors
     /// As [`Fetcher::rows`].
     pub async fn fetch(&self, located: &Located) -> Result<RecordBatch> {
-        self.fetcher.rows(located.item.shard, located.row_group, &[located.row_in_group], &self.reading).await
+        let rows = [located.row_in_group];
+        let fetched = self.fetcher.rows(located.item.shard, located.row_group, &rows, &self.reading).await?;
+        self.items.with_extra(fetched, &[*located])
     }
 }

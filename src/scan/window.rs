@@ -1,6 +1,6 @@
 //! Windows of one lane: the next one is fetched while the current one is drained.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use datafusion::{arrow::array::RecordBatch, common::runtime::SpawnedTask};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -57,12 +57,13 @@ impl LoadedWindow {
     }
 }
 
-/// One lane, drained item by item.
+/// One lane of one source, drained item by item.
 #[derive(Debug)]
 pub struct Lane {
     items: EpochItems,
     fetcher: Arc<Fetcher>,
     reading: Reading,
+    source: u32,
     lane: u32,
     /// Next item to hand out, and the first that nobody will ask for.
     next: u64,
@@ -92,12 +93,23 @@ pub struct Row {
 }
 
 impl Lane {
-    /// Items `from..end` of a lane. Starts fetching at once, so it must be called on a runtime.
-    pub fn new(items: EpochItems, fetcher: Arc<Fetcher>, reading: Reading, lane: u32, from: u64, end: u64) -> Self {
+    /// Items `range` of a source's lane, over all epochs. Starts fetching at once, so it must be called on a runtime.
+    ///
+    /// # Errors
+    /// Ours.
+    pub fn new(
+        items: EpochItems,
+        fetcher: Arc<Fetcher>,
+        reading: Reading,
+        (source, lane): (u32, u32),
+        range: Range<u64>,
+    ) -> Result<Self> {
         let (current, pending) = (None, None);
-        let mut lane = Self { items, fetcher, reading, lane, next: from, end, unfetched: from, current, pending };
-        lane.start(true);
-        lane
+        let Range { start, end } = range;
+        let mut lane =
+            Self { items, fetcher, reading, source, lane, next: start, end, unfetched: start, current, pending };
+        lane.start(true)?;
+        Ok(lane)
     }
 
     /// Whether [`Self::next`] would have to wait for a fetch.
@@ -106,12 +118,12 @@ impl Lane {
     }
 
     /// Starts fetching the rest of the window that holds the first unfetched item.
-    fn start(&mut self, urgent: bool) {
+    fn start(&mut self, urgent: bool) -> Result<()> {
         if self.unfetched >= self.end {
-            return;
+            return Ok(());
         }
-        let Some(window) = self.items.order().window_at(self.lane, self.unfetched) else { return };
-        let until = (window.first + window.items).min(self.end);
+        let Some(window) = self.items.window_at(self.source, self.lane, self.unfetched)? else { return Ok(()) };
+        let until = (window.first + window.window.items).min(self.end);
         let skip = (self.unfetched - window.first) as usize;
         let take = (until - self.unfetched) as usize;
         self.unfetched = until;
@@ -120,10 +132,11 @@ impl Lane {
         let reading = Reading { urgent: Some(receiver), ..self.reading.clone() };
         let task = SpawnedTask::spawn(async move {
             // Only what is left of a window: resuming in its middle reads no row twice.
-            let left: Vec<Located> = items.window(&window).into_iter().skip(skip).take(take).collect();
+            let left: Vec<Located> = items.window(&window)?.into_iter().skip(skip).take(take).collect();
             LoadedWindow::load(&fetcher, &left, &reading).await
         });
         self.pending = Some(Pending { task, urgent: sender });
+        Ok(())
     }
 
     /// The lane's next item.
@@ -135,7 +148,8 @@ impl Lane {
             // First: its memory is free before the next window's fetch is made urgent.
             self.current = None;
             let pending = self.pending.take().ok_or_else(|| {
-                Error::internal(format!("lane {} has no item {} before {}", self.lane, self.next, self.end))
+                let Self { source, lane, next, end, .. } = self;
+                Error::internal(format!("lane {lane} of source {source} has no item {next} before {end}"))
             })?;
             pending.urgent.send_replace(true);
             let window = match pending.task.join().await {
@@ -146,7 +160,7 @@ impl Lane {
                 }
             };
             self.current = Some((window, 0));
-            self.start(false);
+            self.start(false)?;
         }
         let Some((window, used)) = &mut self.current else { return Err(Error::internal("an empty window")) };
         let (slot, index, located) = window.items[*used];

@@ -11,15 +11,22 @@
 //! | [`functions`] | functions for SQL |
 //! | [`sql`], [`materialise`] | any query over shards and files; its rows as shards |
 //! | [`select`] | a query into a selection |
-//! | [`selection`] | the selection and its digest; saved as one file |
+//! | [`selection`], [`extra`] | the selection, the values that travel with it, and its digest |
+//! | [`selection_file`] | the same as one file, which needs no shards |
+//! | [`combine`], [`difference`] | union, intersection and difference of selections |
+//! | [`tables`] | tables beside `shards` |
 //! | [`report`] | what it keeps, cost and saves |
 //! | [`sorted`] | a warning about shards whose order spoils batches |
 
 mod blob_reads;
 mod collect;
 pub mod columns;
+pub mod combine;
 pub mod counting_store;
 mod culprit;
+pub mod difference;
+pub mod extra;
+mod extra_file;
 mod faults;
 mod files_as_tables;
 mod footer;
@@ -40,11 +47,12 @@ mod reproducible;
 #[expect(clippy::module_inception, reason = "the file is named as the command that it runs")]
 pub mod select;
 pub mod selection;
-mod selection_file;
+pub mod selection_file;
 pub mod session;
 pub mod shards;
 pub mod sorted;
 mod spilling_pool;
 mod spool;
 pub mod sql;
+pub mod tables;
 pub mod warning;

@@ -1,15 +1,19 @@
 //! What a selection keeps, what it cost, and what it saves.
 use std::fmt;
+use std::sync::Arc;
 
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::metrics::MetricValue;
 use serde::Serialize;
 
 use super::counting_store::Wire;
+use super::extra::ExtraColumns;
 use super::format::BlobBytes;
 use super::ipc::IPC_SCAN;
 use super::selection::Selection;
 use super::shards::{ShardSet, hex};
+use super::tables::TableProvenance;
 use super::warning::Warning;
 
 /// What more than this reads for nothing comes with the reason: our own shards stay below.
@@ -24,6 +28,12 @@ pub struct SelectReport {
     pub of: u64,
     /// Digest of the selection, hexadecimal.
     pub digest: String,
+    /// Columns that travel with the items, as `name type`.
+    pub extra_columns: Vec<String>,
+    /// Bytes that their values take in memory.
+    pub extra_bytes: u64,
+    /// Tables that the query read beside `shards`.
+    pub tables: Vec<TableProvenance>,
     /// Shards of the set.
     pub shards: usize,
     /// Row groups of the set.
@@ -54,6 +64,14 @@ pub struct SelectReport {
     pub warnings: Vec<Warning>,
 }
 
+impl SelectReport {
+    /// Of a selection that no query had to be run for.
+    pub fn loaded(set: &ShardSet, selection: &Selection) -> Self {
+        let nothing: Arc<dyn ExecutionPlan> = Arc::new(EmptyExec::new(Arc::clone(&set.columns)));
+        report(set, selection, nothing.as_ref(), Wire::default(), 0.0, set.warnings.clone())
+    }
+}
+
 /// Gathers the report once the plan has run.
 pub(crate) fn report(
     set: &ShardSet,
@@ -77,6 +95,9 @@ pub(crate) fn report(
         items: selection.items(),
         of: set.rows(),
         digest: hex(&selection.digest()),
+        extra_columns: selection.extra().map_or_else(Vec::new, extra_columns),
+        extra_bytes: selection.extra().map_or(0, ExtraColumns::memory_bytes),
+        tables: selection.provenance().tables.clone(),
         shards: set.shards.len(),
         row_groups: set.row_groups(),
         row_groups_with_items: selection.groups.len(),
@@ -92,6 +113,11 @@ pub(crate) fn report(
         seconds,
         warnings,
     }
+}
+
+/// `name type` of every column.
+pub(crate) fn extra_columns(extra: &ExtraColumns) -> Vec<String> {
+    extra.schema().fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect()
 }
 
 /// Rows that a join multiplied, and one of them by name.
@@ -159,6 +185,14 @@ impl fmt::Display for SelectReport {
         let share = if self.of == 0 { 0.0 } else { 100.0 * self.items as f64 / self.of as f64 };
         writeln!(f, "items            {} of {} rows ({share:.2} %)", self.items, self.of)?;
         writeln!(f, "digest           {}", self.digest)?;
+        if !self.extra_columns.is_empty() {
+            let (columns, bytes) = (self.extra_columns.join(", "), Bytes(self.extra_bytes));
+            writeln!(f, "extra columns    {columns}: {bytes} in memory")?;
+        }
+        for table in &self.tables {
+            let (name, hash) = (&table.name, &table.blake3);
+            writeln!(f, "table            {name}: {} files, BLAKE3 {hash}", table.files.len())?;
+        }
         writeln!(f, "shards           {}", self.shards)?;
         let Self { row_groups, row_groups_with_items, row_groups_pruned, scans, .. } = self;
         let scans = if *scans > 1 { format!(" over {scans} scans") } else { String::new() };

@@ -5,13 +5,15 @@
 //! are equal in everything.
 use std::collections::BTreeSet;
 
-use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, JoinType};
 use datafusion::logical_expr::expr::{AggregateFunction, Sort as SortExpr, WindowFunction};
+use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
-    Distinct, Expr, ExprSchemable, LogicalPlan, Volatility, WindowFrameUnits, WindowFunctionDefinition,
+    Distinct, Expr, ExprSchemable, LogicalPlan, Operator, Volatility, WindowFrameUnits, WindowFunctionDefinition,
 };
 
+use super::provider::SAMPLE_ID;
 use super::warning::Warning;
 use crate::error::{Context, Error, Result, Stage};
 
@@ -19,10 +21,10 @@ use crate::error::{Context, Error, Result, Stage};
 const ORDERED: [&str; 6] = ["any_value", "array_agg", "first_value", "last_value", "nth_value", "string_agg"];
 /// Window functions that count rows in order.
 const COUNTING: [&str; 4] = ["row_number", "ntile", "lag", "lead"];
-/// Aggregates whose last bits depend on the order of addition.
-const ADDING: [&str; 11] = [
-    "sum",
-    "avg",
+/// Aggregates of floats whose last bits depend on the order of addition.
+const ADDING: [&str; 2] = ["sum", "avg"];
+/// Aggregates that add floats whatever they are given.
+const MOMENTS: [&str; 15] = [
     "stddev",
     "stddev_pop",
     "var",
@@ -31,7 +33,13 @@ const ADDING: [&str; 11] = [
     "covar_samp",
     "covar_pop",
     "regr_slope",
+    "regr_intercept",
     "regr_r2",
+    "regr_avgx",
+    "regr_avgy",
+    "regr_sxx",
+    "regr_syy",
+    "regr_sxy",
 ];
 
 /// Checks a plan as SQL was written, before optimisers rewrite it.
@@ -87,21 +95,23 @@ impl Findings {
     fn node(&mut self, node: &LogicalPlan) {
         match node {
             LogicalPlan::Limit(limit) if limit.fetch.is_some() || limit.skip.is_some() => {
-                let is_total = match sort_below(&limit.input) {
-                    Some((sort, schema)) => decides_all(schema, sort),
-                    None => false,
+                let (sorted, open) = match sort_below(&limit.input) {
+                    Some((sort, input)) => ("…, ", undecided(input, sort.iter().map(|sort| &sort.expr))),
+                    None => ("", vec![SAMPLE_ID.to_owned()]),
                 };
-                if !is_total {
-                    self.refuse(
-                        "`LIMIT` or `OFFSET` without a total order; end it with sample_id: `ORDER BY sample_id LIMIT …`",
-                    );
+                if !open.is_empty() {
+                    let is_id = open.iter().any(|name| name == SAMPLE_ID);
+                    let columns = if is_id { SAMPLE_ID.to_owned() } else { open.join(", ") };
+                    self.refuse(&format!(
+                        "`LIMIT` or `OFFSET` without a total order: ties decide; end it with what tells rows apart: \
+                         `ORDER BY {sorted}{columns} LIMIT …`"
+                    ));
                 }
             }
             LogicalPlan::Distinct(Distinct::On(on)) => {
-                let schema = on.input.schema();
                 let sort = on.sort_expr.iter().flatten().map(|sort| &sort.expr);
-                let decided = closure(schema, on.on_expr.iter().chain(sort));
-                if !on.select_expr.iter().all(|expr| is_decided(schema, expr, &decided)) {
+                let decided = closure(&on.input, on.on_expr.iter().chain(sort));
+                if !on.select_expr.iter().all(|expr| is_decided(on.input.schema(), expr, &decided)) {
                     self.refuse("`DISTINCT ON` where ties decide which row is kept; end its ORDER BY with sample_id");
                 }
             }
@@ -115,7 +125,7 @@ impl Findings {
             Expr::AggregateFunction(call) => {
                 self.volatility(call.func.name(), call.func.signature().volatility);
                 if let LogicalPlan::Aggregate(aggregate) = node {
-                    self.aggregate(call, aggregate.input.schema(), &aggregate.group_expr);
+                    self.aggregate(call, &aggregate.input, &aggregate.group_expr);
                 }
             }
             Expr::WindowFunction(call) => {
@@ -125,7 +135,7 @@ impl Findings {
                 };
                 self.volatility(call.fun.name(), signature.volatility);
                 if let LogicalPlan::Window(window) = node {
-                    self.window(call, window.input.schema());
+                    self.window(call, &window.input);
                 }
             }
             _ => {}
@@ -142,14 +152,14 @@ impl Findings {
         self.refuse(&format!("`{name}()` gives another value in every run; {remedy}"));
     }
 
-    fn aggregate(&mut self, call: &AggregateFunction, input: &DFSchema, groups: &[Expr]) {
+    fn aggregate(&mut self, call: &AggregateFunction, input: &LogicalPlan, groups: &[Expr]) {
         let name = call.func.name();
         self.approximate(name);
-        self.adding(name, &call.params.args, input);
+        self.adding(name, &call.params.args, input.schema());
         if ORDERED.contains(&name) {
             let order = call.params.order_by.iter().map(|sort| &sort.expr);
             let decided = closure(input, groups.iter().chain(order));
-            if !call.params.args.iter().all(|argument| is_decided(input, argument, &decided)) {
+            if !call.params.args.iter().all(|argument| is_decided(input.schema(), argument, &decided)) {
                 self.refuse(&format!(
                     "`{name}` where ties decide what it gives; write `{name}(… ORDER BY …, sample_id)`, or min or max"
                 ));
@@ -157,10 +167,10 @@ impl Findings {
         }
     }
 
-    fn window(&mut self, call: &WindowFunction, input: &DFSchema) {
+    fn window(&mut self, call: &WindowFunction, input: &LogicalPlan) {
         let (name, params) = (call.fun.name(), &call.params);
         self.approximate(name);
-        self.adding(name, &params.args, input);
+        self.adding(name, &params.args, input.schema());
         let keys = || params.partition_by.iter().chain(params.order_by.iter().map(|sort| &sort.expr));
         let frame = &params.window_frame;
         let is_whole = frame.start_bound.is_unbounded() && frame.end_bound.is_unbounded();
@@ -168,10 +178,10 @@ impl Findings {
         let is_fixed = if ["rank", "dense_rank", "percent_rank", "cume_dist"].contains(&name) {
             true
         } else if counts_rows {
-            decides_all_by(input, keys())
+            undecided(input, keys()).is_empty()
         } else if ORDERED.contains(&name) {
             let decided = closure(input, keys());
-            params.args.iter().all(|argument| is_decided(input, argument, &decided))
+            params.args.iter().all(|argument| is_decided(input.schema(), argument, &decided))
         } else {
             true
         };
@@ -181,9 +191,20 @@ impl Findings {
     }
 
     fn approximate(&mut self, name: &str) {
-        if name.starts_with("approx_percentile") || name == "approx_median" {
-            let exact = if name == "approx_median" { "median" } else { "percentile_cont" };
-            self.refuse(&format!("`{name}` merges partial results in the order of threads; use `{exact}`"));
+        match name {
+            "approx_distinct" => self.refuse(
+                "`approx_distinct` hashes as the processor and the version of the program do; use `count(DISTINCT …)`",
+            ),
+            "approx_median" => {
+                self.refuse(
+                    "`approx_median` merges partial results in the order of threads; use `median`, which is exact",
+                );
+            }
+            _ if name.starts_with("approx_percentile") => self.refuse(&format!(
+                "`{name}` merges partial results in the order of threads; use `percentile_cont`, which is exact: \
+                 `percentile_cont(0.9) WITHIN GROUP (ORDER BY …)`"
+            )),
+            _ => {}
         }
     }
 
@@ -192,7 +213,13 @@ impl Findings {
         if ADDING.contains(&name) && arguments.iter().any(is_float) {
             self.warnings.insert(format!(
                 "`{name}` of floats adds in the order of threads, so its last bits may differ between runs; \
-                 compare it with a margin, or cast to DECIMAL first"
+                 cast to DECIMAL first: `{name}(CAST(… AS DECIMAL(18, 6)))`, or compare it with a margin"
+            ));
+        }
+        if MOMENTS.contains(&name) {
+            self.warnings.insert(format!(
+                "`{name}` adds floats in the order of threads, so its last bits may differ between runs; \
+                 compare it with a margin, or round it: `round({name}(…), 6)`"
             ));
         }
     }
@@ -202,26 +229,30 @@ impl Findings {
     }
 }
 
-/// The sort that orders the rows of `plan`, and the schema it sorts.
-fn sort_below(plan: &LogicalPlan) -> Option<(&[SortExpr], &DFSchema)> {
+/// The sort that orders the rows of `plan`, and what it sorts.
+fn sort_below(plan: &LogicalPlan) -> Option<(&[SortExpr], &LogicalPlan)> {
     match plan {
-        LogicalPlan::Sort(sort) => Some((&sort.expr, sort.input.schema())),
+        LogicalPlan::Sort(sort) => Some((&sort.expr, &sort.input)),
         LogicalPlan::Projection(projection) => sort_below(&projection.input),
         LogicalPlan::SubqueryAlias(alias) => sort_below(&alias.input),
         _ => None,
     }
 }
 
-fn decides_all(schema: &DFSchema, sort: &[SortExpr]) -> bool {
-    decides_all_by(schema, sort.iter().map(|sort| &sort.expr))
+/// Columns whose values the keys do not tell.
+fn undecided<'a>(input: &LogicalPlan, keys: impl Iterator<Item = &'a Expr>) -> Vec<String> {
+    let decided = closure(input, keys);
+    let fields = input.schema().fields().iter().enumerate();
+    fields.filter(|(at, _)| !decided.contains(at)).map(|(_, field)| field.name().clone()).collect()
 }
 
-fn decides_all_by<'a>(schema: &DFSchema, keys: impl Iterator<Item = &'a Expr>) -> bool {
-    closure(schema, keys).len() == schema.fields().len()
-}
-
-/// The columns whose values are known where those of `keys` are.
-fn closure<'a>(schema: &DFSchema, keys: impl Iterator<Item = &'a Expr>) -> BTreeSet<usize> {
+/// The columns of `input` whose values are known where those of `keys` are.
+fn closure<'a>(input: &LogicalPlan, keys: impl Iterator<Item = &'a Expr>) -> BTreeSet<usize> {
+    let schema = input.schema();
+    let mut equal = Vec::new();
+    equal_columns(input, &mut equal);
+    let at = |column: &Column| schema.maybe_index_of_column(column);
+    let equal: Vec<(usize, usize)> = equal.iter().filter_map(|(a, b)| at(a).zip(at(b))).collect();
     let mut decided: BTreeSet<usize> = keys.filter_map(|key| column_of(schema, key)).collect();
     loop {
         let before = decided.len();
@@ -230,9 +261,41 @@ fn closure<'a>(schema: &DFSchema, keys: impl Iterator<Item = &'a Expr>) -> BTree
                 decided.extend(&dependence.target_indices);
             }
         }
+        for (a, b) in &equal {
+            if decided.contains(a) || decided.contains(b) {
+                decided.extend([*a, *b]);
+            }
+        }
         if decided.len() == before {
             return decided;
         }
+    }
+}
+
+/// Pairs of columns that inner joins make equal. Names mean the same only up to the next alias.
+fn equal_columns(plan: &LogicalPlan, found: &mut Vec<(Column, Column)>) {
+    match plan {
+        LogicalPlan::Join(join) => {
+            if join.join_type == JoinType::Inner {
+                let on = join.on.iter().map(|(a, b)| (a, b));
+                let filter = join.filter.iter().flat_map(split_conjunction).filter_map(|expr| match expr {
+                    Expr::BinaryExpr(equal) if equal.op == Operator::Eq => Some((&*equal.left, &*equal.right)),
+                    _ => None,
+                });
+                found.extend(on.chain(filter).filter_map(|pair| match pair {
+                    (Expr::Column(a), Expr::Column(b)) => Some((a.clone(), b.clone())),
+                    _ => None,
+                }));
+            }
+            // The side that an outer join fills with NULLs keeps its equalities: NULL equals NULL here.
+            equal_columns(&join.left, found);
+            equal_columns(&join.right, found);
+        }
+        LogicalPlan::Filter(filter) => equal_columns(&filter.input, found),
+        LogicalPlan::Projection(projection) => equal_columns(&projection.input, found),
+        LogicalPlan::Sort(sort) => equal_columns(&sort.input, found),
+        LogicalPlan::Window(window) => equal_columns(&window.input, found),
+        _ => {}
     }
 }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
+use super::extra::ExtraColumns;
 use super::shards::ShardSet;
+use super::tables::TableProvenance;
 use crate::error::{Error, Result, Stage};
 
 /// Version of what the digest covers and of the file format.
@@ -58,12 +60,16 @@ pub struct Provenance {
     pub sql: String,
     /// Program and version.
     pub written_by: String,
+    /// The tables it read beside `shards`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<TableProvenance>,
 }
 
 impl Provenance {
     /// This program running `sql`.
     pub fn of(sql: &str) -> Self {
-        Self { sql: sql.to_owned(), written_by: concat!("diptych ", env!("CARGO_PKG_VERSION")).to_owned() }
+        let written_by = concat!("diptych ", env!("CARGO_PKG_VERSION")).to_owned();
+        Self { sql: sql.to_owned(), written_by, tables: Vec::new() }
     }
 }
 
@@ -78,6 +84,7 @@ pub struct Selection {
     /// Rows of the set at the time.
     pub total_rows: u64,
     shards: Vec<SelectedShard>,
+    extra: Option<ExtraColumns>,
     items: u64,
     digest: [u8; 32],
     provenance: Provenance,
@@ -89,8 +96,20 @@ impl Selection {
     /// # Errors
     /// Groups that are out of order, empty or not in the set.
     pub fn new(set: &ShardSet, groups: Vec<SelectedGroup>, provenance: Provenance) -> Result<Self> {
+        Self::with_extra(set, groups, None, provenance)
+    }
+
+    /// The same with values that travel with the items.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; values that are not one per item.
+    pub fn with_extra(
+        set: &ShardSet,
+        groups: Vec<SelectedGroup>,
+        extra: Option<ExtraColumns>,
+        provenance: Provenance,
+    ) -> Result<Self> {
         let mut shards: Vec<SelectedShard> = Vec::new();
-        let mut before = None;
         let mut starts = Vec::new();
         for group in &groups {
             if shards.last().is_none_or(|shard| shard.ordinal != group.shard) {
@@ -102,15 +121,28 @@ impl Selection {
                 shards.push(SelectedShard { ordinal: shard.ordinal, name, fingerprint });
             }
             check(set, group, &starts)?;
-            let at = (group.shard, group.row_group);
-            if before.is_some_and(|before| before >= at) {
-                return Err(Error::internal("selected row groups are not in order"));
-            }
-            before = Some(at);
+        }
+        Self::unbound(shards, groups, extra, set.rows(), provenance)
+    }
+
+    /// A selection whose shards are known by fingerprint alone; ordinals are whatever `shards` says.
+    pub(crate) fn unbound(
+        shards: Vec<SelectedShard>,
+        groups: Vec<SelectedGroup>,
+        extra: Option<ExtraColumns>,
+        total_rows: u64,
+        provenance: Provenance,
+    ) -> Result<Self> {
+        let is_ordered = groups.is_sorted_by(|a, b| (a.shard, a.row_group) < (b.shard, b.row_group));
+        if !is_ordered {
+            return Err(Error::internal("selected row groups are not in order"));
+        }
+        if extra.as_ref().is_some_and(|extra| !extra.fit(&groups)) {
+            return Err(Error::internal("a selection has not one extra value per item"));
         }
         let items = groups.iter().map(SelectedGroup::items).sum();
-        let digest = digest(&shards, &groups);
-        Ok(Self { groups, total_rows: set.rows(), shards, items, digest, provenance })
+        let digest = digest(&shards, &groups, extra.as_ref());
+        Ok(Self { groups, total_rows, shards, extra, items, digest, provenance })
     }
 
     /// Kept rows with their repeats.
@@ -118,7 +150,7 @@ impl Selection {
         self.items
     }
 
-    /// BLAKE3 over format version, fingerprints of the shards that have items, and items.
+    /// BLAKE3 over format version, fingerprints of the shards that have items, items, and extra values.
     pub fn digest(&self) -> [u8; 32] {
         self.digest
     }
@@ -128,9 +160,19 @@ impl Selection {
         &self.shards
     }
 
+    /// The values that travel with the items, where the query returns any.
+    pub fn extra(&self) -> Option<&ExtraColumns> {
+        self.extra.as_ref()
+    }
+
     /// Where it came from.
     pub fn provenance(&self) -> &Provenance {
         &self.provenance
+    }
+
+    /// The items and their extra values.
+    pub(crate) fn into_parts(self) -> (Vec<SelectedGroup>, Option<ExtraColumns>) {
+        (self.groups, self.extra)
     }
 
     /// Positions in `groups` in an order that follows from the digest alone: by fingerprint and row group.
@@ -162,22 +204,27 @@ fn check(set: &ShardSet, group: &SelectedGroup, starts: &[u64]) -> Result<()> {
     Err(Error::at(Stage::Select, place, reason))
 }
 
-fn digest(shards: &[SelectedShard], groups: &[SelectedGroup]) -> [u8; 32] {
-    let mut parts: Vec<([u8; 32], [u8; 32])> = Vec::with_capacity(shards.len());
-    let mut rest = groups;
+fn digest(shards: &[SelectedShard], groups: &[SelectedGroup], extra: Option<&ExtraColumns>) -> [u8; 32] {
+    let mut parts: Vec<([u8; 32], [u8; 32], Option<[u8; 32]>)> = Vec::with_capacity(shards.len());
+    let mut first = 0;
     for shard in shards {
-        let (own, others) = rest.split_at(rest.partition_point(|group| group.shard <= shard.ordinal));
-        parts.push((shard.fingerprint, digest_of_items(own)));
-        rest = others;
+        let end = first + groups[first..].partition_point(|group| group.shard <= shard.ordinal);
+        let values = extra.map(|extra| extra.digest_of_values(first..end));
+        parts.push((shard.fingerprint, digest_of_items(&groups[first..end]), values));
+        first = end;
     }
     // Sorted by content: ordinals follow paths, the digest must not.
     parts.sort_unstable();
     let mut hash = blake3::Hasher::new_derive_key("diptych selection");
     hash.update(&SELECTION_VERSION.to_le_bytes());
     hash.update(&(parts.len() as u64).to_le_bytes());
-    for (fingerprint, items) in parts {
+    if let Some(extra) = extra {
+        hash.update(&extra.digest_of_columns());
+    }
+    for (fingerprint, items, values) in parts {
         hash.update(&fingerprint);
         hash.update(&items);
+        values.map(|values| hash.update(&values));
     }
     *hash.finalize().as_bytes()
 }
@@ -226,6 +273,10 @@ mod tests {
 
     fn shard(ordinal: u32, fingerprint: u8) -> SelectedShard {
         SelectedShard { ordinal, name: String::new(), fingerprint: [fingerprint; 32] }
+    }
+
+    fn digest(shards: &[SelectedShard], groups: &[SelectedGroup]) -> [u8; 32] {
+        super::digest(shards, groups, None)
     }
 
     #[test]

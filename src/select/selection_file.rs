@@ -1,9 +1,10 @@
 //! A selection as one file, `*.selection`.
 //!
 //! ```text
-//! "DIPTYSEL" │ version u32 │ header bytes u64 │ header (JSON) │ groups … │ BLAKE3 of all before, 32 bytes
+//! "DIPTYSEL" │ version u32 │ header bytes u64 │ header (JSON) │ groups … │ extra values │ BLAKE3 of all before, 32 bytes
 //! group: shard u32 (position in the header's list) │ row group u32 │ first row u64
 //!        │ bitmap bytes u64 │ bitmap (standard Roaring format) │ repeats u32 │ (row u32, times u32) …
+//! extra values: where the header names columns, a Parquet file with a row per item in the order of the items
 //! ```
 //! Numbers are little endian.
 use std::collections::BTreeMap;
@@ -14,7 +15,8 @@ use std::path::Path;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
-use super::selection::{Provenance, SELECTION_VERSION, SelectedGroup, Selection};
+use super::extra_file;
+use super::selection::{Provenance, SELECTION_VERSION, SelectedGroup, SelectedShard, Selection};
 use super::shards::{ShardSet, hex};
 use crate::error::{Context, Error, Result, Stage};
 
@@ -29,6 +31,15 @@ struct Header {
     groups: u64,
     shards: Vec<HeaderShard>,
     provenance: Provenance,
+    /// Names of the extra columns, and the bytes of the file that holds them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    extra_columns: Vec<String>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    extra_bytes: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[derive(Serialize, Deserialize)]
@@ -53,17 +64,107 @@ impl Selection {
     /// # Errors
     /// The file is no selection, cut short, corrupt or of another version; the set lacks shards, all of which are named.
     pub fn load(path: &Path, set: &ShardSet) -> Result<Self> {
+        SavedSelection::read(path)?.bind(set)
+    }
+}
+
+/// A selection as its file holds it: whole, but of shards that need not be at hand.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SavedSelection {
+    selection: Selection,
+    place: String,
+}
+
+impl SavedSelection {
+    /// A selection whose ordinals are the positions in its list of shards.
+    pub(crate) fn new(selection: Selection, place: String) -> Self {
+        Self { selection, place }
+    }
+
+    /// The same of a selection that belongs to a set.
+    ///
+    /// # Errors
+    /// Ours.
+    pub fn of(selection: Selection, place: String) -> Result<Self> {
+        let renumbered = |(ordinal, shard): (u32, &SelectedShard)| SelectedShard { ordinal, ..shard.clone() };
+        let shards: Vec<SelectedShard> = (0..).zip(selection.shards()).map(renumbered).collect();
+        let position: BTreeMap<u32, u32> =
+            (0..).zip(selection.shards()).map(|(position, shard)| (shard.ordinal, position)).collect();
+        let (total_rows, provenance) = (selection.total_rows, selection.provenance().clone());
+        let (mut groups, extra) = selection.into_parts();
+        for group in &mut groups {
+            group.shard = position.get(&group.shard).copied().unwrap_or(u32::MAX);
+        }
+        Ok(Self { selection: Selection::unbound(shards, groups, extra, total_rows, provenance)?, place })
+    }
+
+    /// Reads a file that [`Selection::save`] wrote.
+    ///
+    /// # Errors
+    /// The file is no selection, cut short, corrupt or of another version.
+    pub fn read(path: &Path) -> Result<Self> {
         let place = path.display().to_string();
         let bytes = fs::read(path).context(Stage::Select, &place, "cannot read the selection")?;
-        decode(&bytes, set, &place)
+        Ok(Self { selection: decode(&bytes, &place)?, place })
+    }
+
+    /// As the user named it.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// What it holds. Its ordinals are positions in its own list of shards: [`Self::bind`] makes it one to train on.
+    pub fn selection(&self) -> &Selection {
+        &self.selection
+    }
+
+    /// Writes it as [`Selection::save`] does.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        self.selection.save(path)
+    }
+
+    /// The selection with the ordinals of `set`.
+    ///
+    /// # Errors
+    /// The set lacks shards, all of which are named.
+    pub fn bind(self, set: &ShardSet) -> Result<Selection> {
+        let Self { selection, place } = self;
+        let ordinals = remap(selection.shards(), set, &place)?;
+        let (total_rows, digest) = (selection.total_rows, selection.digest());
+        let provenance = selection.provenance().clone();
+        let (groups, extra) = selection.into_parts();
+        let mut order: Vec<usize> = (0..groups.len()).collect();
+        let ordinal = |at: usize| ordinals.get(groups[at].shard as usize).copied();
+        order.sort_by_key(|&at| (ordinal(at), groups[at].row_group));
+        let extra = extra.map(|extra| extra.permuted(&order));
+        let mut bound = Vec::with_capacity(groups.len());
+        for at in order {
+            let shard = ordinal(at).ok_or_else(|| Error::internal("a selected row group belongs to no shard"))?;
+            bound.push(SelectedGroup { shard, ..groups[at].clone() });
+        }
+        let mut selection = Selection::with_extra(set, bound, extra, provenance)?;
+        if selection.digest() != digest {
+            let reason = "does not hold what its digest says; select again";
+            return Err(Error::at(Stage::Select, place, reason));
+        }
+        selection.total_rows = total_rows;
+        Ok(selection)
     }
 }
 
 fn encode(selection: &Selection) -> Result<Vec<u8>> {
-    let shard = |shard: &super::selection::SelectedShard| HeaderShard {
+    let shard = |shard: &SelectedShard| HeaderShard {
         name: shard.name.clone(),
         fingerprint: hex(&shard.fingerprint),
     };
+    let extra_values = match selection.extra() {
+        Some(extra) => extra_file::encode(extra)?,
+        None => Vec::new(),
+    };
+    let names = selection.extra().into_iter().flat_map(super::extra::ExtraColumns::names);
     let header = Header {
         digest: hex(&selection.digest()),
         items: selection.items(),
@@ -71,6 +172,8 @@ fn encode(selection: &Selection) -> Result<Vec<u8>> {
         groups: selection.groups.len() as u64,
         shards: selection.shards().iter().map(shard).collect(),
         provenance: selection.provenance().clone(),
+        extra_columns: names.map(str::to_owned).collect(),
+        extra_bytes: extra_values.len() as u64,
     };
     let header = serde_json::to_vec(&header).context(Stage::Internal, "", "cannot write the header of a selection")?;
     let mut bytes = Vec::new();
@@ -95,6 +198,7 @@ fn encode(selection: &Selection) -> Result<Vec<u8>> {
             bytes.extend_from_slice(&times.to_le_bytes());
         }
     }
+    bytes.extend_from_slice(&extra_values);
     let checksum = blake3::hash(&bytes);
     bytes.extend_from_slice(checksum.as_bytes());
     Ok(bytes)
@@ -118,7 +222,7 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn decode(bytes: &[u8], set: &ShardSet, place: &str) -> Result<Selection> {
+fn decode(bytes: &[u8], place: &str) -> Result<Selection> {
     let wrong = |reason: &str| Error::at(Stage::Select, place, format!("{reason}; select again"));
     if !bytes.starts_with(MAGIC) {
         return Err(wrong("is no selection file"));
@@ -141,11 +245,19 @@ fn decode(bytes: &[u8], set: &ShardSet, place: &str) -> Result<Selection> {
         place,
         "has a malformed header; select again",
     )?;
-    let ordinals = remap(&header.shards, set, place)?;
+    let mut shards = Vec::with_capacity(header.shards.len());
+    for (ordinal, shard) in (0..).zip(header.shards) {
+        let Ok(fingerprint) = blake3::Hash::from_hex(&shard.fingerprint) else {
+            return Err(wrong("has a malformed fingerprint"));
+        };
+        shards.push(SelectedShard { ordinal, name: shard.name, fingerprint: *fingerprint.as_bytes() });
+    }
     let mut groups = Vec::new();
     for _ in 0..header.groups {
         let shard = rest.u32()?;
-        let shard = *ordinals.get(shard as usize).ok_or_else(|| wrong("names a shard that it does not list"))?;
+        if shard as usize >= shards.len() {
+            return Err(wrong("names a shard that it does not list"));
+        }
         let (row_group, first_row, bitmap_bytes) = (rest.u32()?, rest.u64()?, rest.u64()?);
         let at = rest.position;
         let rows = RoaringBitmap::deserialize_from(rest.take(bitmap_bytes)?).context(
@@ -159,24 +271,26 @@ fn decode(bytes: &[u8], set: &ShardSet, place: &str) -> Result<Selection> {
         }
         groups.push(SelectedGroup { shard, row_group, first_row, rows, repeats });
     }
+    let extra = match header.extra_columns.is_empty() {
+        true => None,
+        false => Some(extra_file::decode(rest.take(header.extra_bytes)?, &groups, place)?),
+    };
     if rest.position != content.len() {
         return Err(wrong("has more bytes than it should"));
     }
-    groups.sort_by_key(|group| (group.shard, group.row_group));
-    let mut selection = Selection::new(set, groups, header.provenance)?;
+    let selection = Selection::unbound(shards, groups, extra, header.total_rows, header.provenance)?;
     if hex(&selection.digest()) != header.digest {
         return Err(wrong("does not hold what its digest says"));
     }
-    selection.total_rows = header.total_rows;
     Ok(selection)
 }
 
 /// Ordinal in `set` for every listed shard.
-fn remap(listed: &[HeaderShard], set: &ShardSet, place: &str) -> Result<Vec<u32>> {
+fn remap(listed: &[SelectedShard], set: &ShardSet, place: &str) -> Result<Vec<u32>> {
     // Shards with equal footers are told apart by their order alone.
-    let mut ordinals: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    let mut ordinals: BTreeMap<[u8; 32], Vec<u32>> = BTreeMap::new();
     for shard in set.shards.iter().rev() {
-        ordinals.entry(hex(&shard.fingerprint)).or_default().push(shard.ordinal);
+        ordinals.entry(shard.fingerprint).or_default().push(shard.ordinal);
     }
     let mut mapped = Vec::with_capacity(listed.len());
     let mut missing = Vec::new();

@@ -265,10 +265,115 @@ fn the_sql_of_every_built_in_pipeline_is_accepted() {
         for (name, _) in EMBEDDED {
             let pipeline = Plan::read(name, &[]).unwrap().pipeline;
             let evaluate = pipeline.evaluate.unwrap();
-            for sql in [&pipeline.scan.sql, &evaluate.bank_sql, &evaluate.query_sql] {
+            for sql in [pipeline.scan.sql.as_ref().unwrap(), &evaluate.bank_sql, &evaluate.query_sql] {
                 let selected = select(&shards, &schema, sql).await;
                 assert!(selected.is_ok(), "{name}: {sql}: {}", selected.unwrap_err().report());
             }
         }
     });
+}
+
+#[test]
+fn selections_are_made_by_sql_shown_combined_and_trained_on() {
+    let workshop = Workshop::new();
+    let path = |name: &str| workshop.path(name).to_str().unwrap().to_owned();
+    fs::write(workshop.path("weights.csv"), "label,weight\nbar,1.0\ndisc,0.5\nring,0.0\n").unwrap();
+    let (shards, table) = (path("shards"), format!("weights={}", path("weights.csv")));
+    let select = |sql: &str, to: &str| {
+        let words = ["select", sql, "--shards", &shards, "--tables", &table, "--to", &path(to), "--verify", "--json"];
+        last_json(&ok(&words))
+    };
+    let train = "SELECT sample_id, label FROM shards WHERE split = 'train'";
+    let all = select(train, "all.selection");
+    assert_eq!((all["items"].as_u64(), all["extra_columns"][0].as_str()), (Some(144), Some("label Utf8")));
+    assert_eq!(all["tables"][0]["name"], "weights");
+    let few = select(
+        "SELECT sample_id, label FROM shards JOIN weights USING (label)
+         WHERE split = 'train' AND sample_uniform(sample_id, 7) < weight",
+        "few.selection",
+    );
+    let few = few["items"].as_u64().unwrap();
+    assert!((55..90).contains(&few), "{few}");
+
+    fs::rename(workshop.path("shards"), workshop.path("moved")).unwrap();
+    let [one, two, three] = ["all.selection", "few.selection", "rest.selection"].map(path);
+    let shown = last_json(&ok(&["selection", "show", &two, "--json"]));
+    assert!(
+        shown["items"] == few && shown["provenance"]["sql"].as_str().unwrap().contains("sample_uniform"),
+        "{shown}"
+    );
+    let rest = last_json(&ok(&["selection", "minus", &one, &two, "--to", &three, "--json"]));
+    assert_eq!(rest["items"].as_u64(), Some(144 - few));
+    let difference = last_json(&ok(&["selection", "diff", &one, &three, "--json"]));
+    assert_eq!((difference["only_in_first"].as_u64(), difference["same"].as_bool()), (Some(few), Some(false)));
+    let union = last_json(&ok(&["selection", "union", &two, &three, "--to", &path("union.selection"), "--json"]));
+    assert_eq!(union["digest"], all["digest"]);
+    let none = last_json(&ok(&["selection", "intersect", &two, &three, "--to", &path("none.selection"), "--json"]));
+    assert_eq!(none["items"], 0);
+
+    // The run trains on the file's samples wherever the shards are; too few of them are named.
+    let moved = format!("scan.shards=[{:?}]", path("moved"));
+    let words = ["--set", &moved, "--set", &format!("scan.selection={one}"), "--set", "train.epochs=1"];
+    workshop.ok("train", &[&words[..], &["--run", &path("run")]].concat());
+    let steps = lines(&workshop.path("run").join("metrics.jsonl"));
+    assert_eq!(steps.iter().filter(|line| line.get("batch_digest").is_some()).last().unwrap()["step"], 4);
+    // Row groups of half the size: another footer, so other shards.
+    let images = path("images");
+    ok(&["import", &images, &path("other"), "--row-group-rows", "16"]);
+    let other = format!("scan.shards=[{:?}]", path("other"));
+    let words = ["--set", &other, "--set", &format!("scan.selection={one}"), "--run", &path("nowhere")];
+    let missing = workshop.fails(1, "train", &words);
+    assert!(missing.contains("all.selection: its shards are not those") && missing.contains(".parquet"), "{missing}");
+    let sql = fails(2, &["select", train]);
+    assert!(sql.contains("--shards"), "{sql}");
+}
+
+#[test]
+fn a_mixture_trains_and_resumes_as_if_never_stopped() {
+    let workshop = Workshop::new();
+    let shards = workshop.path("shards").to_str().unwrap().to_owned();
+    let source = |class: &str, weight: f64| {
+        format!(
+            "{{ shards = [{shards:?}], sql = \"SELECT sample_id FROM shards WHERE label {class}\", weight = {weight} }}"
+        )
+    };
+    let text = EMBEDDED[1].1.replace("shards = [\"data/shards\"]", "").replace(
+        "lanes = 8",
+        &format!("lanes = 8\nsources = {{ most = {}, few = {} }}", source("<> 'disc'", 0.75), source("= 'disc'", 0.25)),
+    );
+    let text = text.lines().filter(|line| !line.starts_with("sql = ")).collect::<Vec<_>>().join("\n");
+    fs::write(workshop.path("mixed.toml"), text).unwrap();
+    let pipeline = workshop.path("mixed.toml").to_str().unwrap().to_owned();
+    let words = |command: &str, rest: &[&str]| -> Vec<String> {
+        let small = workshop.words(command, rest);
+        let mut words: Vec<String> = small.into_iter().filter(|word| !word.starts_with("scan.shards=")).collect();
+        // Without its value the first `--set` goes too.
+        words.remove(2);
+        words[1].clone_from(&pipeline);
+        words
+    };
+    let ok = |command: &str, rest: &[&str]| ok(&words(command, rest).iter().map(String::as_str).collect::<Vec<_>>());
+    let selected = ok("select", &["--json"]);
+    assert!(selected.contains("source few: ") && selected.contains("passes over its 64 items"), "{selected}");
+    let report = last_json(&selected);
+    let count = |name: &str| report["sources"][name]["epoch_items"].as_u64().unwrap();
+    assert_eq!(count("few") + count("most"), report["epoch_items"].as_u64().unwrap());
+    assert!(ok("explain", &[]).contains("sources=2"));
+    let [whole, parts] = ["whole", "parts"].map(|name| workshop.path(name).to_str().unwrap().to_owned());
+    ok("train", &["--set", "train.max_steps=6", "--run", &whole]);
+    ok("train", &["--set", "train.max_steps=2", "--run", &parts]);
+    assert!(workshop.path("parts/few.selection.selection").is_file());
+    let resumed = run(&["train", "--resume", &parts, "--set", "train.max_steps=6"]);
+    assert!(resumed.status.success(), "{}", text_of(&resumed));
+    let digests = |run: &str| {
+        let of_steps = lines(&workshop.path(run).join("metrics.jsonl"));
+        let of_steps = of_steps.iter().filter(|line| line.get("batch_digest").is_some());
+        of_steps.map(|line| (line["batch_digest"].clone(), line["loss"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(digests("whole"), digests("parts"));
+    assert_eq!(digests("whole").len(), 6);
+}
+
+fn text_of(output: &Output) -> String {
+    text(&output.stderr)
 }

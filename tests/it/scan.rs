@@ -208,21 +208,17 @@ pub(crate) fn selection(shards: &ShardSet, keep: impl Fn(u32, u64) -> u32) -> Ar
 
 pub(crate) fn settings() -> ScanSettings {
     ScanSettings {
-        schema: "image_text".to_owned(),
-        shards: vec![],
-        sql: String::new(),
         shuffle_window_rows: 320,
         shuffle_window_megabytes: 8,
-        lanes: 8,
         max_bad_share: 0.1,
-        columns: BTreeMap::new(),
+        ..ScanSettings::default()
     }
 }
 
 pub(crate) fn plan(data: &Data, selection: &Arc<Selection>) -> EpochPlan {
     EpochPlan {
         shards: Arc::clone(&data.shards),
-        selection: Arc::clone(selection),
+        selection: selection.into(),
         scan: settings(),
         kernel: Arc::new(Stamp::default()),
         extra_columns: vec!["label".to_owned()],
@@ -251,6 +247,7 @@ pub(crate) struct Seen {
     pub(crate) occurrence: u32,
     pub(crate) replaced: bool,
     pub(crate) label: String,
+    pub(crate) pass: u64,
     pub(crate) pixels: Vec<u8>,
 }
 
@@ -265,6 +262,7 @@ fn seen(batch: &RecordBatch) -> Vec<Seen> {
             occurrence: column("occurrence").as_primitive::<UInt32Type>().value(index),
             replaced: column("replaced").as_boolean().value(index),
             label: column("label").as_string::<i32>().value(index).to_owned(),
+            pass: column("pass").as_primitive::<UInt64Type>().value(index),
             pixels: pixels.value(index).as_primitive::<datafusion::arrow::datatypes::UInt8Type>().values().to_vec(),
         })
         .collect()
@@ -291,7 +289,7 @@ pub(crate) fn run(plan: &EpochPlan, epoch: u64, first: u64) -> Vec<Vec<Seen>> {
     try_run(plan, epoch, first, |batch| seen(&batch)).expect("epoch")
 }
 
-fn items(batches: &[Vec<Seen>]) -> Vec<(u32, u64, u32)> {
+pub(crate) fn items(batches: &[Vec<Seen>]) -> Vec<(u32, u64, u32)> {
     batches.iter().flatten().map(|seen| (seen.shard, seen.row, seen.occurrence)).collect()
 }
 

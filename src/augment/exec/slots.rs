@@ -31,8 +31,8 @@ use crate::{
         budget::{Charge, Charged},
         failure::panic_text,
         fetch::{FIRST_EXTRA, IMAGE, IMAGE_BYTES, IMAGE_PATH, IMAGE_XXH3, declared},
-        items::Item,
-        ordered_scan::{FETCHED, OCCURRENCE, POSITION, ROW, SHARD},
+        items::{Item, Located},
+        ordered_scan::{FETCHED, OCCURRENCE, PASS, POSITION, ROW, SHARD},
         quarantine::BadRow,
         substitute::Substitutes,
         tensor_column::element,
@@ -57,6 +57,7 @@ type Outcome = Result<Option<[u8; 32]>, BadSample>;
 struct Replacement {
     slot: usize,
     item: Item,
+    pass: u64,
     fetched: RecordBatch,
     pixels: Vec<u8>,
     digest: Option<[u8; 32]>,
@@ -111,6 +112,7 @@ impl Worker {
     pub(super) async fn augment(self: &Arc<Self>, batch: RecordBatch, charge: Charge) -> Result<Done> {
         let rows = batch.num_rows();
         let items = items_of(&batch);
+        let passes = batch.column(PASS).as_primitive::<UInt64Type>().values().clone();
         let slot_bytes = self.augment.slot_bytes();
         let filled = self.on_pool({
             let (worker, batch, items) = (Arc::clone(self), batch.clone(), items.clone());
@@ -121,7 +123,7 @@ impl Worker {
                     .par_chunks_mut(slot_bytes)
                     .zip(items.par_iter())
                     .enumerate()
-                    .map(|(row, (slot, item))| worker.render(&batch, FETCHED, row, *item, slot))
+                    .map(|(row, (slot, item))| worker.render(&batch, FETCHED, row, (*item, passes[row]), slot))
                     .collect();
                 (slots, outcomes)
             }
@@ -194,18 +196,23 @@ impl Worker {
     }
 
     /// Fills one slot from a row whose fetched columns begin at `first`.
-    fn render(&self, batch: &RecordBatch, first: usize, row: usize, item: Item, slot: &mut [u8]) -> Outcome {
+    fn render(
+        &self,
+        batch: &RecordBatch,
+        first: usize,
+        row: usize,
+        (item, pass): (Item, u64),
+        slot: &mut [u8],
+    ) -> Outcome {
         let _timer = self.kernel_time.timer();
-        let Augment { kernel, seed, pass, shards, pixel_digest, .. } = &*self.augment;
+        let Augment { kernel, seed, shards, pixel_digest, .. } = &*self.augment;
         let encoded = verified(batch, first, row)?;
         let key = shards[item.shard as usize].item_key(item.row, item.occurrence);
         // Decoders of many formats, fed with what the web holds: one that panics has met a bad sample.
-        catch_unwind(AssertUnwindSafe(|| kernel.apply(encoded, *seed, *pass, key, slot))).unwrap_or_else(
-            |payload| {
-                let message = format!("the decoder panicked: {}", panic_text(payload.as_ref()));
-                Err(BadSample::undecodable(message))
-            },
-        )?;
+        catch_unwind(AssertUnwindSafe(|| kernel.apply(encoded, *seed, pass, key, slot))).unwrap_or_else(|payload| {
+            let message = format!("the decoder panicked: {}", panic_text(payload.as_ref()));
+            Err(BadSample::undecodable(message))
+        })?;
         Ok(pixel_digest.then(|| {
             let mut hasher = blake3::Hasher::new();
             hasher.update(b"u8");
@@ -258,13 +265,16 @@ impl Worker {
                     let (worker, fetched) = (Arc::clone(self), fetched.clone());
                     move || {
                         let mut pixels = vec![0; worker.augment.slot_bytes()];
-                        let outcome = worker.render(&fetched, 0, 0, located.item, &mut pixels);
+                        let outcome = worker.render(&fetched, 0, 0, (located.item, located.pass), &mut pixels);
                         (pixels, outcome)
                     }
                 })
                 .await?;
             match outcome {
-                Ok(digest) => return Ok(Replacement { slot, item: located.item, fetched, pixels, digest, bad_rows }),
+                Ok(digest) => {
+                    let Located { item, pass, .. } = located;
+                    return Ok(Replacement { slot, item, pass, fetched, pixels, digest, bad_rows });
+                }
                 Err(bad) => bad_rows.push(self.bad_row(located.item, &bad)),
             }
         }
@@ -319,6 +329,7 @@ impl Worker {
         ];
         let rows_kept = UInt32Array::from_iter_values(kept.iter().map(|&row| row as u32));
         columns.push(take(batch.column(POSITION), &rows_kept, None).context(Stage::Augment, "", broken)?);
+        columns.push(narrow(PASS, &|r| Arc::new(UInt64Array::from(vec![r.pass])))?);
         columns.push(Arc::new(BooleanArray::from(replaced)));
         let values = UInt8Array::new(ScalarBuffer::from(pixels), None);
         let tensors = FixedSizeListArray::try_new(element(), self.augment.slot_bytes() as i32, Arc::new(values), None)

@@ -1,0 +1,187 @@
+//! Which samples `[scan]` of a pipeline means: by SQL, from a file, or from several sources.
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{
+    data::{Data, check_some},
+    folder::RunFolder,
+    progress,
+};
+use crate::{
+    error::{Context as _, Result, Stage},
+    pipeline::Plan,
+    scan::{
+        EVERY_SAMPLE,
+        mixture::{Mixture, Source},
+    },
+    select::{
+        report::SelectReport, select::Query, selection::Selection, selection_file::SavedSelection, shards::ShardSet,
+    },
+};
+
+/// How the samples of a source are found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum How {
+    /// A query is run.
+    Sql(String),
+    /// A file is read.
+    File(PathBuf),
+}
+
+/// One source, chosen.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    /// As the pipeline names it; empty where there is but one.
+    pub name: String,
+    /// Where its samples come from.
+    pub how: How,
+    /// Its shards alone, with ordinals of their own.
+    pub shards: Arc<ShardSet>,
+    /// What it keeps.
+    pub report: SelectReport,
+}
+
+/// All sources, and what an epoch makes of them.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// By number.
+    pub sources: Vec<Chosen>,
+    /// With the ordinals of all shards together.
+    pub mixture: Mixture,
+}
+
+/// Runs or reads what the pipeline names.
+///
+/// # Errors
+/// A query's or a file's; a source without samples, sources that cannot be mixed.
+pub fn choose(data: &Data, plan: &Plan) -> Result<Choice> {
+    let scan = &plan.pipeline.scan;
+    if scan.sources.is_empty() {
+        let how = how(scan.sql.as_ref(), scan.selection.as_ref());
+        let key = if scan.selection.is_some() { "scan.selection" } else { "scan.sql" };
+        let (selection, report) = find(data, &data.shards, &how, key)?;
+        let chosen = Chosen { name: String::new(), how, shards: Arc::clone(&data.shards), report };
+        return Ok(Choice { sources: vec![chosen], mixture: selection.into() });
+    }
+    let (mut sources, mut parts) = (Vec::new(), Vec::new());
+    for (name, settings) in &scan.sources {
+        let shards = Arc::new(data.runtime.block_on(ShardSet::open(&settings.shards, &data.schema))?);
+        let how = how(settings.sql.as_ref(), settings.selection.as_ref());
+        let (selection, report) = find(data, &shards, &how, &format!("scan.sources.{name}"))?;
+        let selection = Arc::new(SavedSelection::of(selection, name.clone())?.bind(&data.shards)?);
+        parts.push(Source { name: name.clone(), weight: settings.weight, selection });
+        sources.push(Chosen { name: name.clone(), how, shards, report });
+    }
+    Ok(Choice { sources, mixture: Mixture::new(parts, scan.epoch_items)? })
+}
+
+/// Every query of `[scan]`: its key, the shards that it is about, and its SQL. A saved selection is read and has none.
+///
+/// # Errors
+/// A saved selection that cannot be read or has other shards; shards of a source that cannot be opened.
+pub fn queries(data: &Data, plan: &Plan) -> Result<Vec<(String, Arc<ShardSet>, String)>> {
+    let scan = &plan.pipeline.scan;
+    let mut found = Vec::new();
+    if scan.sources.is_empty() {
+        let how = how(scan.sql.as_ref(), scan.selection.as_ref());
+        found.push(("scan".to_owned(), Arc::clone(&data.shards), how));
+    }
+    for (name, source) in &scan.sources {
+        let shards = Arc::new(data.runtime.block_on(ShardSet::open(&source.shards, &data.schema))?);
+        found.push((format!("scan.sources.{name}"), shards, how(source.sql.as_ref(), source.selection.as_ref())));
+    }
+    let mut queries = Vec::new();
+    for (place, shards, how) in found {
+        match how {
+            How::Sql(sql) => queries.push((format!("{place}.sql"), shards, sql)),
+            How::File(path) => drop(Selection::load(&path, &shards)?),
+        }
+    }
+    Ok(queries)
+}
+
+fn how(sql: Option<&String>, selection: Option<&String>) -> How {
+    match selection {
+        Some(path) => How::File(PathBuf::from(path)),
+        None => How::Sql(sql.map_or(EVERY_SAMPLE, String::as_str).to_owned()),
+    }
+}
+
+fn find(data: &Data, shards: &ShardSet, how: &How, key: &str) -> Result<(Selection, SelectReport)> {
+    let (selection, report) = match how {
+        How::Sql(sql) => data.select_from(shards, sql)?,
+        How::File(path) => {
+            let selection = Selection::load(path, shards)?;
+            let report = SelectReport::loaded(shards, &selection);
+            (selection, report)
+        }
+    };
+    check_some(key, &report).map(|()| (selection, report))
+}
+
+impl Choice {
+    /// Runs every query again with other partition counts.
+    ///
+    /// # Errors
+    /// Digests that differ.
+    pub fn verify(&self, data: &Data) -> Result<()> {
+        for (chosen, source) in self.sources.iter().zip(self.mixture.sources()) {
+            if let How::Sql(sql) = &chosen.how {
+                let query = Query { tables: data.tables()?.clone(), ..Query::new(&chosen.shards, &data.schema, sql) };
+                data.runtime.block_on(query.verify(source.selection.digest()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Logs what is kept, and of several sources how many items each gives.
+    pub fn log(&self, lanes: u32) {
+        for Chosen { name, report, .. } in &self.sources {
+            let from = if name.is_empty() { String::new() } else { format!(" from source {name}") };
+            progress::log(&format!("selected {} of {} rows{from}, digest {}", report.items, report.of, report.digest));
+        }
+        self.mixture.describe(lanes).iter().for_each(|line| progress::log(line));
+    }
+}
+
+/// Copies the selections into a run's folder: training and resuming never run the SQL again.
+///
+/// # Errors
+/// The disk says no.
+pub fn save(folder: &RunFolder, mixture: &Mixture) -> Result<()> {
+    for source in mixture.sources() {
+        source.selection.save(&folder.selection(&source.name))?;
+    }
+    Ok(())
+}
+
+/// The selections of a run's folder.
+///
+/// # Errors
+/// A file's, or a shard that changed or is gone.
+pub fn load(folder: &RunFolder, data: &Data, plan: &Plan) -> Result<Mixture> {
+    let scan = &plan.pipeline.scan;
+    if scan.sources.is_empty() {
+        return Ok(data.load_selection(&folder.selection(""))?.into());
+    }
+    let source = |(name, settings): (&String, &crate::scan::SourceSettings)| {
+        let selection = Arc::new(data.load_selection(&folder.selection(name))?);
+        Ok(Source { name: name.clone(), weight: settings.weight, selection })
+    };
+    Mixture::new(scan.sources.iter().map(source).collect::<Result<_>>()?, scan.epoch_items)
+}
+
+/// Writes the selections where the command line says: to one file, or of several sources into a folder.
+///
+/// # Errors
+/// The disk says no.
+pub fn save_to(path: &Path, mixture: &Mixture) -> Result<()> {
+    if let [source] = mixture.sources() {
+        return source.selection.save(path);
+    }
+    std::fs::create_dir_all(path).context(Stage::Select, path.display().to_string(), "cannot make this folder")?;
+    for source in mixture.sources() {
+        source.selection.save(&path.join(format!("{}.selection", source.name)))?;
+    }
+    Ok(())
+}
