@@ -183,8 +183,12 @@ impl Error {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
-            text.push_str("\n  because: ");
-            text.push_str(&error.to_string());
+            let words = error.to_string();
+            // Some libraries repeat their source; once is enough.
+            if !text.ends_with(&words) {
+                text.push_str("\n  because: ");
+                text.push_str(&words);
+            }
             cause = error.source();
         }
         text

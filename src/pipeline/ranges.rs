@@ -87,6 +87,14 @@ fn scan(reading: &mut Reading, settings: &ScanSettings) {
     }
     at_least(reading, "scan.shuffle_window_megabytes", settings.shuffle_window_megabytes, 1);
     share(reading, "scan.max_bad_share", settings.max_bad_share);
+    let patience = [
+        ("retry_seconds", settings.store.retry_seconds),
+        ("timeout_seconds", settings.store.timeout_seconds),
+        ("connect_timeout_seconds", settings.store.connect_timeout_seconds),
+    ];
+    for (key, seconds) in patience {
+        at_least(reading, &format!("scan.store.{key}"), seconds, 1);
+    }
 }
 
 fn simclr(reading: &mut Reading, settings: &SimclrSettings) {

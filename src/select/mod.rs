@@ -22,6 +22,7 @@ pub mod functions;
 mod glob;
 mod ignored;
 mod locate;
+mod locate_remote;
 pub mod manifest;
 pub mod provider;
 pub mod report;

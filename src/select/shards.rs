@@ -15,9 +15,10 @@ use super::faults::Faults;
 use super::footer;
 use super::locate::{Located, locate};
 use super::warning::Warning;
-use crate::error::{Context, Error, Result, Stage};
+use crate::error::{Error, Result, Stage};
 use crate::schema::{Role, Schema};
 use crate::seed::ItemKey;
+use crate::stores::routing_store::Stores;
 
 /// Bits of `sample_id` that hold the row; the shard's ordinal is above them.
 pub const ROW_BITS: u32 = 40;
@@ -123,15 +124,20 @@ impl ShardSet {
     /// A pattern without match, shards that are no Parquet, cut short or changed since the manifest was written, and all
     /// differences of all shards from the schema at once.
     pub async fn open(patterns: &[String], schema: &Schema) -> Result<Self> {
-        let owned = patterns.to_vec();
-        let (located, mut warnings) = tokio::task::spawn_blocking(move || locate(&owned))
-            .await
-            .map_err(|error| Error::internal("the search for shards did not finish").caused_by(error))??;
+        Self::open_through(patterns, schema, Arc::default()).await
+    }
+
+    /// The same, where `patterns` may also be URLs of objects, prefixes, globs and manifests in `stores`.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; a store that cannot be reached.
+    pub async fn open_through(patterns: &[String], schema: &Schema, stores: Arc<Stores>) -> Result<Self> {
+        let (located, mut warnings) = locate(patterns, &stores).await?;
         if located.len() > MAX_SHARDS {
             let reason = format!("{} shards are more than {MAX_SHARDS}; use larger ones", located.len());
             return Err(Error::at(Stage::Select, "", reason));
         }
-        let store = Arc::new(CountingStore::local());
+        let store = Arc::new(CountingStore::exact(stores));
         let loads = located.iter().enumerate().map(|(ordinal, located)| load(&store, ordinal as u32, located));
         let loaded: Vec<Result<Arc<Shard>>> = futures::stream::iter(loads).buffered(FOOTERS_IN_FLIGHT).collect().await;
 
@@ -195,8 +201,7 @@ impl ShardSet {
 
 async fn load(store: &CountingStore, ordinal: u32, located: &Located) -> Result<Arc<Shard>> {
     let name = &located.name;
-    let location =
-        Path::from_absolute_path(&located.path).context(Stage::Select, name, "its path cannot be used; rename it")?;
+    let location = located.location.clone();
     let footer = footer::load(store, &location, name, located.bytes).await?;
     let shard = Shard {
         ordinal,
