@@ -17,7 +17,7 @@ pub mod window;
 
 use serde::{Deserialize, Serialize};
 
-use crate::stores::StoreSettings;
+use crate::stores::{StoreSettings, cache_folder::CacheSettings};
 
 /// `[scan]` of a pipeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +46,9 @@ pub struct ScanSettings {
     /// Patience with object stores and web servers.
     #[serde(default)]
     pub store: StoreSettings,
+    /// Keeps what was read from these on a local disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheSettings>,
 }
 fn default_schema() -> String {
     "image_text".into()

@@ -296,6 +296,7 @@ mod tests {
             lanes,
             max_bad_share: 0.01,
             store: StoreSettings::default(),
+            cache: None,
         }
     }
 

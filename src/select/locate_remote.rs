@@ -1,9 +1,8 @@
 //! Which objects a URL means: a prefix, a glob within a bucket, a manifest, or one object.
 use std::collections::{BTreeMap, BTreeSet};
 
-use datafusion::object_store::path::Path as Location;
-use datafusion::object_store::{Error as StoreError, ObjectStore, ObjectStoreExt};
-use futures::{StreamExt, TryStreamExt};
+use datafusion::object_store::{Error as StoreError, ObjectMeta, ObjectStore, ObjectStoreExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::glob::is_glob;
 use super::locate::{
@@ -56,11 +55,11 @@ async fn object_or_nothing(address: &Address, stores: &Stores) -> Result<Found> 
 
 /// The object at exactly this address, with what the manifest beside it says.
 async fn object(address: &Address, stores: &Stores) -> Result<Option<Found>> {
-    let Some((location, bytes)) = head(address, stores).await? else { return Ok(None) };
+    let Some(meta) = head(address, stores).await? else { return Ok(None) };
     let (folder, name) = address.path.rsplit_once('/').unwrap_or(("", &address.path));
     let manifest = manifest(&address.with_path(below(folder, MANIFEST_FILE)), stores).await?;
     let listed = manifest.and_then(|manifest| manifest.shards.into_iter().find(|shard| shard.file == name));
-    let located = vec![Located { location, name: address.to_string(), bytes, listed }];
+    let located = vec![one(meta, address.to_string(), listed)];
     Ok(Some(Found { located, ..Found::default() }))
 }
 
@@ -74,8 +73,8 @@ async fn single(address: &Address, stores: &Stores) -> Result<Found> {
         return Ok(Found { problems: vec![no_listing], ..Found::default() });
     }
     match head(address, stores).await? {
-        Some((location, bytes)) => {
-            let located = vec![Located { location, name: address.to_string(), bytes, listed: None }];
+        Some(meta) => {
+            let located = vec![one(meta, address.to_string(), None)];
             Ok(Found { located, ..Found::default() })
         }
         None => {
@@ -94,12 +93,13 @@ async fn listed(address: &Address, stores: &Stores) -> Result<Found> {
     };
     let folder = address.path.rsplit_once('/').map_or("", |(folder, _)| folder);
     let place = |shard: &ManifestShard| address.with_path(below(folder, &shard.file));
-    let heads = manifest.shards.iter().map(|shard| async move { head(&place(shard), stores).await });
-    let heads: Vec<_> = futures::stream::iter(heads.collect::<Vec<_>>()).buffered(HEADS_AT_A_TIME).try_collect().await?;
+    let places: Vec<Address> = manifest.shards.iter().map(place).collect();
+    let heads: Vec<_> = places.iter().map(|place| head(place, stores).boxed()).collect();
+    let heads: Vec<_> = futures::stream::iter(heads).buffered(HEADS_AT_A_TIME).try_collect().await?;
     for (shard, head) in manifest.shards.into_iter().zip(heads) {
         let name = place(&shard).to_string();
         match head {
-            Some((location, bytes)) => found.located.push(Located { location, name, bytes, listed: Some(shard) }),
+            Some(meta) => found.located.push(one(meta, name, Some(shard))),
             None => found.problems.push(format!("{name}: {MANIFEST_FILE} lists it, but it is not there")),
         }
     }
@@ -143,7 +143,7 @@ async fn matching(address: &Address, stores: &Stores) -> Result<Found> {
 struct Listing {
     base: Address,
     /// Relative to the base; hidden ones are passed over, as in local folders.
-    files: BTreeMap<String, (Location, u64)>,
+    files: BTreeMap<String, ObjectMeta>,
 }
 
 impl Listing {
@@ -156,7 +156,7 @@ impl Listing {
             let relative = object.location.as_ref().strip_prefix(prefix.as_ref());
             let Some(relative) = relative.and_then(|rest| rest.strip_prefix('/')) else { continue };
             if relative.split('/').all(|part| !part.starts_with('.')) {
-                files.insert(relative.to_owned(), (object.location.clone(), object.size));
+                files.insert(relative.to_owned(), object.clone());
             }
         }
         Ok(Self { base: base.clone(), files })
@@ -174,8 +174,8 @@ impl Listing {
         let mut folders = BTreeSet::new();
         for (file, listed) in shards {
             folders.insert(file.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned());
-            let Some((location, bytes)) = self.files.get(&file).cloned() else { continue };
-            found.located.push(Located { location, name: self.address(&file).to_string(), bytes, listed });
+            let Some(meta) = self.files.get(&file).cloned() else { continue };
+            found.located.push(one(meta, self.address(&file).to_string(), listed));
         }
         for folder in folders {
             let has = |name: &str| self.files.contains_key(&below(&folder, name));
@@ -186,14 +186,18 @@ impl Listing {
     }
 }
 
+fn one(meta: ObjectMeta, name: String, listed: Option<ManifestShard>) -> Located {
+    Located { location: meta.location, name, bytes: meta.size, e_tag: meta.e_tag, listed }
+}
+
 fn below(folder: &str, file: &str) -> String {
     if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") }
 }
 
-async fn head(address: &Address, stores: &Stores) -> Result<Option<(Location, u64)>> {
+async fn head(address: &Address, stores: &Stores) -> Result<Option<ObjectMeta>> {
     let location = stores.location(address)?;
     match stores.head(&location).await {
-        Ok(meta) => Ok(Some((location, meta.size))),
+        Ok(meta) => Ok(Some(ObjectMeta { location, ..meta })),
         Err(StoreError::NotFound { .. }) => Ok(None),
         Err(error) => Err(unreachable_store(address, error)),
     }

@@ -28,7 +28,7 @@ pub fn session(set: &ShardSet, target_partitions: usize) -> Result<SessionContex
     let context = SessionContext::new_with_config(config);
     let place = SHARDS_TABLE;
     let url = ObjectStoreUrl::parse(STORE_URL).context(Stage::Internal, place, "cannot name the store")?;
-    context.register_object_store(url.as_ref(), Arc::clone(&set.store) as _);
+    context.register_object_store(url.as_ref(), Arc::clone(&set.reads));
     context.register_table(SHARDS_TABLE, Arc::new(ShardTable::new(set))).context(
         Stage::Internal,
         place,

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
+use datafusion::object_store::ObjectStore;
 use datafusion::object_store::path::Path;
 use datafusion::parquet::arrow::parquet_to_arrow_schema;
 use datafusion::parquet::file::metadata::ParquetMetaData;
@@ -18,7 +19,7 @@ use super::warning::Warning;
 use crate::error::{Error, Result, Stage};
 use crate::schema::{Role, Schema};
 use crate::seed::ItemKey;
-use crate::stores::routing_store::Stores;
+use crate::stores::{caching_store::CachingStore, routing_store::Stores};
 
 /// Bits of `sample_id` that hold the row; the shard's ordinal is above them.
 pub const ROW_BITS: u32 = 40;
@@ -105,8 +106,10 @@ impl Shard {
 pub struct ShardSet {
     /// In the order of their ordinals, which are their positions.
     pub shards: Vec<Arc<Shard>>,
-    /// Where they are; counts what is read.
+    /// Where they are; counts what goes over the wire.
     pub store: Arc<CountingStore>,
+    /// What they are read through: the store itself, or the cache above it.
+    pub reads: Arc<dyn ObjectStore>,
     /// What every shard stores, as SQL sees it: text and binary as views, columns that some shards lack as nullable.
     pub columns: SchemaRef,
     /// Columns whose values are read only for selected rows: those of the schema and further binary ones.
@@ -137,7 +140,7 @@ impl ShardSet {
             let reason = format!("{} shards are more than {MAX_SHARDS}; use larger ones", located.len());
             return Err(Error::at(Stage::Select, "", reason));
         }
-        let store = Arc::new(CountingStore::exact(stores));
+        let store = Arc::new(CountingStore::exact(Arc::clone(&stores) as _));
         let loads = located.iter().enumerate().map(|(ordinal, located)| load(&store, ordinal as u32, located));
         let loaded: Vec<Result<Arc<Shard>>> = futures::stream::iter(loads).buffered(FOOTERS_IN_FLIGHT).collect().await;
 
@@ -164,7 +167,8 @@ impl ShardSet {
             store.declare_blobs(shard.location.clone(), ranges);
         }
         warnings.extend(warnings_about(&shards));
-        Ok(Self { shards, store, columns, blob_columns, warnings })
+        let reads = cached(&stores, &store, shards.iter().zip(&located));
+        Ok(Self { shards, store, reads, columns, blob_columns, warnings })
     }
 
     /// Rows of all shards.
@@ -197,6 +201,22 @@ impl ShardSet {
         let row = sample_id & (MAX_ROWS - 1);
         (row < shard.rows()).then_some((shard, row))
     }
+}
+
+/// The store, below a cache where there is one.
+fn cached<'a>(
+    stores: &Stores,
+    store: &Arc<CountingStore>,
+    shards: impl Iterator<Item = (&'a Arc<Shard>, &'a Located)>,
+) -> Arc<dyn ObjectStore> {
+    let Some(folder) = stores.cache() else { return Arc::clone(store) as _ };
+    let caching = CachingStore::new(Arc::clone(store) as _, Arc::clone(folder));
+    for (shard, located) in shards.filter(|(shard, _)| stores.is_remote(&shard.location)) {
+        // The footer alone would not tell two states apart whose blobs differ and are equally long.
+        let e_tag = located.e_tag.as_deref().unwrap_or_default();
+        caching.declare(shard.location.clone(), &format!("{} {} {e_tag}", shard.name, hex(&shard.fingerprint)));
+    }
+    Arc::new(caching)
 }
 
 async fn load(store: &CountingStore, ordinal: u32, located: &Located) -> Result<Arc<Shard>> {

@@ -6,6 +6,7 @@
 //! | [`connect`] | an address's store, with credentials from the environment |
 //! | [`remote_store`] | reads whose length is checked, and that are repeated where the network failed |
 //! | [`routing_store`] | every store of a data set behind one |
+//! | [`cache_folder`], [`caching_store`] | what was read from afar, kept on a local disk |
 //! | [`refusal`] | what a store's error means and what to do about it |
 //!
 //! **Never a wrong byte.** A server may answer 503, close a connection in the middle of a body, or send less than it
@@ -15,6 +16,8 @@
 //!
 //! [`ObjectStore`]: datafusion::object_store::ObjectStore
 pub mod address;
+pub mod cache_folder;
+pub mod caching_store;
 mod connect;
 pub mod refusal;
 mod remote_store;

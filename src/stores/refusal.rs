@@ -6,43 +6,59 @@ use datafusion::object_store::client::{HttpError, HttpErrorKind};
 
 use super::address::{Address, Protocol};
 
+/// How the library words a server that knows no ranges.
+pub(super) const RANGES_REFUSED: &str = "Range request not supported";
+
+/// An answer that we refuse: what is wrong with it, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Unusable(pub(super) String);
+
 /// A store's error under the address that met it, in one sentence and a remedy; the source is the store's own error.
 #[derive(Debug, thiserror::Error)]
 #[error("{place}: {meaning}")]
 pub struct Refusal {
     place: String,
     meaning: String,
-    source: Error,
+    source: Box<dyn StdError + Send + Sync>,
 }
 
-impl Refusal {
-    /// What `source` means at `address`.
-    pub(super) fn new(address: &Address, source: Error) -> Self {
-        Self { place: address.to_string(), meaning: meaning(address, &source), source }
-    }
-
-    /// As a store's error of the same kind.
-    pub(super) fn into_store_error(self) -> Error {
-        let path = self.place.clone();
-        match &self.source {
-            Error::NotFound { .. } => Error::NotFound { path, source: Box::new(self) },
-            Error::PermissionDenied { .. } => Error::PermissionDenied { path, source: Box::new(self) },
-            Error::Unauthenticated { .. } => Error::Unauthenticated { path, source: Box::new(self) },
-            _ => Error::Generic { store: "remote", source: Box::new(self) },
-        }
+/// `error`, met at `address`, as an error of the same kind that says what it means.
+pub(super) fn explained(address: &Address, error: Error) -> Error {
+    let (place, meaning) = (address.to_string(), meaning(address, &error));
+    let wrap = |source| Box::new(Refusal { place: place.clone(), meaning, source });
+    let path = place.clone();
+    match error {
+        Error::NotFound { source, .. } => Error::NotFound { path, source: wrap(source) },
+        Error::PermissionDenied { source, .. } => Error::PermissionDenied { path, source: wrap(source) },
+        Error::Unauthenticated { source, .. } => Error::Unauthenticated { path, source: wrap(source) },
+        Error::Generic { source, .. } => Error::Generic { store: "remote", source: wrap(source) },
+        other => Error::Generic { store: "remote", source: wrap(other.into()) },
     }
 }
 
 /// What a store's error means: a sentence and a remedy.
 pub fn meaning(address: &Address, error: &Error) -> String {
     let root = &address.root;
+    if let Some(Unusable(reason)) = error.source().and_then(|source| source.downcast_ref()) {
+        return reason.clone();
+    }
+    let has_status = |status: &str| mentions(error, &format!("status code: {status} "));
     match error {
-        Error::NotFound { .. } if mentions(error, "NoSuchBucket") => {
-            format!("there is no bucket {root}; check its name, and the endpoint and region")
+        _ if mentions(error, "NoSuchBucket") || mentions(error, "ContainerNotFound") => {
+            format!("there is no bucket {root}; check its name{}", endpoint(address.protocol))
         }
+        // The library gives listings no kinds of their own.
         Error::NotFound { .. } => "there is no such object; check the name and the bucket".into(),
+        _ if has_status("404") => format!("there is no bucket {root}; check its name{}", endpoint(address.protocol)),
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
             format!("the store refuses these credentials; {}", credentials(address.protocol))
+        }
+        _ if has_status("401") || has_status("403") => {
+            format!("the store refuses these credentials; {}", credentials(address.protocol))
+        }
+        _ if mentions(error, RANGES_REFUSED) => {
+            "its server sends whole files only, and shards are read in parts; download it".into()
         }
         _ if mentions(error, "BareRedirect") || mentions(error, "incorrectly configured region") => {
             "the bucket is in another region; set AWS_REGION to it".into()

@@ -9,12 +9,12 @@ use datafusion::object_store::path::Path;
 use datafusion::object_store::{
     Attributes, Error, GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta, ObjectStore, Result,
 };
-use futures::stream::{self, BoxStream};
+use futures::stream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::StoreSettings;
 use super::address::Address;
-use super::refusal::Refusal;
+use super::refusal::{RANGES_REFUSED, Unusable, explained};
 
 /// Ranges of one call that are asked for side by side.
 const RANGES_AT_A_TIME: usize = 8;
@@ -23,7 +23,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Room made for a body before it arrives: its length is what a server claims.
 const MOST_ROOM_BYTES: u64 = 16 << 20;
-/// How the library words a request that failed after all its own repetitions; other errors are about an answer.
+/// How the library words requests that failed after all its own repetitions; other errors are about an answer.
 const LIBRARY_GAVE_UP: &str = "Error performing ";
 
 /// What tells one state of an object from another.
@@ -58,6 +58,22 @@ struct Failure {
     may_pass: bool,
 }
 
+impl Failure {
+    /// Of a request; what the library has repeated in vain is not repeated again.
+    fn of(error: Error) -> Self {
+        let text = match &error {
+            Error::Generic { source, .. } => source.to_string(),
+            _ => String::new(),
+        };
+        Self { may_pass: !text.is_empty() && !text.contains(LIBRARY_GAVE_UP) && !text.contains(RANGES_REFUSED), error }
+    }
+
+    /// Of an answer.
+    fn unusable(reason: String, may_pass: bool) -> Self {
+        Self { error: Error::Generic { store: "remote", source: Box::new(Unusable(reason)) }, may_pass }
+    }
+}
+
 impl RemoteStore {
     pub(super) fn new(inner: Arc<dyn ObjectStore>, root: Address, settings: StoreSettings) -> Self {
         Self { inner, root, settings, versions: Mutex::default() }
@@ -85,23 +101,22 @@ impl RemoteStore {
     }
 
     /// Everything below a prefix.
-    pub(super) fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        let place = self.root.with_path(prefix.map_or("", |prefix| prefix.as_ref()));
-        let explain = move |error| Refusal::new(&place, error).into_store_error();
-        self.inner.list(prefix).map_err(explain).boxed()
+    pub(super) async fn list(&self, prefix: &Path) -> Result<Vec<ObjectMeta>> {
+        self.patiently(prefix, || async { self.inner.list(Some(prefix)).try_collect().await.map_err(Failure::of) }).await
     }
 
-    fn explain(&self, key: &Path, error: Error) -> Error {
-        Refusal::new(&self.root.with_path(key.as_ref()), error).into_store_error()
-    }
-
-    async fn read(&self, key: &Path, options: GetOptions) -> Result<Arrived> {
+    /// Repeats what may pass.
+    async fn patiently<T, F: Future<Output = Result<T, Failure>>>(
+        &self,
+        key: &Path,
+        attempt: impl Fn() -> F,
+    ) -> Result<T> {
         let (started, patience) = (Instant::now(), Duration::from_secs(self.settings.retry_seconds));
         let mut pause = FIRST_PAUSE;
         let mut left = self.settings.retries;
         loop {
-            match self.attempt(key, options.clone()).await {
-                Ok(arrived) => return Ok(arrived),
+            match attempt().await {
+                Ok(value) => return Ok(value),
                 Err(Failure { may_pass: true, .. }) if left > 0 && started.elapsed() + pause <= patience => {}
                 Err(failure) => return Err(self.explain(key, failure.error)),
             }
@@ -111,19 +126,24 @@ impl RemoteStore {
         }
     }
 
+    fn explain(&self, key: &Path, error: Error) -> Error {
+        explained(&self.root.with_path(key.as_ref()), error)
+    }
+
+    async fn read(&self, key: &Path, options: GetOptions) -> Result<Arrived> {
+        self.patiently(key, || self.attempt(key, options.clone())).await
+    }
+
     async fn attempt(&self, key: &Path, options: GetOptions) -> Result<Arrived, Failure> {
         let wanted = options.range.clone();
-        let result = self.inner.get_opts(key, options).await.map_err(|error| Failure {
-            may_pass: matches!(&error, Error::Generic { source, .. } if !source.to_string().starts_with(LIBRARY_GAVE_UP)),
-            error,
-        })?;
+        let result = self.inner.get_opts(key, options).await.map_err(Failure::of)?;
         let (meta, range, attributes) = (result.meta.clone(), result.range.clone(), result.attributes.clone());
         self.check_version(key, &meta)?;
         if let Some(GetRange::Bounded(wanted)) = wanted
             && wanted != range
         {
-            let reason = format!("it has {} bytes, so bytes {wanted:?} are not in it; it has changed", meta.size);
-            return Err(Failure { error: generic(reason), may_pass: false });
+            let reason = format!("it has {} bytes and should reach byte {}; it has changed, start again", meta.size, wanted.end);
+            return Err(Failure::unusable(reason, false));
         }
         let expected = range.end - range.start;
         let mut bytes = BytesMut::with_capacity(expected.min(MOST_ROOM_BYTES) as usize);
@@ -136,8 +156,11 @@ impl RemoteStore {
         }
         if bytes.len() as u64 != expected {
             let than = if (bytes.len() as u64) < expected { "ended after" } else { "went on after" };
-            let reason = format!("the answer {than} {} of {expected} bytes", bytes.len().min(expected as usize));
-            return Err(Failure { error: generic(reason), may_pass: true });
+            let reason = format!(
+                "its server's answer {than} {} of {expected} bytes, again and again; check what stands between",
+                bytes.len().min(expected as usize)
+            );
+            return Err(Failure::unusable(reason, true));
         }
         Ok(Arrived { meta, attributes, range, bytes: bytes.freeze() })
     }
@@ -162,12 +185,8 @@ impl RemoteStore {
                     now.bytes,
                     now.e_tag.as_deref().unwrap_or("none")
                 );
-                Err(Failure { error: generic(reason), may_pass: false })
+                Err(Failure::unusable(reason, false))
             }
         }
     }
-}
-
-fn generic(reason: String) -> Error {
-    Error::Generic { store: "remote", source: reason.into() }
 }

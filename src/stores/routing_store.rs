@@ -17,6 +17,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::StoreSettings;
 use super::address::Address;
+use super::cache_folder::CacheFolder;
 use super::connect::connect;
 use super::refusal::meaning;
 use super::remote_store::RemoteStore;
@@ -29,6 +30,7 @@ pub struct Stores {
     options: Vec<(String, String)>,
     local: LocalFileSystem,
     remotes: RwLock<BTreeMap<String, Arc<RemoteStore>>>,
+    cache: Option<Arc<CacheFolder>>,
 }
 
 impl Stores {
@@ -42,6 +44,22 @@ impl Stores {
     pub fn with_options(self, options: &[(&str, &str)]) -> Self {
         let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         Self { options, ..self }
+    }
+
+    /// What is read from afar is kept in `folder`.
+    #[must_use]
+    pub fn with_cache(self, folder: Option<CacheFolder>) -> Self {
+        Self { cache: folder.map(Arc::new), ..self }
+    }
+
+    /// The folder that keeps what is read from afar.
+    pub fn cache(&self) -> Option<&Arc<CacheFolder>> {
+        self.cache.as_ref()
+    }
+
+    /// Whether what is at `location` comes from a bucket or a web server.
+    pub fn is_remote(&self, location: &Path) -> bool {
+        matches!(self.route(location), Ok(Some(_)))
     }
 
     /// Where this store keeps what is at `address`; opens its store on first use, which sends nothing.
@@ -133,11 +151,13 @@ impl ObjectStore for Stores {
             Ok(None) => self.local.list(prefix),
             Ok(Some((route, remote, key))) => {
                 let route = route.to_owned();
-                let whole = move |meta: ObjectMeta| {
-                    let location = under(&route, &meta.location);
-                    std::future::ready(location.map(|location| ObjectMeta { location, ..meta }))
+                let listing = async move {
+                    let objects = remote.list(&key).await?.into_iter().map(move |meta| {
+                        under(&route, &meta.location).map(|location| ObjectMeta { location, ..meta })
+                    });
+                    Ok::<_, Error>(stream::iter(objects))
                 };
-                remote.list(Some(&key)).and_then(whole).boxed()
+                stream::once(listing).try_flatten().boxed()
             }
         }
     }

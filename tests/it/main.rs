@@ -10,5 +10,7 @@ mod optimizers;
 mod pipeline;
 mod prefetch;
 mod resume;
+mod s3_server;
 mod scan;
 mod select;
+mod stores;

@@ -216,6 +216,7 @@ pub(crate) fn settings() -> ScanSettings {
         lanes: 8,
         max_bad_share: 0.1,
         store: diptych::stores::StoreSettings::default(),
+        cache: None,
     }
 }
 

@@ -30,6 +30,7 @@ mod tests {
         let set = ShardSet {
             shards: Vec::new(),
             store: Arc::new(CountingStore::local()),
+            reads: Arc::new(CountingStore::local()),
             columns: Arc::new(ArrowSchema::empty()),
             blob_columns: Vec::new(),
             warnings: Vec::new(),
