@@ -11,6 +11,7 @@ pub mod order;
 pub mod ordered_scan;
 pub mod quarantine;
 mod ranges;
+mod referenced;
 pub mod substitute;
 pub mod tensor_column;
 pub mod window;

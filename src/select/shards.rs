@@ -14,12 +14,13 @@ use super::columns::ColumnsOfAll;
 use super::counting_store::CountingStore;
 use super::faults::Faults;
 use super::footer;
+use super::reference;
 use super::locate::{Located, locate};
 use super::warning::Warning;
 use crate::error::{Error, Result, Stage};
 use crate::schema::{Role, Schema};
 use crate::seed::ItemKey;
-use crate::stores::{caching_store::CachingStore, routing_store::Stores};
+use crate::stores::{caching_store::CachingStore, routing_store::{Stores, is_remote}};
 
 /// Bits of `sample_id` that hold the row; the shard's ordinal is above them.
 pub const ROW_BITS: u32 = 40;
@@ -140,17 +141,23 @@ impl ShardSet {
             let reason = format!("{} shards are more than {MAX_SHARDS}; use larger ones", located.len());
             return Err(Error::at(Stage::Select, "", reason));
         }
-        let store = Arc::new(CountingStore::exact(Arc::clone(&stores) as _));
+        let store = Arc::new(CountingStore::exact(Arc::clone(&stores) as _).with_blobs_elsewhere());
         let loads = located.iter().enumerate().map(|(ordinal, located)| load(&store, ordinal as u32, located));
         let loaded: Vec<Result<Arc<Shard>>> = futures::stream::iter(loads).buffered(FOOTERS_IN_FLIGHT).collect().await;
 
         let mut faults = Faults::default();
         let mut columns = ColumnsOfAll::default();
+        let mut has_references = false;
         let mut shards = Vec::with_capacity(loaded.len());
         for shard in loaded {
             let Some(shard) = faults.take(shard) else { continue };
             let Some(arrow) = faults.take(arrow_schema(&shard)) else { continue };
-            faults.take(schema.check(&arrow, &shard.name));
+            let is_reference = reference::is_reference(&arrow);
+            has_references |= is_reference;
+            faults.take(match is_reference {
+                true => reference::check(schema, &arrow, &shard.name),
+                false => schema.check(&arrow, &shard.name),
+            });
             faults.take(columns.add(&arrow, &shard.name));
             shards.push(shard);
         }
@@ -162,6 +169,8 @@ impl ShardSet {
         let mut blob_columns: Vec<String> = declared.chain(binary_columns).collect();
         blob_columns.sort_unstable();
         blob_columns.dedup();
+        // Of referenced blobs SQL would see nulls.
+        let columns = if has_references { without(&columns, &blob_columns) } else { columns };
         for shard in &shards {
             let ranges = blob_columns.iter().flat_map(|column| shard.chunk_ranges(column)).collect();
             store.declare_blobs(shard.location.clone(), ranges);
@@ -185,7 +194,8 @@ impl ShardSet {
     pub fn blob_bytes(&self) -> u64 {
         let ranges = |shard: &Arc<Shard>| {
             let ranges = self.blob_columns.iter().flat_map(|column| shard.chunk_ranges(column));
-            ranges.map(|range| range.end - range.start).sum::<u64>()
+            let referenced = (0..shard.metadata.num_row_groups()).map(|group| shard.referenced_bytes(group));
+            ranges.map(|range| range.end - range.start).chain(referenced).sum::<u64>()
         };
         self.shards.iter().map(ranges).sum()
     }
@@ -203,6 +213,11 @@ impl ShardSet {
     }
 }
 
+fn without(columns: &ArrowSchema, names: &[String]) -> SchemaRef {
+    let kept = columns.fields().iter().filter(|field| !names.contains(field.name())).cloned();
+    Arc::new(ArrowSchema::new(kept.collect::<Vec<_>>()))
+}
+
 /// The store, below a cache where there is one.
 fn cached<'a>(
     stores: &Stores,
@@ -211,7 +226,7 @@ fn cached<'a>(
 ) -> Arc<dyn ObjectStore> {
     let Some(folder) = stores.cache() else { return Arc::clone(store) as _ };
     let caching = CachingStore::new(Arc::clone(store) as _, Arc::clone(folder));
-    for (shard, located) in shards.filter(|(shard, _)| stores.is_remote(&shard.location)) {
+    for (shard, located) in shards.filter(|(shard, _)| is_remote(&shard.location)) {
         // The footer alone would not tell two states apart whose blobs differ and are equally long.
         let e_tag = located.e_tag.as_deref().unwrap_or_default();
         caching.declare(shard.location.clone(), &format!("{} {} {e_tag}", shard.name, hex(&shard.fingerprint)));
@@ -222,6 +237,8 @@ fn cached<'a>(
 async fn load(store: &CountingStore, ordinal: u32, located: &Located) -> Result<Arc<Shard>> {
     let name = &located.name;
     let location = located.location.clone();
+    // Known as a shard before anything is read of it; its blobs follow.
+    store.declare_blobs(location.clone(), vec![]);
     let footer = footer::load(store, &location, name, located.bytes).await?;
     let shard = Shard {
         ordinal,

@@ -75,16 +75,27 @@ impl Address {
         Self { path: path.into(), ..self.clone() }
     }
 
-    /// The root as the first two parts of a [`Path`], such as `s3:/bucket`: no local path that exists begins so.
+    /// The root as the first two parts of a [`Path`], such as `s3:/bucket`: local paths do not begin so.
     pub(super) fn route(&self) -> String {
         self.root.replacen("://", ":/", 1)
     }
 
-    /// The path below the root as its store knows it.
+    /// Where [`Stores`](super::routing_store::Stores) keep what is at this address: `s3:/bucket/key`.
     ///
     /// # Errors
     /// Why no store can have such a path.
-    pub(super) fn key(&self) -> Result<Path, String> {
+    pub fn location(&self) -> Result<Path, String> {
+        let key = self.key()?;
+        Path::parse(format!("{}/{key}", self.route())).map_err(|error| format!("`{self}` is no path: {error}"))
+    }
+
+    /// The address of a root from its [route](Self::route); `None` where a local path begins so.
+    pub(super) fn of_route(route: &str) -> Option<Self> {
+        Self::parse(&route.replacen(":/", "://", 1))?.ok()
+    }
+
+    /// The path below the root as its store knows it.
+    fn key(&self) -> Result<Path, String> {
         let path = match self.protocol {
             Protocol::Http => Path::from_url_path(&self.path),
             _ => Path::parse(&self.path),
@@ -124,6 +135,9 @@ mod tests {
         assert_eq!(parse("s3://b/100%25 a/x").key().unwrap().as_ref(), "100%25 a/x");
         assert_eq!(parse("https://h/100%25%20a/x").key().unwrap().as_ref(), "100% a/x");
         assert!(parse("s3://b/a//x").key().unwrap_err().contains("s3://b/a//x"));
+        assert_eq!(parse("s3://b/a/x").location().unwrap().as_ref(), "s3:/b/a/x");
+        assert_eq!(Address::of_route("https:/h:80").unwrap(), parse("https://h:80"));
+        assert!(Address::of_route("home/x").is_none());
     }
 
     #[test]

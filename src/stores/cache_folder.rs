@@ -368,7 +368,7 @@ mod tests {
         // The same bytes under another name.
         cache.write("a", 0, &bytes(1_000, 1));
         fs::rename(&path, folder.path().join("a/5-1005")).unwrap();
-        assert!(super::tests::cache(folder.path(), 64).read("a", &(5..1_005)).is_empty());
+        assert!(tests::cache(folder.path(), 64).read("a", &(5..1_005)).is_empty());
     }
 
     #[test]

@@ -57,45 +57,55 @@ impl Stores {
         self.cache.as_ref()
     }
 
-    /// Whether what is at `location` comes from a bucket or a web server.
-    pub fn is_remote(&self, location: &Path) -> bool {
-        matches!(self.route(location), Ok(Some(_)))
-    }
-
-    /// Where this store keeps what is at `address`; opens its store on first use, which sends nothing.
+    /// Where this store keeps what is at `address`, whose bucket or server is opened; nothing is sent yet.
     ///
     /// # Errors
     /// The address cannot be right, or the environment contradicts itself.
     pub fn location(&self, address: &Address) -> crate::Result<Path> {
         let refused = |reason: String| OurError::at(Stage::Select, address.to_string(), reason);
-        let key = address.key().map_err(refused)?;
-        let route = address.route();
-        let mut remotes = self.remotes.write().unwrap_or_else(PoisonError::into_inner);
-        if !remotes.contains_key(&route) {
-            let root = address.with_path("");
-            let inner = connect(&root, &self.settings, &self.options)
-                .map_err(|error| refused(meaning(address, &error)).caused_by(error))?;
-            remotes.insert(route.clone(), Arc::new(RemoteStore::new(inner, root, self.settings.clone())));
+        let location = address.location().map_err(refused)?;
+        self.remote(&address.route(), address)
+            .map_err(|error| refused(meaning(address, &error)).caused_by(error))?;
+        Ok(location)
+    }
+
+    /// The store at the root of `address`, made on first use.
+    fn remote(&self, route: &str, address: &Address) -> Result<Arc<RemoteStore>> {
+        let known = self.remotes.read().unwrap_or_else(PoisonError::into_inner).get(route).cloned();
+        if let Some(known) = known {
+            return Ok(known);
         }
-        under(&route, &key).map_err(|error| refused("is no path".into()).caused_by(error))
+        let root = address.with_path("");
+        let inner = connect(&root, &self.settings, &self.options)?;
+        let made = Arc::new(RemoteStore::new(inner, root, self.settings.clone()));
+        let mut remotes = self.remotes.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(Arc::clone(remotes.entry(route.to_owned()).or_insert(made)))
     }
 
     /// The remote store and the key in it; `None` for local files.
     fn route<'a>(&self, location: &'a Path) -> Result<Option<(&'a str, Arc<RemoteStore>, Path)>> {
-        let text = location.as_ref();
-        let Some((scheme, rest)) = text.split_once('/').filter(|(scheme, _)| scheme.ends_with(':')) else {
-            return Ok(None);
-        };
-        let (authority, key) = rest.split_once('/').unwrap_or((rest, ""));
-        let route = &text[..scheme.len() + 1 + authority.len()];
-        let remotes = self.remotes.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(remote) = remotes.get(route) else { return Ok(None) };
-        Ok(Some((route, Arc::clone(remote), Path::parse(key)?)))
+        let Some((route, root, key)) = routed(location) else { return Ok(None) };
+        let remote = self.remote(route, &root)?;
+        Ok(Some((route, remote, Path::parse(key)?)))
     }
 
     fn refuse<T>(&self, operation: &str) -> Result<T> {
         Err(Error::NotImplemented { operation: operation.to_owned(), implementer: self.to_string() })
     }
+}
+
+/// Whether what is at `location` comes from a bucket or a web server.
+pub fn is_remote(location: &Path) -> bool {
+    routed(location).is_some()
+}
+
+/// Route, root and key of a remote location.
+fn routed(location: &Path) -> Option<(&str, Address, &str)> {
+    let text = location.as_ref();
+    let (scheme, rest) = text.split_once('/').filter(|(scheme, _)| scheme.ends_with(':'))?;
+    let (authority, key) = rest.split_once('/').unwrap_or((rest, ""));
+    let route = &text[..scheme.len() + 1 + authority.len()];
+    Some((route, Address::of_route(route)?, key))
 }
 
 fn under(route: &str, key: &Path) -> Result<Path> {
@@ -194,7 +204,7 @@ mod tests {
         assert_eq!(one.as_ref(), "https:/one.test/x.parquet");
         let (route, _, key) = stores.route(&two).unwrap().unwrap();
         assert_eq!((route, key.as_ref()), ("https:/two.test", "x.parquet"));
-        assert!(stores.route(&Path::from("s3:/unnamed/x")).unwrap().is_none());
+        assert!(is_remote(&two) && !is_remote(&Path::from("home/x")) && !is_remote(&Path::from("odd:/x/y")));
     }
 
     #[tokio::test]

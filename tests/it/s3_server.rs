@@ -40,7 +40,7 @@ impl S3Server {
         let (tell, told) = mpsc::channel();
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async move {
+            tokio::task::LocalSet::new().block_on(&runtime, async move {
                 let mut service = S3ServiceBuilder::new(files);
                 service.set_auth(SimpleAuth::from_single(KEY, SECRET));
                 let service = service.build();

@@ -223,7 +223,7 @@ fn answers_that_stay_short_during_an_epoch_end_it() {
     // The sixth and later requests: the listing and the footers pass.
     let proxy = faulty(place.server.address, |n, _| if n < 12 { Fault::Pass } else { Fault::Truncate });
     let spoiled = open(&prefix(), stores(proxy, &hasty)).unwrap();
-    let again = Selection::new(&spoiled, selection.groups.clone(), selection.provenance.clone()).unwrap();
+    let again = Selection::new(&spoiled, selection.groups.clone(), selection.provenance().clone()).unwrap();
     let mut failed = None;
     for number in 0..3 {
         match batches(&epochs(&spoiled, again.clone()), number) {
