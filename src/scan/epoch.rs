@@ -155,7 +155,6 @@ impl EpochPlan {
         let columns = footer.columns().iter();
         let stored = columns.filter(|column| column.column_path().parts().first().is_some_and(|root| is_read(root)));
         let stored: u64 = stored.map(|column| column.byte_range().1).sum();
-        let stored = stored + shard.referenced_bytes(group.row_group as usize);
         let rows = (footer.num_rows() as u64).max(1);
         GroupSize { items, bytes: (u128::from(stored) * u128::from(group.rows.len()) / u128::from(rows)) as u64 }
     }

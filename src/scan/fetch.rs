@@ -13,7 +13,7 @@ use datafusion::{
         compute::concat_batches,
         datatypes::{DataType, Field, Int64Type, Schema as ArrowSchema, SchemaRef},
     },
-    object_store::{ObjectStore, path::Path},
+    object_store::ObjectStore,
     parquet::{
         DecodeResult,
         arrow::{
@@ -35,10 +35,7 @@ use crate::{
         failure::panic_text,
         ranges,
     },
-    select::{
-        reference::{BLOB_LENGTH, BLOB_OFFSET, BLOB_URI},
-        shards::Shard,
-    },
+    select::shards::Shard,
 };
 
 /// Requests under way at a time, over all lanes.
@@ -162,24 +159,6 @@ impl Fetcher {
     pub async fn rows(&self, shard: u32, row_group: u32, rows: &[u32], reading: &Reading) -> Result<RecordBatch> {
         let (shard, reader) = self.reader(shard)?;
         let place = || format!("{} row group {row_group}", shard.name);
-        let batch = self.stored_rows(shard, reader, row_group, rows, reading).await?;
-        if shard.is_reference() {
-            let image = &self.names[IMAGE];
-            return self.arrange(&self.with_blobs(&batch, image, reading, &place).await?, &place);
-        }
-        self.arrange(&batch, &place)
-    }
-
-    /// The columns that the shard itself stores.
-    async fn stored_rows(
-        &self,
-        shard: &Shard,
-        reader: &ShardReader,
-        row_group: u32,
-        rows: &[u32],
-        reading: &Reading,
-    ) -> Result<RecordBatch> {
-        let place = || format!("{} row group {row_group}", shard.name);
         let total = shard.metadata.row_group(row_group as usize).num_rows() as usize;
         let consecutive = rows.chunk_by(|a, b| a + 1 == *b);
         let selection = RowSelection::from_consecutive_ranges(
@@ -198,7 +177,7 @@ impl Fetcher {
 
         let mut step = decode(decoder, vec![], vec![], vec![], &place).await?;
         while let Step::Needs { decoder, ranges, batches } = step {
-            let fetched = self.fetch(&shard.location, &shard.name, &ranges, reading).await?;
+            let fetched = self.fetch(shard, &ranges, reading).await?;
             step = decode(decoder, ranges, fetched, batches, &place).await?;
         }
         let Step::Done(batches) = step else { return Err(Error::internal("a decoder stopped half way")) };
@@ -213,17 +192,11 @@ impl Fetcher {
             let reason = format!("gave {} rows for {}: the file changed; select again", batch.num_rows(), rows.len());
             return Err(Error::at(Stage::Scan, place(), reason));
         }
-        Ok(batch)
+        self.arrange(&batch, &place)
     }
 
-    /// The bytes in `ranges` of a file that messages call `name`, in a few large reads.
-    pub(super) async fn fetch(
-        &self,
-        location: &Path,
-        name: &str,
-        ranges: &[Range<u64>],
-        reading: &Reading,
-    ) -> Result<Vec<Bytes>> {
+    /// The pages in `ranges`, in a few large reads.
+    async fn fetch(&self, shard: &Shard, ranges: &[Range<u64>], reading: &Reading) -> Result<Vec<Bytes>> {
         let merged = ranges::merge(ranges);
         let reads: Vec<_> = ranges::batches(&merged)
             .into_iter()
@@ -231,9 +204,9 @@ impl Fetcher {
                 let wanted = batch.iter().map(|range| range.end - range.start).sum();
                 let charge = Arc::new(self.charge(wanted, reading).await);
                 let _request =
-                    self.requests.acquire().await.context(Stage::Scan, name, "reading has stopped")?;
-                let read = self.store.get_ranges(location, batch).await;
-                let read = read.context(Stage::Scan, name, "cannot be read; check the file and its disk or network")?;
+                    self.requests.acquire().await.context(Stage::Scan, &shard.name, "reading has stopped")?;
+                let read = self.store.get_ranges(&shard.location, batch).await;
+                let read = read.context(Stage::Scan, &shard.name, "cannot be read; check the file and its disk")?;
                 reading.bytes.add(read.iter().map(Bytes::len).sum());
                 reading.requests.add(batch.len());
                 Ok::<_, Error>(read.into_iter().map(|bytes| Charged::into_bytes(bytes, Arc::clone(&charge))).collect())
@@ -246,7 +219,7 @@ impl Fetcher {
             .map(|range| {
                 ranges::slice(range, &merged, &fetched).ok_or_else(|| {
                     let reason = format!("ends before byte {}; it was cut off after selection", range.end);
-                    Error::at(Stage::Scan, name, reason)
+                    Error::at(Stage::Scan, &shard.name, reason)
                 })
             })
             .collect()
@@ -284,9 +257,7 @@ impl Fetcher {
             &shard.name,
             broken,
         )?;
-        if !shard.is_reference() {
-            column(stored.schema(), shard, &self.names[IMAGE])?;
-        }
+        column(stored.schema(), shard, &self.names[IMAGE])?;
         for name in &self.names[FIRST_EXTRA..] {
             column(stored.schema(), shard, name)?;
         }
@@ -304,12 +275,8 @@ impl Fetcher {
             &shard.name,
             broken,
         )?;
-        let references: &[&str] = if shard.is_reference() { &[BLOB_URI, BLOB_OFFSET, BLOB_LENGTH] } else { &[] };
         let leaves = metadata.parquet_schema().columns().iter().enumerate().filter(|(_, leaf)| {
             let path = leaf.path().parts();
-            if references.contains(&path[0].as_str()) {
-                return true;
-            }
             // Of an image with a path beside it, only the bytes.
             let is_needed = path[0] != self.names[IMAGE] || path.get(1).is_none_or(|part| part == "bytes");
             self.names.contains(&path[0]) && is_needed

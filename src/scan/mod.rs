@@ -11,7 +11,6 @@ pub mod order;
 pub mod ordered_scan;
 pub mod quarantine;
 mod ranges;
-mod referenced;
 pub mod substitute;
 pub mod tensor_column;
 pub mod window;

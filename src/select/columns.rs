@@ -73,15 +73,6 @@ fn in_flight(stored: &DataType) -> DataType {
     }
 }
 
-/// Whether values of this type are text, in whatever layout.
-pub(crate) fn is_text(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
-        DataType::Dictionary(_, values) => is_text(values),
-        _ => false,
-    }
-}
-
 /// Whether values of this type hold bytes of unbounded length.
 pub(crate) fn is_binary(data_type: &DataType) -> bool {
     match data_type {

@@ -4,7 +4,6 @@
 //! |---|---|
 //! | [`shards`] | the files of a data set, numbered, with fingerprints and footers |
 //! | [`manifest`] | the list that fixes their order |
-//! | [`reference`] | shards whose blobs lie in other files |
 //! | [`counting_store`] | where they are; counts the bytes on the wire |
 //! | [`session`], [`provider`], [`footer_cache`] | the table `shards` in DataFusion |
 //! | [`functions`] | functions for SQL |
@@ -26,7 +25,6 @@ mod locate;
 mod locate_remote;
 pub mod manifest;
 pub mod provider;
-pub mod reference;
 pub mod report;
 mod reproducible;
 #[expect(clippy::module_inception, reason = "the file is named as the command that it runs")]

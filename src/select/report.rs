@@ -112,14 +112,7 @@ impl Pruning {
 pub fn blob_bytes(set: &ShardSet, group: &SelectedGroup) -> u64 {
     let Some(shard) = set.shards.get(group.shard as usize) else { return 0 };
     let leaves = set.blob_columns.iter().flat_map(|column| shard.leaves(column));
-    leaves.map(|leaf| bytes_of_leaf(shard, group, leaf)).sum::<u64>() + referenced_bytes(shard, group)
-}
-
-/// Blobs in other files, by their mean.
-fn referenced_bytes(shard: &Shard, group: &SelectedGroup) -> u64 {
-    let rows = shard.metadata.row_group(group.row_group as usize).num_rows().max(1) as u128;
-    let bytes = u128::from(shard.referenced_bytes(group.row_group as usize));
-    (bytes * u128::from(group.rows.len()) / rows) as u64
+    leaves.map(|leaf| bytes_of_leaf(shard, group, leaf)).sum()
 }
 
 fn bytes_of_leaf(shard: &Shard, group: &SelectedGroup, leaf: usize) -> u64 {

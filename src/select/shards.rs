@@ -14,7 +14,6 @@ use super::columns::ColumnsOfAll;
 use super::counting_store::CountingStore;
 use super::faults::Faults;
 use super::footer;
-use super::reference;
 use super::locate::{Located, locate};
 use super::warning::Warning;
 use crate::error::{Error, Result, Stage};
@@ -141,23 +140,17 @@ impl ShardSet {
             let reason = format!("{} shards are more than {MAX_SHARDS}; use larger ones", located.len());
             return Err(Error::at(Stage::Select, "", reason));
         }
-        let store = Arc::new(CountingStore::exact(Arc::clone(&stores) as _).with_blobs_elsewhere());
+        let store = Arc::new(CountingStore::exact(Arc::clone(&stores) as _));
         let loads = located.iter().enumerate().map(|(ordinal, located)| load(&store, ordinal as u32, located));
         let loaded: Vec<Result<Arc<Shard>>> = futures::stream::iter(loads).buffered(FOOTERS_IN_FLIGHT).collect().await;
 
         let mut faults = Faults::default();
         let mut columns = ColumnsOfAll::default();
-        let mut has_references = false;
         let mut shards = Vec::with_capacity(loaded.len());
         for shard in loaded {
             let Some(shard) = faults.take(shard) else { continue };
             let Some(arrow) = faults.take(arrow_schema(&shard)) else { continue };
-            let is_reference = reference::is_reference(&arrow);
-            has_references |= is_reference;
-            faults.take(match is_reference {
-                true => reference::check(schema, &arrow, &shard.name),
-                false => schema.check(&arrow, &shard.name),
-            });
+            faults.take(schema.check(&arrow, &shard.name));
             faults.take(columns.add(&arrow, &shard.name));
             shards.push(shard);
         }
@@ -169,8 +162,6 @@ impl ShardSet {
         let mut blob_columns: Vec<String> = declared.chain(binary_columns).collect();
         blob_columns.sort_unstable();
         blob_columns.dedup();
-        // Of referenced blobs SQL would see nulls.
-        let columns = if has_references { without(&columns, &blob_columns) } else { columns };
         for shard in &shards {
             let ranges = blob_columns.iter().flat_map(|column| shard.chunk_ranges(column)).collect();
             store.declare_blobs(shard.location.clone(), ranges);
@@ -194,8 +185,7 @@ impl ShardSet {
     pub fn blob_bytes(&self) -> u64 {
         let ranges = |shard: &Arc<Shard>| {
             let ranges = self.blob_columns.iter().flat_map(|column| shard.chunk_ranges(column));
-            let referenced = (0..shard.metadata.num_row_groups()).map(|group| shard.referenced_bytes(group));
-            ranges.map(|range| range.end - range.start).chain(referenced).sum::<u64>()
+            ranges.map(|range| range.end - range.start).sum::<u64>()
         };
         self.shards.iter().map(ranges).sum()
     }
@@ -211,11 +201,6 @@ impl ShardSet {
         let row = sample_id & (MAX_ROWS - 1);
         (row < shard.rows()).then_some((shard, row))
     }
-}
-
-fn without(columns: &ArrowSchema, names: &[String]) -> SchemaRef {
-    let kept = columns.fields().iter().filter(|field| !names.contains(field.name())).cloned();
-    Arc::new(ArrowSchema::new(kept.collect::<Vec<_>>()))
 }
 
 /// The store, below a cache where there is one.
@@ -237,8 +222,6 @@ fn cached<'a>(
 async fn load(store: &CountingStore, ordinal: u32, located: &Located) -> Result<Arc<Shard>> {
     let name = &located.name;
     let location = located.location.clone();
-    // Known as a shard before anything is read of it; its blobs follow.
-    store.declare_blobs(location.clone(), vec![]);
     let footer = footer::load(store, &location, name, located.bytes).await?;
     let shard = Shard {
         ordinal,
