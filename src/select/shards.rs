@@ -19,7 +19,10 @@ use super::warning::Warning;
 use crate::error::{Error, Result, Stage};
 use crate::schema::{Role, Schema};
 use crate::seed::ItemKey;
-use crate::stores::{caching_store::CachingStore, routing_store::{Stores, is_remote}};
+use crate::stores::{
+    caching_store::CachingStore,
+    routing_store::{Stores, is_remote},
+};
 
 /// Bits of `sample_id` that hold the row; the shard's ordinal is above them.
 pub const ROW_BITS: u32 = 40;
