@@ -21,6 +21,7 @@ use crate::{
     scan::{World, epoch::EpochPlan, order::Order, quarantine::Quarantine},
     schema::Schema,
     select::{report::SelectReport, select::select, selection::Selection, shards::ShardSet},
+    stores::{cache_folder::CacheFolder, routing_store::Stores},
 };
 
 /// Reads wait most of their time; decoding has threads of its own, so that neither blocks the other.
@@ -52,7 +53,9 @@ impl Data {
             .context(Stage::Internal, "io", "the system gives no threads")?;
         let scan = &plan.pipeline.scan;
         let schema = Schema::named(&scan.schema)?;
-        let shards = Arc::new(runtime.block_on(ShardSet::open(&scan.shards, &schema))?);
+        let cache = scan.cache.as_ref().map(CacheFolder::open).transpose()?;
+        let stores = Arc::new(Stores::new(&scan.store).with_cache(cache));
+        let shards = Arc::new(runtime.block_on(ShardSet::open_through(&scan.shards, &schema, stores))?);
         Ok(Self { runtime, schema, shards })
     }
 

@@ -17,6 +17,8 @@ pub mod window;
 
 use serde::{Deserialize, Serialize};
 
+use crate::stores::{StoreSettings, cache_folder::CacheSettings};
+
 /// `[scan]` of a pipeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,7 +26,7 @@ pub struct ScanSettings {
     /// Name of the schema the shards are checked against.
     #[serde(default = "default_schema")]
     pub schema: String,
-    /// Files, globs or folders.
+    /// Files, globs, folders, or URLs of these (`s3://`, `gs://`, `az://`; `https://` for files and manifests).
     pub shards: Vec<String>,
     /// Which samples: any query over `shards` that returns `sample_id`.
     #[serde(default = "default_sql")]
@@ -41,6 +43,12 @@ pub struct ScanSettings {
     /// A run stops when a larger share of items, judged after 1,000, is bad.
     #[serde(default = "default_max_bad_share")]
     pub max_bad_share: f64,
+    /// Patience with object stores and web servers.
+    #[serde(default)]
+    pub store: StoreSettings,
+    /// Keeps what was read from these on a local disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheSettings>,
 }
 fn default_schema() -> String {
     "image_text".into()

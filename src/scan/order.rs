@@ -284,6 +284,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::stores::StoreSettings;
 
     fn settings(lanes: u32, rows: u64, megabytes: u64) -> ScanSettings {
         ScanSettings {
@@ -294,6 +295,8 @@ mod tests {
             shuffle_window_megabytes: megabytes,
             lanes,
             max_bad_share: 0.01,
+            store: StoreSettings::default(),
+            cache: None,
         }
     }
 

@@ -18,13 +18,12 @@ use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::counting_store::CountingStore;
 use super::shards::{Shard, ShardSet};
 
 /// Opens shards of one set for DataFusion's Parquet source.
 #[derive(Debug)]
 pub struct FooterCache {
-    store: Arc<CountingStore>,
+    store: Arc<dyn ObjectStore>,
     shards: HashMap<Path, Arc<Shard>>,
 }
 
@@ -32,7 +31,7 @@ impl FooterCache {
     /// Footers and store of `set`.
     pub fn new(set: &ShardSet) -> Self {
         let shards = set.shards.iter().map(|shard| (shard.location.clone(), Arc::clone(shard)));
-        Self { store: Arc::clone(&set.store), shards: shards.collect() }
+        Self { store: Arc::clone(&set.reads), shards: shards.collect() }
     }
 }
 
@@ -58,7 +57,7 @@ impl ParquetFileReaderFactory for FooterCache {
 }
 
 struct ShardReader {
-    store: Arc<CountingStore>,
+    store: Arc<dyn ObjectStore>,
     location: Path,
     metadata: Arc<ParquetMetaData>,
     metrics: ParquetFileMetrics,

@@ -27,6 +27,7 @@ pub(crate) mod glob;
 mod header_columns;
 mod ignored;
 pub(crate) mod locate;
+mod locate_remote;
 pub mod manifest;
 pub mod materialise;
 mod precedence;

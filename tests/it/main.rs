@@ -21,6 +21,8 @@ mod optimizers;
 mod pipeline;
 mod prefetch;
 mod resume;
+mod s3_server;
 mod scan;
 mod select;
 mod sql;
+mod stores;

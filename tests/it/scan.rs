@@ -215,6 +215,8 @@ pub(crate) fn settings() -> ScanSettings {
         shuffle_window_megabytes: 8,
         lanes: 8,
         max_bad_share: 0.1,
+        store: diptych::stores::StoreSettings::default(),
+        cache: None,
     }
 }
 
