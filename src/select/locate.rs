@@ -397,7 +397,7 @@ mod tests {
             assert_eq!(names(&tree, &[glob]).unwrap(), ["set/c.parquet", "set/a.parquet"], "{glob}");
         }
         assert_eq!(names(&tree, &["**/*.parquet"]).unwrap(), ["d.parquet", "set/c.parquet", "set/a.parquet"]);
-        let (_, warnings) = locate(&[tree.path().join("set/*.parquet").display().to_string()]).unwrap();
+        let (_, warnings) = run(&[tree.path().join("set/*.parquet").display().to_string()]).unwrap();
         assert!(warnings.len() == 1 && warnings[0].place.ends_with("b.parquet"), "{warnings:?}");
 
         list(&["c.parquet", "gone.parquet"]);
