@@ -10,6 +10,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`stores`] | local files, buckets and web servers behind one store |
 //! | [`ingest`] | foreign data (folders, archives, Parquet, tables of paths, IDX) into shards |
 //! | [`select`] | SQL over the narrow columns, once, into a selection with a digest |
 //! | [`scan`] | the selection's rows in the order of an epoch: a pure function |
@@ -25,7 +26,7 @@
 //! | [`run`] | one function per command |
 //!
 //! Imports go one way: `run → pipeline → {train, evaluate} → method → batch →
-//! {prefetch | ingest, select, scan, augment, pair, lint} → {schema, device, loss, model} → {error, seed}`; a test enforces it.
+//! {prefetch | stores, ingest, select, scan, augment, pair, lint} → {schema, device, loss, model} → {error, seed}`; a test enforces it.
 //!
 //! ## Why not a map-style data set?
 //!
@@ -51,6 +52,7 @@ pub mod scan;
 pub mod schema;
 pub mod seed;
 pub mod select;
+pub mod stores;
 pub mod synthetic;
 pub mod train;
 

@@ -236,7 +236,7 @@ async fn pairs(set: &ShardSet, repeats: &[Repeat], max_pixels: u64) -> Result<Ve
     if repeats.is_empty() {
         return Ok(shown);
     }
-    let fetcher = Fetcher::new(&set.shards, Arc::clone(&set.store) as _, "image", &[], ByteBudget::new(PAIR_BYTES))?;
+    let fetcher = Fetcher::new(&set.shards, Arc::clone(&set.reads), "image", &[], ByteBudget::new(PAIR_BYTES))?;
     // Spread over all of them: neighbours in a list are often of one kind.
     let step = repeats.len().div_ceil(PAIRS_SHOWN);
     for repeat in repeats.iter().step_by(step) {

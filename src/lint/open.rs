@@ -6,6 +6,7 @@ use crate::{
     error::{Error, Result},
     schema::Schema,
     select::{locate::locate, shards::ShardSet},
+    stores::routing_store::Stores,
 };
 
 /// What could be opened, and what could not.
@@ -25,7 +26,7 @@ pub(super) async fn open(patterns: &[String], schema: &Schema) -> Result<Opened>
     let set = match ShardSet::open(patterns, schema).await {
         Ok(set) => Some(set),
         Err(_) => {
-            let (located, _) = locate(patterns)?;
+            let (located, _) = locate(patterns, &Stores::default()).await?;
             let mut sound = vec![];
             for file in located {
                 match ShardSet::open(std::slice::from_ref(&file.name), schema).await {

@@ -18,6 +18,8 @@ const WINDOWS_IN_FLIGHT: u64 = 2;
 /// Far beyond any machine: a slip of the fingers.
 const MOST_LANES: u32 = 4_096;
 const MOST_THREADS: usize = 4_096;
+/// A cache keeps pieces of up to 1 MiB and refuses those above an eighth of its limit.
+const LEAST_CACHE_MEGABYTES: u64 = 16;
 
 /// Notes every value of `pipeline` that is out of its range.
 pub(super) fn check(reading: &mut Reading, pipeline: &Pipeline) {
@@ -82,6 +84,17 @@ fn scan(reading: &mut Reading, settings: &ScanSettings) {
     }
     at_least(reading, "scan.shuffle_window_megabytes", settings.shuffle_window_megabytes, 1);
     share(reading, "scan.max_bad_share", settings.max_bad_share);
+    let patience = [
+        ("retry_seconds", settings.store.retry_seconds),
+        ("timeout_seconds", settings.store.timeout_seconds),
+        ("connect_timeout_seconds", settings.store.connect_timeout_seconds),
+    ];
+    for (key, seconds) in patience {
+        at_least(reading, &format!("scan.store.{key}"), seconds, 1);
+    }
+    if let Some(cache) = &settings.cache {
+        at_least(reading, "scan.cache.megabytes", cache.megabytes, LEAST_CACHE_MEGABYTES);
+    }
 }
 
 fn simclr(reading: &mut Reading, settings: &SimclrSettings) {

@@ -24,6 +24,7 @@ use crate::{
     scan::{ScanSettings, World, epoch::EpochPlan, mixture::Mixture, order::Order, quarantine::Quarantine},
     schema::Schema,
     select::{report::SelectReport, select::Query, selection::Selection, shards::ShardSet, tables::Tables},
+    stores::{cache_folder::CacheFolder, routing_store::Stores},
 };
 
 /// Reads wait most of their time; decoding has threads of its own, so that neither blocks the other.
@@ -53,7 +54,9 @@ impl Data {
         let runtime = io_runtime()?;
         let scan = &plan.pipeline.scan;
         let schema = Schema::named(&scan.schema)?.with_names_in_files(&scan.columns)?;
-        let shards = Arc::new(runtime.block_on(ShardSet::open(&scan.all_shards(), &schema))?);
+        let cache = scan.cache.as_ref().map(CacheFolder::open).transpose()?;
+        let stores = Arc::new(Stores::new(&scan.store).with_cache(cache));
+        let shards = Arc::new(runtime.block_on(ShardSet::open_through(&scan.all_shards(), &schema, stores))?);
         Ok(Self { runtime, schema, shards, scan: scan.clone(), tables: OnceLock::new() })
     }
 

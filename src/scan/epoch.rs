@@ -222,7 +222,7 @@ impl EpochPlan {
             return Err(Error::at(Stage::Scan, "", reason));
         }
         let memory = self.memory()?;
-        let store: Arc<dyn ObjectStore> = Arc::clone(&self.shards.store) as _;
+        let store: Arc<dyn ObjectStore> = Arc::clone(&self.shards.reads);
         let fetcher = Arc::new(Fetcher::new(
             &self.shards.shards,
             store,

@@ -21,6 +21,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::stores::{StoreSettings, cache_folder::CacheSettings};
+
 /// `[scan]` of a pipeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,7 +30,7 @@ pub struct ScanSettings {
     /// Name of the schema the shards are checked against.
     #[serde(default = "default_schema")]
     pub schema: String,
-    /// Files, globs or folders.
+    /// Files, globs, folders, or URLs of these (`s3://`, `gs://`, `az://`; `https://` for files and manifests).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shards: Vec<String>,
     /// Which samples: any query over `shards` that returns `sample_id`.
@@ -62,6 +64,12 @@ pub struct ScanSettings {
     /// Instead of `shards` and `sql`: several sources, mixed by weight.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sources: BTreeMap<String, SourceSettings>,
+    /// Patience with object stores and web servers.
+    #[serde(default)]
+    pub store: StoreSettings,
+    /// Keeps what was read from these on a local disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheSettings>,
 }
 
 impl ScanSettings {
@@ -111,6 +119,8 @@ impl Default for ScanSettings {
             columns: BTreeMap::new(),
             tables: BTreeMap::new(),
             sources: BTreeMap::new(),
+            store: StoreSettings::default(),
+            cache: None,
         }
     }
 }

@@ -280,7 +280,7 @@ pub fn lanes_of(lanes: u32, order: Order, world: World) -> Result<Vec<u32>> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, HashSet};
+    use std::collections::HashSet;
 
     use super::*;
 

@@ -83,7 +83,12 @@ impl CountingStore {
 
     /// Counts what is asked of the local file system; locations are absolute paths.
     pub fn local() -> Self {
-        Self { fetch: Fetch::Together, ..Self::new(Arc::new(LocalFileSystem::new())) }
+        Self::exact(Arc::new(LocalFileSystem::new()))
+    }
+
+    /// Counts what is asked of `inner`, whose `get_ranges` reads exactly the ranges that it is given.
+    pub fn exact(inner: Arc<dyn ObjectStore>) -> Self {
+        Self { fetch: Fetch::Together, ..Self::new(inner) }
     }
 
     /// The same store and counters; ranges up to `merge_gap_bytes` apart become one request.

@@ -18,13 +18,12 @@ use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::counting_store::CountingStore;
 use super::shards::{Shard, ShardSet};
 
 /// Opens shards of one set for DataFusion's Parquet source.
 #[derive(Debug)]
 pub struct FooterCache {
-    store: Arc<CountingStore>,
+    store: Arc<dyn ObjectStore>,
     footers: HashMap<Path, Arc<ParquetMetaData>>,
 }
 
@@ -33,7 +32,7 @@ impl FooterCache {
     pub fn new(set: &ShardSet) -> Self {
         let footer = |shard: &Arc<Shard>| Some((shard.location.clone(), Arc::clone(shard.parquet()?)));
         let footers = set.shards.iter().filter_map(footer);
-        Self { store: Arc::clone(&set.store), footers: footers.collect() }
+        Self { store: Arc::clone(&set.reads), footers: footers.collect() }
     }
 }
 
@@ -59,7 +58,7 @@ impl ParquetFileReaderFactory for FooterCache {
 }
 
 struct ShardReader {
-    store: Arc<CountingStore>,
+    store: Arc<dyn ObjectStore>,
     location: Path,
     metadata: Arc<ParquetMetaData>,
     metrics: ParquetFileMetrics,

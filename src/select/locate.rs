@@ -1,58 +1,70 @@
-//! Which files a list of paths, globs and folders means, and in which order.
+//! Which files a list of paths, globs, folders and URLs means, and in which order.
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use datafusion::object_store::path::Path as Location;
+
 use super::format;
 use super::glob::{Glob, is_glob};
+use super::locate_remote;
 use super::manifest::{MANIFEST_FILE, Manifest, ManifestShard};
 use super::warning::Warning;
 use crate::error::{Context, Error, Result, Stage};
 use crate::ingest::{BESIDE_SHARDS, IMPORTING_FILE};
+use crate::stores::{address::Address, routing_store::Stores};
 
 /// One file that belongs to the set.
 #[derive(Debug, Clone)]
 pub(crate) struct Located {
-    /// Absolute.
-    pub(crate) path: PathBuf,
+    /// In the stores of the set.
+    pub(crate) location: Location,
     /// As messages name it.
     pub(crate) name: String,
     /// Bytes of the file.
     pub(crate) bytes: u64,
+    /// Tells states of a remote object apart, where its store does.
+    pub(crate) e_tag: Option<String>,
     /// What the manifest of its data set says, where there is one.
     pub(crate) listed: Option<ManifestShard>,
+}
+
+/// What one pattern means.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) located: Vec<Located>,
+    pub(super) warnings: Vec<Warning>,
+    pub(super) problems: Vec<String>,
 }
 
 /// The files of all patterns, each once, in the order of their ordinals: pattern by pattern, within one in the order of
 /// the manifest, and those that no manifest lists by relative path. Warnings name what was left out.
 ///
 /// # Errors
-/// A pattern that matches nothing, a manifest that lists what is not there.
-pub(crate) fn locate(patterns: &[String]) -> Result<(Vec<Located>, Vec<Warning>)> {
+/// A pattern that matches nothing, a manifest that lists what is not there, a store that cannot be reached.
+pub(crate) async fn locate(patterns: &[String], stores: &Stores) -> Result<(Vec<Located>, Vec<Warning>)> {
     let mut located: Vec<Located> = Vec::new();
     let mut seen = BTreeSet::new();
     let mut warnings = Vec::new();
     let mut problems = Vec::new();
     for pattern in patterns {
-        if pattern.contains("://") {
-            problems.push(format!("`{pattern}` is a URL; name local files, globs or folders"));
-            continue;
-        }
-        let path = Path::new(pattern);
-        let problems_before = problems.len();
-        let found = if path.is_dir() {
-            folder(path, &mut warnings, &mut problems)?
-        } else if path.exists() || !is_glob(pattern) {
-            file(path)?
-        } else {
-            matching(pattern, &mut warnings, &mut problems)?
+        let found = match Address::parse(pattern) {
+            Some(Err(problem)) => Found { problems: vec![problem], ..Found::default() },
+            Some(Ok(address)) => locate_remote::find(&address, stores).await?,
+            None => {
+                let pattern = pattern.clone();
+                tokio::task::spawn_blocking(move || local(&pattern))
+                    .await
+                    .map_err(|error| Error::internal("the search for shards did not finish").caused_by(error))??
+            }
         };
-        if found.is_empty() && problems.len() == problems_before {
+        if found.located.is_empty() && found.problems.is_empty() {
             problems.push(format!(
                 "`{pattern}` matches no file; name a file, a glob or a folder with *.parquet or *.arrow in it"
             ));
         }
-        problems.extend(unfinished(&found));
-        located.extend(found.into_iter().filter(|found| seen.insert(found.path.clone())));
+        problems.extend(found.problems);
+        warnings.extend(found.warnings);
+        located.extend(found.located.into_iter().filter(|found| seen.insert(found.location.clone())));
     }
     if patterns.is_empty() {
         problems.push("no shards are named; name a file, a glob or a folder".into());
@@ -60,14 +72,32 @@ pub(crate) fn locate(patterns: &[String]) -> Result<(Vec<Located>, Vec<Warning>)
     if problems.is_empty() { Ok((located, warnings)) } else { Err(Error::at(Stage::Shards, "", problems.join("\n  "))) }
 }
 
-/// Folders in which an import was cut off: their shards are whole, but they are not the data set.
-fn unfinished(found: &[Located]) -> Vec<String> {
-    let folders: BTreeSet<&Path> = found.iter().filter_map(|found| found.path.parent()).collect();
-    let is_unfinished = |folder: &&Path| folder.join(IMPORTING_FILE).exists() && !folder.join(MANIFEST_FILE).exists();
-    let name = |folder: &Path| {
-        format!("{}: an import into this folder did not finish; wait for it, or import again", folder.display())
+fn local(pattern: &str) -> Result<Found> {
+    let path = Path::new(pattern);
+    let mut found = Found::default();
+    let files = if path.is_dir() {
+        folder(path, &mut found)?
+    } else if path.exists() || !is_glob(pattern) {
+        file(path)?
+    } else {
+        matching(pattern, &mut found)?
     };
-    folders.into_iter().filter(is_unfinished).map(name).collect()
+    found.problems.extend(unfinished(files.iter().map(|(file, _)| file.as_path())));
+    for (file, listed) in files {
+        found.located.push(one(&file, listed)?);
+    }
+    Ok(found)
+}
+
+/// Folders in which an import was cut off: their shards are whole, but they are not the data set.
+fn unfinished<'a>(files: impl Iterator<Item = &'a Path>) -> Vec<String> {
+    let folders: BTreeSet<&Path> = files.filter_map(Path::parent).collect();
+    let is_unfinished = |folder: &&Path| folder.join(IMPORTING_FILE).exists() && !folder.join(MANIFEST_FILE).exists();
+    folders.into_iter().filter(is_unfinished).map(|folder| unfinished_problem(&folder.display())).collect()
+}
+
+pub(super) fn unfinished_problem(folder: &dyn std::fmt::Display) -> String {
+    format!("{folder}: an import into this folder did not finish; wait for it, or import again")
 }
 
 /// The table of what an import refused lies beside the shards and is none.
@@ -76,10 +106,17 @@ fn is_shard(file: &str) -> bool {
 }
 
 fn lies_beside(file: &str) -> bool {
-    BESIDE_SHARDS.iter().any(|beside| Path::new(file).ends_with(beside))
+    BESIDE_SHARDS.contains(&name_of(file))
 }
 
-fn file(path: &Path) -> Result<Vec<Located>> {
+fn name_of(file: &str) -> &str {
+    file.rsplit_once('/').map_or(file, |(_, name)| name)
+}
+
+/// Files with what a manifest says about them.
+type Listed<T> = Vec<(T, Option<ManifestShard>)>;
+
+fn file(path: &Path) -> Result<Listed<PathBuf>> {
     if !path.exists() {
         return Ok(Vec::new());
     }
@@ -88,84 +125,117 @@ fn file(path: &Path) -> Result<Vec<Located>> {
         (Some(manifest), Some(name)) => manifest.shards.into_iter().find(|shard| shard.file == name),
         _ => None,
     };
-    Ok(vec![one(path, listed)?])
+    Ok(vec![(path.to_owned(), listed)])
 }
 
 fn one(path: &Path, listed: Option<ManifestShard>) -> Result<Located> {
     let name = path.display().to_string();
     let bytes = std::fs::metadata(path).context(Stage::Select, &name, "cannot read this file")?.len();
     let path = std::path::absolute(path).context(Stage::Select, &name, "has no absolute path")?;
-    Ok(Located { path, name, bytes, listed })
+    let location =
+        Location::from_absolute_path(path).context(Stage::Select, &name, "its path cannot be used; rename it")?;
+    Ok(Located { location, name, bytes, e_tag: None, listed })
 }
 
-fn folder(folder: &Path, warnings: &mut Vec<Warning>, problems: &mut Vec<String>) -> Result<Vec<Located>> {
-    let files = files_below(folder)?;
-    let Some(manifest) = Manifest::of_folder(folder)? else {
-        return files.iter().filter(|file| is_shard(file)).map(|file| one(&folder.join(file), None)).collect();
-    };
-    let mut located = Vec::new();
+fn folder(folder: &Path, found: &mut Found) -> Result<Listed<PathBuf>> {
+    let shards = shards_below(&files_below(folder)?, Manifest::of_folder(folder)?);
+    let path = |file: &str| folder.join(file);
+    shards.report(|file| path(file).display().to_string(), found);
+    Ok(shards.shards.into_iter().map(|(file, listed)| (path(&file), listed)).collect())
+}
+
+/// The shards of a folder.
+pub(super) struct ShardsBelow {
+    /// In the order of the manifest, else by path.
+    pub(super) shards: Listed<String>,
+    left: Vec<String>,
+    missing: Vec<String>,
+}
+
+/// What `files`, sorted paths below a folder, and its manifest make of it.
+pub(super) fn shards_below(files: &[String], manifest: Option<Manifest>) -> ShardsBelow {
     let mut left: BTreeSet<&String> = files.iter().filter(|file| is_shard(file)).collect();
+    let Some(manifest) = manifest else {
+        let shards = left.into_iter().map(|file| (file.clone(), None)).collect();
+        return ShardsBelow { shards, left: vec![], missing: vec![] };
+    };
+    let (mut shards, mut missing) = (Vec::new(), Vec::new());
     for shard in manifest.shards {
         left.remove(&shard.file);
-        let path = folder.join(&shard.file);
-        if path.is_file() {
-            located.push(one(&path, Some(shard))?);
+        if files.binary_search(&shard.file).is_ok() {
+            shards.push((shard.file.clone(), Some(shard)));
         } else {
-            problems.push(gone(&path));
+            missing.push(shard.file);
         }
     }
-    warnings.extend(left.into_iter().map(|file| unlisted(&folder.join(file))));
-    Ok(located)
+    ShardsBelow { shards, left: left.into_iter().cloned().collect(), missing }
 }
 
-fn gone(path: &Path) -> String {
-    format!("{}: {MANIFEST_FILE} lists it, but it is not there", path.display())
+impl ShardsBelow {
+    /// Tells of what was left out and what is missing.
+    pub(super) fn report(&self, name: impl Fn(&str) -> String, found: &mut Found) {
+        for file in &self.left {
+            let text = format!("is left out: {MANIFEST_FILE} does not list it (an import that did not finish?)");
+            let warning = Warning { place: name(file), text };
+            if self.shards.is_empty() {
+                found.problems.push(format!("{warning}; name the file itself to use it all the same"));
+            } else {
+                found.warnings.push(warning);
+            }
+        }
+        for file in &self.missing {
+            found.problems.push(format!("{}: {MANIFEST_FILE} lists it, but it is not there", name(file)));
+        }
+    }
 }
 
-fn unlisted(path: &Path) -> Warning {
-    let text = format!("is left out: {MANIFEST_FILE} does not list it (an import that did not finish?)");
-    Warning { place: path.display().to_string(), text }
-}
-
-/// What a glob matches. In a data set it means those of its shards that match, as a folder means all.
-fn matching(pattern: &str, warnings: &mut Vec<Warning>, problems: &mut Vec<String>) -> Result<Vec<Located>> {
-    // The longest head without wildcards is the folder to search.
-    let mut base = PathBuf::from(if pattern.starts_with('/') { "/" } else { "" });
+/// The longest head of `pattern` without wildcards, and the rest.
+pub(super) fn head_and_glob(pattern: &str) -> (String, Glob) {
     let mut parts = pattern.split('/').filter(|part| !part.is_empty() && *part != ".").peekable();
+    let mut head = Vec::new();
     while let Some(part) = parts.next_if(|part| !is_glob(part)) {
-        base.push(part);
+        head.push(part);
     }
     let rest: Vec<&str> = parts.collect();
-    let glob = Glob::new(&rest.join("/"));
+    (head.join("/"), Glob::new(&rest.join("/")))
+}
+
+fn matching(pattern: &str, found: &mut Found) -> Result<Listed<PathBuf>> {
+    let (head, glob) = head_and_glob(pattern);
+    let base = Path::new(if pattern.starts_with('/') { "/" } else { "" }).join(head);
     let search = if base.as_os_str().is_empty() { Path::new(".") } else { base.as_path() };
     if !search.is_dir() {
         return Ok(Vec::new());
     }
-    let files = files_below(search)?;
+    let mut manifests = Manifests::new(|folder: &str| Manifest::of_folder(&search.join(folder)));
+    let matching = matching_below(&files_below(search)?, &glob, &mut manifests)?;
+    matching.report(|file| base.join(file).display().to_string(), found);
+    Ok(matching.shards.into_iter().map(|(file, listed)| (base.join(file), listed)).collect())
+}
+
+/// Those of `files`, which are sorted, that match. In a data set a glob means those of its shards that match, in the
+/// order of its manifest, as a folder means all.
+pub(super) fn matching_below(
+    files: &[String],
+    glob: &Glob,
+    manifests: &mut Manifests<impl FnMut(&str) -> Result<Option<Manifest>>>,
+) -> Result<ShardsBelow> {
     let matches = |file: &str| glob.matches(&file.split('/').collect::<Vec<_>>());
+    let (mut found, mut left) = (Vec::new(), Vec::new());
     // The manifest and the table of what import refused are no shards, whatever the glob.
-    let mut manifests = Manifests::default();
-    let (mut found, mut left_out) = (Vec::new(), Vec::new());
     for file in files.iter().filter(|file| matches(file) && !lies_beside(file)) {
-        let path = base.join(file);
-        match manifests.entry(search, file)? {
+        match manifests.entry(file)? {
             // A data set stands where its folder stands among the paths.
             Entry::Listed { folder, position, shard } => {
-                found.push(((below(&folder, ""), position), one(&path, Some(shard))?));
+                found.push(((below(&folder, ""), position), (file.clone(), Some(shard))));
             }
-            Entry::Unlisted => left_out.push(unlisted(&path)),
-            Entry::NoManifest => found.push(((file.clone(), 0), one(&path, None)?)),
+            Entry::Unlisted => left.push(file.clone()),
+            Entry::NoManifest => found.push(((file.clone(), 0), (file.clone(), None))),
         }
     }
-    let listed = manifests.listed().filter(|file| matches(file));
-    problems.extend(listed.filter(|file| files.binary_search(file).is_err()).map(|file| gone(&base.join(file))));
-    if found.is_empty() {
-        problems.extend(left_out.iter().map(|left| format!("{left}; name the file itself to use it all the same")));
-    } else {
-        warnings.extend(left_out);
-    }
+    let missing = manifests.listed().filter(|file| matches(file) && files.binary_search(file).is_err()).collect();
     found.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(found.into_iter().map(|(_, located)| located).collect())
+    Ok(ShardsBelow { shards: found.into_iter().map(|(_, listed)| listed).collect(), left, missing })
 }
 
 fn parent(file: &str) -> &str {
@@ -188,23 +258,30 @@ enum Entry {
 }
 
 /// Manifests by folder, each read once.
-#[derive(Default)]
-struct Manifests(BTreeMap<String, Option<Entries>>);
+pub(super) struct Manifests<F> {
+    read: F,
+    by_folder: BTreeMap<String, Option<Entries>>,
+}
 
-impl Manifests {
-    /// `file` in the nearest manifest at or above it, up to `base`.
-    fn entry(&mut self, base: &Path, file: &str) -> Result<Entry> {
+impl<F: FnMut(&str) -> Result<Option<Manifest>>> Manifests<F> {
+    /// `read` gives the manifest of a folder.
+    pub(super) fn new(read: F) -> Self {
+        Self { read, by_folder: BTreeMap::new() }
+    }
+
+    /// `file` in the nearest manifest at or above it.
+    fn entry(&mut self, file: &str) -> Result<Entry> {
         let mut folder = parent(file);
         loop {
-            if !self.0.contains_key(folder) {
-                let manifest = Manifest::of_folder(&base.join(folder))?;
+            if !self.by_folder.contains_key(folder) {
                 let by_file = |manifest: Manifest| {
                     let entries = manifest.shards.into_iter().enumerate();
                     entries.map(|(position, shard)| (shard.file.clone(), (position, shard))).collect()
                 };
-                self.0.insert(folder.to_owned(), manifest.map(by_file));
+                let entries = (self.read)(folder)?.map(by_file);
+                self.by_folder.insert(folder.to_owned(), entries);
             }
-            if let Some(Some(entries)) = self.0.get(folder) {
+            if let Some(Some(entries)) = self.by_folder.get(folder) {
                 let below = if folder.is_empty() { file } else { &file[folder.len() + 1..] };
                 let listed = |(position, shard): &(usize, ManifestShard)| Entry::Listed {
                     folder: folder.to_owned(),
@@ -222,7 +299,7 @@ impl Manifests {
 
     /// Every file that a manifest met so far lists, below the folder that is searched.
     fn listed(&self) -> impl Iterator<Item = String> + '_ {
-        let files = self.0.iter().filter_map(|(folder, entries)| Some((folder, entries.as_ref()?)));
+        let files = self.by_folder.iter().filter_map(|(folder, entries)| Some((folder, entries.as_ref()?)));
         files.flat_map(|(folder, entries)| entries.keys().map(move |file| below(folder, file)))
     }
 }
@@ -266,9 +343,14 @@ mod tests {
     fn names(folder: &tempfile::TempDir, patterns: &[&str]) -> Result<Vec<String>> {
         let patterns: Vec<String> =
             patterns.iter().map(|p| folder.path().join(p).display().to_string()).collect::<Vec<_>>();
-        let (located, _) = locate(&patterns)?;
-        let relative = |l: &Located| l.path.strip_prefix(folder.path()).unwrap().display().to_string();
+        let (located, _) = run(&patterns)?;
+        let relative = |l: &Located| Path::new(&l.name).strip_prefix(folder.path()).unwrap().display().to_string();
         Ok(located.iter().map(relative).collect())
+    }
+
+    fn run(patterns: &[String]) -> Result<(Vec<Located>, Vec<Warning>)> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(locate(patterns, &Stores::default()))
     }
 
     fn manifest(files: &[&str]) -> String {
@@ -290,8 +372,8 @@ mod tests {
         let tree = tree(&["a.parquet"]);
         let text = names(&tree, &["z*.parquet", "a.parquet"]).unwrap_err().to_string();
         assert!(text.contains("z*.parquet` matches no file"), "{text}");
-        assert!(locate(&["s3://bucket/x".into()]).unwrap_err().to_string().contains("is a URL"));
-        assert!(locate(&[]).unwrap_err().to_string().contains("no shards are named"));
+        assert!(run(&["ftp://host/x".into()]).unwrap_err().to_string().contains("no store is known for ftp://"));
+        assert!(run(&[]).unwrap_err().to_string().contains("no shards are named"));
     }
 
     #[test]
@@ -299,7 +381,7 @@ mod tests {
         let tree = tree(&["b.parquet", "a.parquet", "c.parquet"]);
         std::fs::write(tree.path().join(MANIFEST_FILE), manifest(&["c.parquet", "a.parquet"])).unwrap();
         assert_eq!(names(&tree, &[""]).unwrap(), ["c.parquet", "a.parquet"]);
-        let (_, warnings) = locate(&[tree.path().display().to_string()]).unwrap();
+        let (_, warnings) = run(&[tree.path().display().to_string()]).unwrap();
         assert!(warnings[0].place.ends_with("b.parquet"), "{warnings:?}");
         assert_eq!(names(&tree, &["b.parquet"]).unwrap(), ["b.parquet"]);
         std::fs::write(tree.path().join(MANIFEST_FILE), manifest(&["gone.parquet"])).unwrap();
@@ -316,7 +398,7 @@ mod tests {
             assert_eq!(names(&tree, &[glob]).unwrap(), ["set/c.parquet", "set/a.parquet"], "{glob}");
         }
         assert_eq!(names(&tree, &["**/*.parquet"]).unwrap(), ["d.parquet", "set/c.parquet", "set/a.parquet"]);
-        let (_, warnings) = locate(&[tree.path().join("set/*.parquet").display().to_string()]).unwrap();
+        let (_, warnings) = run(&[tree.path().join("set/*.parquet").display().to_string()]).unwrap();
         assert!(warnings.len() == 1 && warnings[0].place.ends_with("b.parquet"), "{warnings:?}");
 
         list(&["c.parquet", "gone.parquet"]);

@@ -41,8 +41,13 @@ impl Manifest {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).context(Stage::Select, place, "cannot read the manifest of the data set"),
         };
+        Self::read(text.as_bytes(), &place).map(Some)
+    }
+
+    /// From the text of the file at `place`.
+    pub(super) fn read(text: &[u8], place: &str) -> Result<Self> {
         let reason = "is no manifest of shards; import again, or remove it to use the shards in order of their paths";
-        serde_json::from_str(&text).context(Stage::Select, place, reason).map(Some)
+        serde_json::from_slice(text).context(Stage::Select, place, reason)
     }
 }
 

@@ -38,6 +38,7 @@ mod header_columns;
 mod ignored;
 pub mod ipc;
 pub(crate) mod locate;
+mod locate_remote;
 pub mod manifest;
 pub mod materialise;
 mod precedence;

@@ -134,7 +134,7 @@ impl ShardTable {
 
     fn ipc(&self, groups: Vec<Vec<Arc<Shard>>>, projected: ProjectionExprs) -> Result<Arc<dyn ExecutionPlan>> {
         let made = MadeColumns { first_sample_id: FIRST_SAMPLE_ID, row: ROW_IN_SHARD };
-        let store = Arc::clone(&self.set.store);
+        let store = Arc::clone(&self.set.reads);
         Ok(Arc::new(IpcScanExec::new(store, groups, self.scanned.table_schema(), made, projected)?))
     }
 }

@@ -43,7 +43,7 @@ pub(crate) fn config(target_partitions: usize) -> SessionConfig {
 pub(crate) fn register(context: &SessionContext, set: &ShardSet) -> Result<()> {
     let place = SHARDS_TABLE;
     let url = ObjectStoreUrl::parse(STORE_URL).context(Stage::Internal, place, "cannot name the store")?;
-    context.register_object_store(url.as_ref(), Arc::clone(&set.store) as _);
+    context.register_object_store(url.as_ref(), Arc::clone(&set.reads));
     context.register_table(SHARDS_TABLE, Arc::new(ShardTable::new(set))).context(
         Stage::Internal,
         place,

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::object_store::ObjectStore;
 use datafusion::object_store::path::Path;
 use futures::StreamExt;
 
@@ -12,10 +13,14 @@ use super::faults::Faults;
 use super::format::Format;
 use super::locate::{Located, locate};
 use super::warning::Warning;
-use crate::error::{Context, Error, Result, Stage};
+use crate::error::{Error, Result, Stage};
 use crate::schema::in_files::ColumnsInFile;
 use crate::schema::{Role, Schema};
 use crate::seed::ItemKey;
+use crate::stores::{
+    caching_store::CachingStore,
+    routing_store::{Stores, is_remote},
+};
 
 /// Bits of `sample_id` that hold the row; the shard's ordinal is above them.
 pub const ROW_BITS: u32 = 40;
@@ -90,8 +95,10 @@ impl Shard {
 pub struct ShardSet {
     /// In the order of their ordinals, which are their positions.
     pub shards: Vec<Arc<Shard>>,
-    /// Where they are; counts what is read.
+    /// Where they are; counts what goes over the wire.
     pub store: Arc<CountingStore>,
+    /// What they are read through: the store itself, or the cache above it.
+    pub reads: Arc<dyn ObjectStore>,
     /// What the shards store, as SQL sees it: text and binary as views, columns that some shards lack as nullable.
     pub columns: SchemaRef,
     /// The same as the files name it.
@@ -111,15 +118,20 @@ impl ShardSet {
     /// A pattern without match, shards that are neither Parquet nor Arrow IPC, cut short or changed since the manifest was
     /// written, and everything that all shards lack, at once.
     pub async fn open(patterns: &[String], schema: &Schema) -> Result<Self> {
-        let owned = patterns.to_vec();
-        let (located, mut warnings) = tokio::task::spawn_blocking(move || locate(&owned))
-            .await
-            .map_err(|error| Error::internal("the search for shards did not finish").caused_by(error))??;
+        Self::open_through(patterns, schema, Arc::default()).await
+    }
+
+    /// The same, where `patterns` may also be URLs of objects, prefixes, globs and manifests in `stores`.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; a store that cannot be reached.
+    pub async fn open_through(patterns: &[String], schema: &Schema, stores: Arc<Stores>) -> Result<Self> {
+        let (located, mut warnings) = locate(patterns, &stores).await?;
         if located.len() > MAX_SHARDS {
             let reason = format!("{} shards are more than {MAX_SHARDS}; use larger ones", located.len());
             return Err(Error::at(Stage::Select, "", reason));
         }
-        let store = Arc::new(CountingStore::local());
+        let store = Arc::new(CountingStore::exact(Arc::clone(&stores) as _));
         let loads = located.iter().enumerate().map(|(ordinal, located)| load(&store, ordinal as u32, located));
         let loaded: Vec<Result<Shard>> = futures::stream::iter(loads).buffered(FOOTERS_IN_FLIGHT).collect().await;
 
@@ -147,7 +159,8 @@ impl ShardSet {
             store.declare_blobs(shard.location.clone(), ranges);
         }
         warnings.extend(warnings_about(&shards));
-        Ok(Self { shards, store, columns, stored, blob_columns, warnings })
+        let reads = cached(&stores, &store, shards.iter().zip(&located));
+        Ok(Self { shards, store, reads, columns, stored, blob_columns, warnings })
     }
 
     /// Rows of all shards.
@@ -182,11 +195,26 @@ impl ShardSet {
     }
 }
 
+/// The store, below a cache where there is one.
+fn cached<'a>(
+    stores: &Stores,
+    store: &Arc<CountingStore>,
+    shards: impl Iterator<Item = (&'a Arc<Shard>, &'a Located)>,
+) -> Arc<dyn ObjectStore> {
+    let Some(folder) = stores.cache() else { return Arc::clone(store) as _ };
+    let caching = CachingStore::new(Arc::clone(store) as _, Arc::clone(folder));
+    for (shard, located) in shards.filter(|(shard, _)| is_remote(&shard.location)) {
+        // The footer alone would not tell two states apart whose blobs differ and are equally long.
+        let e_tag = located.e_tag.as_deref().unwrap_or_default();
+        caching.declare(shard.location.clone(), &format!("{} {} {e_tag}", shard.name, hex(&shard.fingerprint)));
+    }
+    Arc::new(caching)
+}
+
 /// The shard without its columns.
 async fn load(store: &CountingStore, ordinal: u32, located: &Located) -> Result<Shard> {
     let name = &located.name;
-    let location =
-        Path::from_absolute_path(&located.path).context(Stage::Select, name, "its path cannot be used; rename it")?;
+    let location = located.location.clone();
     let (format, fingerprint) = Format::load(store, &location, name, located.bytes).await?;
     let columns = ColumnsInFile::default();
     let shard = Shard { ordinal, location, name: name.clone(), fingerprint, bytes: located.bytes, format, columns };

@@ -12,11 +12,11 @@ const LAYERS: [&[&str]; 8] = [
     &["train", "evaluate"],
     &["method"],
     &["batch"],
-    &["prefetch", "ingest", "select", "scan", "augment", "pair", "lint", "synthetic"],
+    &["prefetch", "stores", "ingest", "select", "scan", "augment", "pair", "lint", "synthetic"],
     &["schema", "device", "loss", "model"],
     &["error", "seed"],
 ];
-const DATA_HALF: [&str; 7] = ["ingest", "select", "scan", "augment", "pair", "lint", "prefetch"];
+const DATA_HALF: [&str; 8] = ["stores", "ingest", "select", "scan", "augment", "pair", "lint", "prefetch"];
 const DATA_CRATES: [&str; 4] = ["arrow", "datafusion", "parquet", "tokio"];
 const MODEL_CRATES: [&str; 3] = ["burn", "burn_flex", "burn_store"];
 /// Names that hide a name that exists.

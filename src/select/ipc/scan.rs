@@ -18,7 +18,6 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::super::counting_store::CountingStore;
 use super::super::format::Format;
 use super::super::shards::Shard;
 use super::IpcIndex;
@@ -39,7 +38,7 @@ pub(crate) struct MadeColumns {
 /// Reads record batches, only the buffers of the columns asked for.
 #[derive(Debug)]
 pub(crate) struct IpcScanExec {
-    store: Arc<CountingStore>,
+    store: Arc<dyn ObjectStore>,
     partitions: Vec<Vec<Arc<Shard>>>,
     /// What is read or made, in the order of `input`.
     input: SchemaRef,
@@ -52,7 +51,7 @@ pub(crate) struct IpcScanExec {
 impl IpcScanExec {
     /// Over groups of shards that are all Arrow IPC; `projection` is over `scanned`: the stored columns, then those made.
     pub(crate) fn new(
-        store: Arc<CountingStore>,
+        store: Arc<dyn ObjectStore>,
         partitions: Vec<Vec<Arc<Shard>>>,
         scanned: &ArrowSchema,
         made: MadeColumns,
@@ -148,7 +147,7 @@ impl ExecutionPlan for IpcScanExec {
 }
 
 struct Reader {
-    store: Arc<CountingStore>,
+    store: Arc<dyn ObjectStore>,
     input: SchemaRef,
     made: MadeColumns,
     projector: Arc<Projector>,
