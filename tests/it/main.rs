@@ -1,11 +1,15 @@
 //! Integration tests: one topic per file.
 mod architecture;
 mod augment;
+mod bad_data;
 mod cli;
+mod commands;
 mod evaluate;
 mod gradients;
 mod import;
+mod import_sources;
 mod loss;
+mod memory;
 mod optimizers;
 mod pipeline;
 mod prefetch;
@@ -13,4 +17,5 @@ mod resume;
 mod s3_server;
 mod scan;
 mod select;
+mod sql;
 mod stores;
