@@ -144,7 +144,8 @@ fn folder(folder: &Path, found: &mut Found) -> Result<Listed<PathBuf>> {
     Ok(shards.shards.into_iter().map(|(file, listed)| (path(&file), listed)).collect())
 }
 
-/// The shards of a folder.
+/// What is found below a folder.
+#[derive(Default)]
 pub(super) struct ShardsBelow {
     /// In the order of the manifest, else by path.
     pub(super) shards: Listed<String>,
@@ -155,20 +156,21 @@ pub(super) struct ShardsBelow {
 /// What `files`, sorted paths below a folder, and its manifest make of it.
 pub(super) fn shards_below(files: &[String], manifest: Option<Manifest>) -> ShardsBelow {
     let mut left: BTreeSet<&String> = files.iter().filter(|file| is_shard(file)).collect();
+    let mut below = ShardsBelow::default();
     let Some(manifest) = manifest else {
-        let shards = left.into_iter().map(|file| (file.clone(), None)).collect();
-        return ShardsBelow { shards, left: vec![], missing: vec![] };
+        below.shards = left.into_iter().map(|file| (file.clone(), None)).collect();
+        return below;
     };
-    let (mut shards, mut missing) = (Vec::new(), Vec::new());
     for shard in manifest.shards {
         left.remove(&shard.file);
         if files.binary_search(&shard.file).is_ok() {
-            shards.push((shard.file.clone(), Some(shard)));
+            below.shards.push((shard.file.clone(), Some(shard)));
         } else {
-            missing.push(shard.file);
+            below.missing.push(shard.file);
         }
     }
-    ShardsBelow { shards, left: left.into_iter().cloned().collect(), missing }
+    below.left = left.into_iter().cloned().collect();
+    below
 }
 
 impl ShardsBelow {
@@ -177,10 +179,9 @@ impl ShardsBelow {
         for file in &self.left {
             let text = format!("is left out: {MANIFEST_FILE} does not list it (an import that did not finish?)");
             let warning = Warning { place: name(file), text };
-            if self.shards.is_empty() {
-                found.problems.push(format!("{warning}; name the file itself to use it all the same"));
-            } else {
-                found.warnings.push(warning);
+            match self.shards.is_empty() {
+                true => found.problems.push(format!("{warning}; name the file itself to use it all the same")),
+                false => found.warnings.push(warning),
             }
         }
         for file in &self.missing {
@@ -213,8 +214,8 @@ fn matching(pattern: &str, found: &mut Found) -> Result<Listed<PathBuf>> {
     Ok(matching.shards.into_iter().map(|(file, listed)| (base.join(file), listed)).collect())
 }
 
-/// Those of `files`, which are sorted, that match. In a data set a glob means those of its shards that match, in the
-/// order of its manifest, as a folder means all.
+/// What a glob matches among `files`, sorted paths. In a data set it means those of its shards that match, as a folder
+/// means all.
 pub(super) fn matching_below(
     files: &[String],
     glob: &Glob,
@@ -223,19 +224,23 @@ pub(super) fn matching_below(
     let matches = |file: &str| glob.matches(&file.split('/').collect::<Vec<_>>());
     let (mut found, mut left) = (Vec::new(), Vec::new());
     // The manifest and the table of what import refused are no shards, whatever the glob.
+    let mut found = Vec::new();
+    let mut below = ShardsBelow::default();
     for file in files.iter().filter(|file| matches(file) && !lies_beside(file)) {
         match manifests.entry(file)? {
             // A data set stands where its folder stands among the paths.
             Entry::Listed { folder, position, shard } => {
-                found.push(((below(&folder, ""), position), (file.clone(), Some(shard))));
+                found.push(((path_below(&folder, ""), position), (file.clone(), Some(shard))));
             }
-            Entry::Unlisted => left.push(file.clone()),
+            Entry::Unlisted => below.left.push(file.clone()),
             Entry::NoManifest => found.push(((file.clone(), 0), (file.clone(), None))),
         }
     }
-    let missing = manifests.listed().filter(|file| matches(file) && files.binary_search(file).is_err()).collect();
+    let listed = manifests.listed().filter(|file| matches(file));
+    below.missing = listed.filter(|file| files.binary_search(file).is_err()).collect();
     found.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(ShardsBelow { shards: found.into_iter().map(|(_, listed)| listed).collect(), left, missing })
+    below.shards = found.into_iter().map(|(_, listed)| listed).collect();
+    Ok(below)
 }
 
 fn parent(file: &str) -> &str {
@@ -243,7 +248,7 @@ fn parent(file: &str) -> &str {
 }
 
 /// A file below a folder, which is empty for the folder that is searched.
-fn below(folder: &str, file: &str) -> String {
+pub(super) fn path_below(folder: &str, file: &str) -> String {
     if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") }
 }
 
@@ -300,7 +305,7 @@ impl<F: FnMut(&str) -> Result<Option<Manifest>>> Manifests<F> {
     /// Every file that a manifest met so far lists, below the folder that is searched.
     fn listed(&self) -> impl Iterator<Item = String> + '_ {
         let files = self.by_folder.iter().filter_map(|(folder, entries)| Some((folder, entries.as_ref()?)));
-        files.flat_map(|(folder, entries)| entries.keys().map(move |file| below(folder, file)))
+        files.flat_map(|(folder, entries)| entries.keys().map(move |file| path_below(folder, file)))
     }
 }
 
