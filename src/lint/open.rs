@@ -56,9 +56,10 @@ pub(super) fn unreadable(shard: &str, error: &Error) -> Finding {
 }
 
 fn differences(set: &ShardSet) -> Vec<String> {
-    let roots = |shard: &crate::select::shards::Shard| -> BTreeSet<String> {
-        let leaves = shard.metadata.file_metadata().schema_descr().columns().iter();
-        leaves.filter_map(|leaf| leaf.path().parts().first().cloned()).collect()
+    // What opened once has a schema.
+    let roots = |shard: &Shard| -> BTreeSet<String> {
+        let schema = shard.format.arrow_schema(&shard.name).ok();
+        schema.iter().flat_map(|schema| schema.fields()).map(|field| field.name().clone()).collect()
     };
     let all: Vec<BTreeSet<String>> = set.shards.iter().map(|shard| roots(shard)).collect();
     let columns: BTreeSet<&String> = all.iter().flatten().collect();

@@ -84,7 +84,7 @@ impl Sides {
     /// What a side selected, of which `seen` samples came through.
     fn selected(&self, side: Side, seen: usize) -> Selected {
         let selection = &self.of(side).selection;
-        let items = selection.items();
+        let items = selection.only().map_or(0, |selection| selection.items());
         Selected { digest: hex(&selection.digest()), items, left_out: items.saturating_sub(seen as u64) }
     }
 

@@ -222,7 +222,6 @@ pub(super) fn matching_below(
     manifests: &mut Manifests<impl FnMut(&str) -> Result<Option<Manifest>>>,
 ) -> Result<ShardsBelow> {
     let matches = |file: &str| glob.matches(&file.split('/').collect::<Vec<_>>());
-    let (mut found, mut left) = (Vec::new(), Vec::new());
     // The manifest and the table of what import refused are no shards, whatever the glob.
     let mut found = Vec::new();
     let mut below = ShardsBelow::default();
