@@ -11,14 +11,15 @@ use datafusion::{
 
 use super::report::Bytes;
 
-/// Of the whole, what only consumers that cannot spill may take: one part in this many.
+/// Of the whole, what is kept from either kind of consumer while the other is there: one part in this many.
 const KEPT_PART: usize = 4;
 
-/// DataFusion's `FairSpillPool` with a reserve.
+/// DataFusion's `FairSpillPool` with two reserves.
 ///
 /// Consumers that can spill share evenly what the others leave of three quarters. In the fair pool they may take all of it:
 /// sorts that have ended then hold every byte, the merge of their results cannot spill and gets none, and a query fails that
-/// had room enough.
+/// had room enough. Those that cannot spill leave a quarter as long as there are some that can: the merge of the sort that ends
+/// first would take what the second needs for its next batch.
 #[derive(Debug)]
 pub(crate) struct SpillingPool {
     bytes: usize,
@@ -84,7 +85,8 @@ impl MemoryPool for SpillingPool {
             let kept = (self.bytes / KEPT_PART).max(state.unspillable);
             (self.bytes.saturating_sub(kept) / state.spillers.max(1)).saturating_sub(reservation.size())
         } else {
-            self.bytes.saturating_sub(state.unspillable + state.spillable)
+            let kept = if state.spillers > 0 { self.bytes / KEPT_PART } else { 0 };
+            self.bytes.saturating_sub(kept.max(state.spillable)).saturating_sub(state.unspillable)
         };
         if additional > left {
             let (wanted, left, all) = (Bytes(additional as u64), Bytes(left as u64), Bytes(self.bytes as u64));
@@ -131,5 +133,18 @@ mod tests {
         assert_eq!(pool.reserved(), 250);
         merge.try_grow(150).unwrap();
         assert!(one.try_grow(1).is_err(), "what the others took beyond their part is gone");
+    }
+
+    #[test]
+    fn those_that_cannot_spill_leave_a_quarter_while_others_are_there() {
+        let pool: Arc<dyn MemoryPool> = Arc::new(SpillingPool::new(400));
+        let sort = MemoryConsumer::new("sort").with_can_spill(true).register(&pool);
+        let merge = MemoryConsumer::new("merge").register(&pool);
+        merge.try_grow(300).unwrap();
+        assert!(merge.try_grow(1).is_err());
+        sort.try_grow(100).unwrap();
+        sort.free();
+        drop(sort);
+        merge.try_grow(100).unwrap();
     }
 }

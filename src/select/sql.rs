@@ -6,7 +6,7 @@ use datafusion::{
     execution::{TaskContext, context::SQLOptions, runtime_env::RuntimeEnvBuilder},
     logical_expr::{LogicalPlan, LogicalPlanBuilder, ident},
     physical_plan::{ExecutionPlan, execute_stream},
-    prelude::SessionContext,
+    prelude::{SessionConfig, SessionContext},
 };
 use futures::{FutureExt as _, StreamExt as _};
 
@@ -23,6 +23,11 @@ use crate::{
 const QUERY: &str = "the query";
 /// Rows of a batch where a query reads blobs: 8,192 photographs at once would be a gigabyte.
 const BLOB_BATCH_ROWS: usize = 256;
+/// Memory below which a query has fewer parallel parts.
+const SMALLEST_PART_BYTES: usize = 32 << 20;
+/// Memory of a part below which its batches are small.
+const WHOLE_BATCH_PART_BYTES: usize = 128 << 20;
+const SMALL_BATCH_ROWS: usize = 1_024;
 
 /// What a session may use.
 #[derive(Debug, Clone)]
@@ -32,7 +37,7 @@ pub struct SqlSettings {
     /// What `shards` are checked against.
     pub schema: Schema,
     /// Bytes that sorts, joins and groups may hold together: sorts and groups spill to temporary files at three quarters of
-    /// them, hash joins fail. Scans are not among them.
+    /// them, hash joins fail. Little memory makes for fewer parallel parts and smaller batches. Scans are not among them.
     pub memory_bytes: usize,
 }
 
@@ -48,6 +53,18 @@ impl fmt::Debug for SqlSession {
     }
 }
 
+/// Every parallel part of a query holds a few batches that cannot wait on disk.
+fn config_within(memory_bytes: usize) -> SessionConfig {
+    let parts = session::default_partitions().min(memory_bytes / SMALLEST_PART_BYTES).max(1);
+    let mut config = session::config(parts).with_information_schema(true);
+    let part_bytes = memory_bytes / parts;
+    if part_bytes < WHOLE_BATCH_PART_BYTES {
+        config = config.with_batch_size(SMALL_BATCH_ROWS);
+    }
+    let merge_bytes = config.options().execution.sort_spill_reservation_bytes;
+    config.with_sort_spill_reservation_bytes(merge_bytes.min(part_bytes / 8))
+}
+
 impl SqlSession {
     /// Opens the shards, if there are any.
     ///
@@ -58,8 +75,7 @@ impl SqlSession {
             .with_memory_pool(Arc::new(SpillingPool::new(settings.memory_bytes)))
             .build_arc()
             .context(Stage::Select, "", "cannot make room for queries; see the cause")?;
-        let config = session::config(session::default_partitions()).with_information_schema(true);
-        let context = SessionContext::new_with_config_rt(config, runtime);
+        let context = SessionContext::new_with_config_rt(config_within(settings.memory_bytes), runtime);
         allow_files(&context);
         let shards = match settings.shards.is_empty() {
             true => None,
