@@ -5,7 +5,10 @@ use super::{Finding, Kind, Place};
 use crate::{
     error::{Error, Result},
     schema::Schema,
-    select::{locate::locate, shards::ShardSet},
+    select::{
+        locate::locate,
+        shards::{Shard, ShardSet},
+    },
     stores::routing_store::Stores,
 };
 

@@ -40,8 +40,11 @@ enum Walk {
     /// One pass over one source.
     Once(Arc<EpochOrder>),
     /// Passes over several, mixed by weight.
-    Mixed(Mixed),
+    Mixed(Box<Mixed>),
 }
+
+/// The source of every item of a block, and which of the source's items it is.
+type Block = Arc<Vec<(u32, u64)>>;
 
 struct Mixed {
     mixture: Mixture,
@@ -56,7 +59,7 @@ struct Mixed {
     lane_counts: Vec<Vec<u64>>,
     passes: Mutex<HashMap<(u32, u64), Arc<EpochOrder>>>,
     /// Blocks by lane and number.
-    blocks: Mutex<HashMap<(u32, u64), Arc<Vec<(u32, u64)>>>>,
+    blocks: Mutex<HashMap<(u32, u64), Block>>,
 }
 
 impl Streams {
@@ -98,7 +101,7 @@ impl Streams {
             passes: Mutex::default(),
             blocks: Mutex::default(),
         };
-        Ok(Self { sources, walk: Walk::Mixed(mixed), key, items, lanes })
+        Ok(Self { sources, walk: Walk::Mixed(Box::new(mixed)), key, items, lanes })
     }
 
     pub(super) fn items(&self) -> u64 {
@@ -228,7 +231,7 @@ impl Mixed {
         key.epoch * self.lane_counts[lane as usize][source as usize]
     }
 
-    fn block(&self, key: &OrderKey, lane: u32, number: u64) -> Arc<Vec<(u32, u64)>> {
+    fn block(&self, key: &OrderKey, lane: u32, number: u64) -> Block {
         let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(block) = blocks.get(&(lane, number)) {
             return Arc::clone(block);

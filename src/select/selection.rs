@@ -204,8 +204,11 @@ fn check(set: &ShardSet, group: &SelectedGroup, starts: &[u64]) -> Result<()> {
     Err(Error::at(Stage::Select, place, reason))
 }
 
+/// Of a shard: its fingerprint, the digest of its items and that of the values which travel with them.
+type ShardDigests = ([u8; 32], [u8; 32], Option<[u8; 32]>);
+
 fn digest(shards: &[SelectedShard], groups: &[SelectedGroup], extra: Option<&ExtraColumns>) -> [u8; 32] {
-    let mut parts: Vec<([u8; 32], [u8; 32], Option<[u8; 32]>)> = Vec::with_capacity(shards.len());
+    let mut parts: Vec<ShardDigests> = Vec::with_capacity(shards.len());
     let mut first = 0;
     for shard in shards {
         let end = first + groups[first..].partition_point(|group| group.shard <= shard.ordinal);

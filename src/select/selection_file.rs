@@ -156,10 +156,7 @@ impl SavedSelection {
 }
 
 fn encode(selection: &Selection) -> Result<Vec<u8>> {
-    let shard = |shard: &SelectedShard| HeaderShard {
-        name: shard.name.clone(),
-        fingerprint: hex(&shard.fingerprint),
-    };
+    let shard = |shard: &SelectedShard| HeaderShard { name: shard.name.clone(), fingerprint: hex(&shard.fingerprint) };
     let extra_values = match selection.extra() {
         Some(extra) => extra_file::encode(extra)?,
         None => Vec::new(),

@@ -231,9 +231,10 @@ async fn read(context: &SessionContext, paths: &[PathBuf]) -> Result<DataFrame> 
 /// Whether a JSON file is one list instead of an object per line.
 fn is_array(path: &Path) -> Result<bool> {
     let place = path.display().to_string();
-    let mut bytes = File::open(path).context(Stage::Select, &place, "cannot read this table")?.take(4_096).bytes();
-    let first = bytes.find(|byte| byte.as_ref().map_or(true, |byte| !byte.is_ascii_whitespace()));
-    Ok(first.transpose().context(Stage::Select, place, "cannot read this table")? == Some(b'['))
+    let mut head = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(4_096).read_to_end(&mut head));
+    read.context(Stage::Select, place, "cannot read this table")?;
+    Ok(head.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'['))
 }
 
 /// As a URL, so that no letter of a name is taken for a pattern.

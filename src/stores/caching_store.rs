@@ -200,7 +200,7 @@ mod tests {
     fn gaps_are_what_parts_leave() {
         let part = |start: u64, length: usize| (start, Bytes::from(vec![0; length]));
         assert_eq!(gaps(&(10..20), &[part(12, 3), part(18, 2)]), [10..12, 15..18]);
-        assert_eq!(gaps(&(10..20), &[]), [10..20]);
+        assert_eq!(gaps(&(10..20), &[]), vec![10..20]);
         assert!(gaps(&(10..20), &[part(10, 10)]).is_empty());
     }
 }

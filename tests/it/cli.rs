@@ -316,7 +316,7 @@ fn selections_are_made_by_sql_shown_combined_and_trained_on() {
     let words = ["--set", &moved, "--set", &format!("scan.selection={one}"), "--set", "train.epochs=1"];
     workshop.ok("train", &[&words[..], &["--run", &path("run")]].concat());
     let steps = lines(&workshop.path("run").join("metrics.jsonl"));
-    assert_eq!(steps.iter().filter(|line| line.get("batch_digest").is_some()).last().unwrap()["step"], 4);
+    assert_eq!(steps.iter().rfind(|line| line.get("batch_digest").is_some()).unwrap()["step"], 4);
     // Row groups of half the size: another footer, so other shards.
     let images = path("images");
     ok(&["import", &images, &path("other"), "--row-group-rows", "16"]);

@@ -544,7 +544,7 @@ fn a_file_of_the_same_layout_and_other_lengths_is_another_shard() {
         let images: ArrayRef = Arc::new(BinaryArray::from_iter_values([b"x", b"y"]));
         batch(vec![("image", images), ("label", texts)])
     };
-    let mut fingerprint = |rows: &RecordBatch| {
+    let fingerprint = |rows: &RecordBatch| {
         write_ipc(&path, rows, 2, IpcWriteOptions::default());
         open(&path, &[]).unwrap().shards.shards[0].fingerprint
     };

@@ -60,7 +60,7 @@ fn a_small_source_repeats_with_other_draws_and_no_draw_comes_twice() {
     let data = small();
     let plan = EpochPlan { drop_last: false, ..mixed(&data, sources(&data), None) };
     let seen: Vec<Seen> = (0..3).flat_map(|epoch| run(&plan, epoch, 0).concat()).collect();
-    let mut passes: HashMap<(u32, u64), Vec<(u64, Vec<u8>)>> = HashMap::new();
+    let mut passes: HashMap<(u32, u64), Vec<_>> = HashMap::new();
     for seen in &seen {
         passes.entry((seen.shard, seen.row)).or_default().push((seen.pass, seen.pixels.clone()));
     }
@@ -76,7 +76,7 @@ fn a_small_source_repeats_with_other_draws_and_no_draw_comes_twice() {
     let short = EpochPlan { drop_last: false, ..mixed(&data, sources(&data), Some(400)) };
     let two: Vec<Seen> =
         (0..2).flat_map(|epoch| run(&short, epoch, 0).concat()).filter(|seen| !is_clean(seen)).collect();
-    assert_eq!(two.len(), items(&[two.clone()]).iter().collect::<HashSet<_>>().len());
+    assert_eq!(two.len(), items(std::slice::from_ref(&two)).iter().collect::<HashSet<_>>().len());
 }
 
 #[test]
