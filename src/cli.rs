@@ -75,9 +75,10 @@ struct PipelineWords {
 
 /// Turns images in folders, archives and tables into Parquet shards.
 ///
-/// Reads class folders, a folder with metadata.csv|jsonl|parquet, IDX files, WebDataset (.tar, .tar.gz), Parquet with
-/// encoded images (Hugging Face's, img2dataset's), and CSV, TSV or JSON lines of paths. Class folders below train/ and test/ set the column `split`. Rows are written in a keyed random order. Files that
-/// cannot be decoded go to a quarantine table beside the shards.
+/// Reads class folders, a folder with metadata.csv|jsonl|parquet, IDX files, WebDataset (.tar, .tar.gz), img2dataset's
+/// Parquet or tars, Parquet with encoded images (Hugging Face's and others), and CSV, TSV, JSON lines or Parquet of paths.
+/// Class folders below train/ and test/ set the column `split`. Rows are written in a keyed random order. Files that cannot
+/// be decoded go to a quarantine table beside the shards.
 #[derive(Debug, Args)]
 struct ImportWords {
     /// Folder, file, or pattern such as 'shard-{000..012}.tar'; synthetic:shapes makes a small set of coloured shapes.
