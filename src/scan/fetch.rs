@@ -1,6 +1,6 @@
 //! Selected rows of one row group: only their pages, only the columns that training needs, images without a copy.
 //!
-//! [`parquet`] reads pages, and [`pages`] finds them where a file does not say; [`record_batch`] what Arrow IPC has
+//! `parquet` reads pages, and `pages` finds them where a file does not say; `record_batch` what Arrow IPC has
 //! instead. Both leave the files' columns to be arranged here.
 mod pages;
 mod parquet;

@@ -3,8 +3,8 @@
 //! | module | holds |
 //! |---|---|
 //! | [`address`] | `s3://bucket/key` and its relatives, taken apart |
-//! | [`connect`] | an address's store, with credentials from the environment |
-//! | [`remote_store`] | reads whose length is checked, and that are repeated where the network failed |
+//! | `connect` | an address's store, with credentials from the environment |
+//! | `remote_store` | reads whose length is checked, and that are repeated where the network failed |
 //! | [`routing_store`] | every store of a data set behind one |
 //! | [`cache_folder`], [`caching_store`] | what was read from afar, kept on a local disk |
 //! | [`refusal`] | what a store's error means and what to do about it |
