@@ -105,13 +105,16 @@ pub fn digested_items(batch: &RecordBatch, shards: &[Arc<Shard>]) -> Result<Vec<
 fn extra_digests(batch: &RecordBatch) -> Option<Vec<[u8; 32]>> {
     let schema = batch.schema();
     let fields = schema.fields().iter().zip(batch.columns());
-    let extra: Vec<_> = fields.filter(|(field, _)| field.metadata().contains_key(EXTRA_KEY)).collect();
+    let mut extra: Vec<_> = fields.filter(|(field, _)| field.metadata().contains_key(EXTRA_KEY)).collect();
     if extra.is_empty() {
         return None;
     }
+    // As in the selection's digest, the order in which a query names its columns does not matter.
+    extra.sort_unstable_by_key(|(field, _)| field.name());
     let mut hashers = vec![blake3::Hasher::new(); batch.num_rows()];
     for (field, column) in extra {
         for hasher in &mut hashers {
+            hasher.update(&(field.name().len() as u64).to_le_bytes());
             hasher.update(field.name().as_bytes());
         }
         hash_values(column, |row, value| {
@@ -208,4 +211,33 @@ fn labels(batch: &RecordBatch, name: &str) -> Result<Vec<Option<String>>> {
         batch.column_by_name(name).ok_or_else(|| Error::at(Stage::Batch, name, "is no column of this batch"))?;
     let texts = cast(column, &DataType::Utf8).context(Stage::Batch, name, "cannot be read as text")?;
     Ok(texts.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::{
+        array::{ArrayRef, Int64Array, StringArray},
+        datatypes::{Field, Schema},
+    };
+
+    use super::*;
+
+    #[test]
+    fn the_order_of_extra_columns_is_not_digested_and_their_names_are() {
+        let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
+        let digests = |columns: &[(&str, &ArrayRef)]| {
+            let field = |(name, column): &(&str, &ArrayRef)| {
+                let metadata = [(EXTRA_KEY.to_owned(), String::new())].into();
+                Field::new(*name, column.data_type().clone(), true).with_metadata(metadata)
+            };
+            let schema = Schema::new(columns.iter().map(field).collect::<Vec<_>>());
+            let columns = columns.iter().map(|(_, column)| Arc::clone(column)).collect();
+            extra_digests(&RecordBatch::try_new(Arc::new(schema), columns).unwrap()).unwrap()
+        };
+        let one = digests(&[("x", &numbers), ("y", &texts)]);
+        assert_eq!(digests(&[("y", &texts), ("x", &numbers)]), one);
+        assert_ne!(digests(&[("y", &numbers), ("x", &texts)]), one);
+        assert_ne!(one[0], one[1]);
+    }
 }

@@ -166,6 +166,9 @@ struct LintWords {
     /// Changes one setting of the pipeline, such as augment.max_megapixels=50. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE", requires = "pipeline")]
     sets: Vec<String>,
+    /// What the shards call a column of the schema, such as image=jpg or caption=meta.text. May be repeated.
+    #[arg(long = "column", value_name = "SCHEMA_NAME=FILE_NAME", value_parser = sql::column)]
+    columns: Vec<(String, String)>,
     /// Writes lint.parquet, one row per finding, and lint.html, with histograms and images, into this folder.
     #[arg(long, value_name = "DIR")]
     to: Option<PathBuf>,
@@ -342,6 +345,7 @@ impl From<LintWords> for lint::Request {
         Self {
             pipeline: words.pipeline.map(|pipeline| run::Named { pipeline, sets }),
             shards: words.shards,
+            columns: words.columns.into_iter().collect(),
             json: words.json,
             fail_on: words.fail_on.map(|_| lint::FailOn::Bad),
             settings: LintSettings {

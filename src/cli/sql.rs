@@ -25,6 +25,9 @@ pub(crate) struct SqlWords {
     /// Schema of the shards.
     #[arg(long, value_name = "NAME", default_value = "image_text", requires = "shards")]
     schema: String,
+    /// What the shards call a column of the schema, such as image=jpg or caption=meta.text. May be repeated.
+    #[arg(long = "column", value_name = "SCHEMA_NAME=FILE_NAME", requires = "shards", value_parser = column)]
+    columns: Vec<(String, String)>,
     /// Prints every row as a JSON object on a line of its own, binary values in hexadecimal; with --to, the report.
     #[arg(long)]
     json: bool,
@@ -71,6 +74,14 @@ pub(crate) struct FunctionsWords {
     json: bool,
 }
 
+/// A column of the schema and what files call it.
+pub(crate) fn column(text: &str) -> std::result::Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((ours, theirs)) if !ours.is_empty() && !theirs.is_empty() => Ok((ours.to_owned(), theirs.to_owned())),
+        _ => Err("write it as SCHEMA_NAME=FILE_NAME, such as caption=alt_text".to_owned()),
+    }
+}
+
 impl SqlWords {
     pub(crate) fn run(self) -> Result<()> {
         let default = ImportSettings::default();
@@ -88,6 +99,7 @@ impl SqlWords {
             sql: self.query,
             shards: self.shards,
             schema: self.schema,
+            columns: self.columns.into_iter().collect(),
             format: match (self.json, self.csv) {
                 (true, _) => Format::JsonLines,
                 (_, true) => Format::Csv,

@@ -27,6 +27,7 @@ use crate::{
     schema::Schema,
     seed,
     select::shards::{Shard, ShardSet},
+    stores::routing_store::Stores,
 };
 
 /// Pairs of near duplicates that are shown.
@@ -41,10 +42,11 @@ const PAIR_BYTES: u64 = 64 << 20;
 pub async fn lint(
     patterns: &[String],
     schema: &Schema,
+    stores: &Arc<Stores>,
     settings: &LintSettings,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Lint> {
-    let Opened { set, unread, differences } = open(patterns, schema).await?;
+    let Opened { set, unread, differences } = open(patterns, schema, stores).await?;
     let pool = ThreadPoolBuilder::new()
         .num_threads(settings.threads.max(1))
         .thread_name(|number| format!("lint {number}"))

@@ -1,5 +1,5 @@
 //! Shards, opened together if they can be; else each for itself, so that one bad file hides nothing about the others.
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Finding, Kind, Place};
 use crate::{
@@ -24,20 +24,22 @@ pub(super) struct Opened {
 
 /// # Errors
 /// No file is named, or shards of which each is sound do not go together.
-pub(super) async fn open(patterns: &[String], schema: &Schema) -> Result<Opened> {
+pub(super) async fn open(patterns: &[String], schema: &Schema, stores: &Arc<Stores>) -> Result<Opened> {
+    let open =
+        |patterns: Vec<String>| async move { ShardSet::open_through(&patterns, schema, Arc::clone(stores)).await };
     let mut unread = vec![];
-    let set = match ShardSet::open(patterns, schema).await {
+    let set = match open(patterns.to_vec()).await {
         Ok(set) => Some(set),
         Err(_) => {
-            let (located, _) = locate(patterns, &Stores::default()).await?;
+            let (located, _) = locate(patterns, stores).await?;
             let mut sound = vec![];
             for file in located {
-                match ShardSet::open(std::slice::from_ref(&file.name), schema).await {
+                match open(vec![file.name.clone()]).await {
                     Ok(_) => sound.push(file.name),
                     Err(error) => unread.push(unreadable(&file.name, &error)),
                 }
             }
-            if sound.is_empty() { None } else { Some(ShardSet::open(&sound, schema).await?) }
+            if sound.is_empty() { None } else { Some(open(sound).await?) }
         }
     };
     let differences = set.as_ref().map(differences).unwrap_or_default();

@@ -1,4 +1,6 @@
 //! A pipeline as resolved: checked, complete, saved with the run.
+use std::path::Path;
+
 use super::{
     EMBEDDED, Pipeline,
     document::Node,
@@ -76,18 +78,25 @@ impl Plan {
         Ok(format!("# Resolved from {named}. Peak learning rate at {batch_rows} rows a batch: {rate}.\n{body}"))
     }
 
-    /// The same with local shards named from the root, so that a run can be used from any folder.
+    /// The same with all local files and folders of `[scan]` named from the root, so that a run can be used from any folder.
     ///
     /// # Errors
     /// There is no current folder.
     pub fn with_absolute_shards(mut self) -> Result<Self> {
-        for shards in self.pipeline.scan.shards.iter_mut().filter(|shards| !shards.contains("://")) {
-            let absolute = std::path::absolute(shards.as_str()).context(
-                Stage::CommandLine,
-                shards.as_str(),
-                "has no absolute path; name the shards from the root",
-            )?;
-            *shards = absolute.display().to_string();
+        let scan = &mut self.pipeline.scan;
+        let of_sources =
+            scan.sources.values_mut().flat_map(|source| source.shards.iter_mut().chain(&mut source.selection));
+        let places =
+            scan.shards.iter_mut().chain(&mut scan.selection).chain(scan.tables.values_mut()).chain(of_sources);
+        let absolute = |place: &Path| {
+            let name = place.display().to_string();
+            std::path::absolute(place).context(Stage::CommandLine, name, "has no absolute path; name it from the root")
+        };
+        for place in places.filter(|place| !place.contains("://")) {
+            *place = absolute(Path::new(place.as_str()))?.display().to_string();
+        }
+        if let Some(cache) = &mut scan.cache {
+            cache.folder = absolute(&cache.folder)?;
         }
         Ok(self)
     }
@@ -242,11 +251,23 @@ mod tests {
     }
 
     #[test]
-    fn local_shards_become_absolute_and_urls_stay() {
+    fn local_files_of_the_scan_become_absolute_and_urls_stay() {
         let plan = plan(&["scan.shards=[\"data/*.parquet\", \"s3://bucket/x\", \"/data/y\"]"]).unwrap();
         let here = std::env::current_dir().unwrap().join("data/*.parquet").display().to_string();
         let plan = plan.with_absolute_shards().unwrap();
         assert_eq!(plan.pipeline.scan.shards, [&here, "s3://bucket/x", "/data/y"]);
+        let plan = self::plan(&[
+            "scan.sources={ a = { shards = [\"data/*.parquet\", \"s3://bucket/x\"] }, b = { shards = [\"y\"], selection = \"b\" } }",
+            "scan.tables={ t = \"t.csv\" }",
+            "scan.cache={ folder = \"cache\", megabytes = 16 }",
+        ]);
+        let scan = plan.unwrap().with_absolute_shards().unwrap().pipeline.scan;
+        assert_eq!(scan.sources["a"].shards, [&here, "s3://bucket/x"]);
+        let b = &scan.sources["b"];
+        let cache = scan.cache.unwrap().folder.display().to_string();
+        for place in [&b.shards[0], b.selection.as_ref().unwrap(), &scan.tables["t"], &cache] {
+            assert!(place.starts_with('/'), "{place}");
+        }
     }
 
     #[test]

@@ -14,9 +14,7 @@ use crate::{
         EVERY_SAMPLE,
         mixture::{Mixture, Source},
     },
-    select::{
-        report::SelectReport, select::Query, selection::Selection, selection_file::SavedSelection, shards::ShardSet,
-    },
+    select::{report::SelectReport, select::Query, selection::Selection, shards::ShardSet},
 };
 
 /// How the samples of a source are found.
@@ -65,14 +63,15 @@ pub fn choose(data: &Data, plan: &Plan) -> Result<Choice> {
     }
     let (mut sources, mut parts) = (Vec::new(), Vec::new());
     for (name, settings) in &scan.sources {
-        let shards = Arc::new(data.runtime.block_on(ShardSet::open(&settings.shards, &data.schema))?);
+        let shards = data.open_source(settings)?;
         let how = how(settings.sql.as_ref(), settings.selection.as_ref());
         let (selection, report) = find(data, &shards, &how, &format!("scan.sources.{name}"))?;
-        let selection = Arc::new(SavedSelection::of(selection, name.clone())?.bind(&data.shards)?);
+        let selection = Arc::new(selection.among(&shards, &data.shards)?);
         parts.push(Source { name: name.clone(), weight: settings.weight, selection });
         sources.push(Chosen { name: name.clone(), how, shards, report });
     }
-    Ok(Choice { sources, mixture: Mixture::new(parts, scan.epoch_items)? })
+    let mixture = Mixture::new(parts, scan.epoch_items)?;
+    Ok(Choice { sources, mixture: mixture.in_batches(plan.pipeline.prefetch.batch_rows, scan.lanes) })
 }
 
 /// Every query of `[scan]`: its key, the shards that it is about, and its SQL. A saved selection is read and has none.
@@ -87,7 +86,7 @@ pub fn queries(data: &Data, plan: &Plan) -> Result<Vec<(String, Arc<ShardSet>, S
         found.push(("scan".to_owned(), Arc::clone(&data.shards), how));
     }
     for (name, source) in &scan.sources {
-        let shards = Arc::new(data.runtime.block_on(ShardSet::open(&source.shards, &data.schema))?);
+        let shards = data.open_source(source)?;
         found.push((format!("scan.sources.{name}"), shards, how(source.sql.as_ref(), source.selection.as_ref())));
     }
     let mut queries = Vec::new();
@@ -168,7 +167,8 @@ pub fn load(folder: &RunFolder, data: &Data, plan: &Plan) -> Result<Mixture> {
         let selection = Arc::new(data.load_selection(&folder.selection(name))?);
         Ok(Source { name: name.clone(), weight: settings.weight, selection })
     };
-    Mixture::new(scan.sources.iter().map(source).collect::<Result<_>>()?, scan.epoch_items)
+    let mixture = Mixture::new(scan.sources.iter().map(source).collect::<Result<_>>()?, scan.epoch_items)?;
+    Ok(mixture.in_batches(plan.pipeline.prefetch.batch_rows, scan.lanes))
 }
 
 /// Writes the selections where the command line says: to one file, or of several sources into a folder.

@@ -21,10 +21,12 @@ use crate::{
     pair::{PairSettings, SampleKernel, one_view::OneView, two_views::TwoViews},
     pipeline::Plan,
     prefetch::{Queue, prefetch},
-    scan::{ScanSettings, World, epoch::EpochPlan, mixture::Mixture, order::Order, quarantine::Quarantine},
+    scan::{
+        ScanSettings, SourceSettings, World, epoch::EpochPlan, mixture::Mixture, order::Order, quarantine::Quarantine,
+    },
     schema::Schema,
     select::{report::SelectReport, select::Query, selection::Selection, shards::ShardSet, tables::Tables},
-    stores::{cache_folder::CacheFolder, routing_store::Stores},
+    stores::routing_store::Stores,
 };
 
 /// Reads wait most of their time; decoding has threads of its own, so that neither blocks the other.
@@ -42,6 +44,8 @@ pub struct Data {
     pub shards: Arc<ShardSet>,
     /// `[scan]`: where tables lie.
     scan: ScanSettings,
+    /// With the pipeline's patience and cache.
+    stores: Arc<Stores>,
     tables: OnceLock<Tables>,
 }
 
@@ -54,10 +58,19 @@ impl Data {
         let runtime = io_runtime()?;
         let scan = &plan.pipeline.scan;
         let schema = Schema::named(&scan.schema)?.with_names_in_files(&scan.columns)?;
-        let cache = scan.cache.as_ref().map(CacheFolder::open).transpose()?;
-        let stores = Arc::new(Stores::new(&scan.store).with_cache(cache));
-        let shards = Arc::new(runtime.block_on(ShardSet::open_through(&scan.all_shards(), &schema, stores))?);
-        Ok(Self { runtime, schema, shards, scan: scan.clone(), tables: OnceLock::new() })
+        let stores = Arc::new(Stores::of_pipeline(&scan.store, scan.cache.as_ref())?);
+        let shards =
+            Arc::new(runtime.block_on(ShardSet::open_through(&scan.all_shards(), &schema, Arc::clone(&stores)))?);
+        Ok(Self { runtime, schema, shards, scan: scan.clone(), stores, tables: OnceLock::new() })
+    }
+
+    /// The shards of one source, with ordinals of their own.
+    ///
+    /// # Errors
+    /// As [`ShardSet::open`].
+    pub fn open_source(&self, source: &SourceSettings) -> Result<Arc<ShardSet>> {
+        let opening = ShardSet::open_through(&source.shards, &self.schema, Arc::clone(&self.stores));
+        Ok(Arc::new(self.runtime.block_on(opening)?))
     }
 
     /// The tables beside `shards`; found and hashed when the first query wants them.

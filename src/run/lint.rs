@@ -1,5 +1,5 @@
 //! `diptych lint PIPELINE` or `diptych lint --shards GLOB…`
-use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
+use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf, sync::Arc};
 
 use serde::Serialize;
 
@@ -17,6 +17,7 @@ use crate::{
         table,
     },
     schema::Schema,
+    stores::routing_store::Stores,
 };
 
 /// What is linted where no pipeline is named.
@@ -38,6 +39,8 @@ pub struct Request {
     pub pipeline: Option<Named>,
     /// Instead of a pipeline's.
     pub shards: Vec<String>,
+    /// What files call the schema's columns, beside what the pipeline says.
+    pub columns: BTreeMap<String, String>,
     /// Where to write the table and the page.
     pub to: Option<PathBuf>,
     /// Ends with a JSON line.
@@ -64,9 +67,9 @@ struct Summary<'a> {
 /// # Errors
 /// Mistakes of the pipeline, no such shards, a shard that could not be read, or what `--fail-on` names.
 pub fn run(request: &Request) -> Result<()> {
-    let (patterns, schema, settings) = resolved(request)?;
+    let Resolved { patterns, schema, stores, settings } = resolved(request)?;
     let mut bar: Option<Progress> = None;
-    let linted = io_runtime()?.block_on(lint::lint(&patterns, &schema, &settings, &mut |done, rows| {
+    let linted = io_runtime()?.block_on(lint::lint(&patterns, &schema, &stores, &settings, &mut |done, rows| {
         bar.get_or_insert_with(|| Progress::new("lint", rows, "rows")).at(done, "");
     }));
     if let Some(bar) = bar {
@@ -103,15 +106,25 @@ pub fn run(request: &Request) -> Result<()> {
     }
 }
 
-fn resolved(request: &Request) -> Result<(Vec<String>, Schema, LintSettings)> {
+struct Resolved {
+    patterns: Vec<String>,
+    schema: Schema,
+    stores: Arc<Stores>,
+    settings: LintSettings,
+}
+
+fn resolved(request: &Request) -> Result<Resolved> {
     let mut settings = request.settings.clone();
     let (mut patterns, mut schema) = (request.shards.clone(), DEFAULT_SCHEMA.to_owned());
+    let (mut columns, mut stores) = (BTreeMap::new(), Arc::default());
     if let Some(named) = &request.pipeline {
         let pipeline = named.plan()?.pipeline;
         if patterns.is_empty() {
             patterns = pipeline.scan.all_shards();
         }
+        stores = Arc::new(Stores::of_pipeline(&pipeline.scan.store, pipeline.scan.cache.as_ref())?);
         schema = pipeline.scan.schema;
+        columns = pipeline.scan.columns;
         settings.max_pixels = (pipeline.augment.max_megapixels * 1e6) as u64;
         settings.threads = pipeline.augment.decode_threads;
     }
@@ -121,7 +134,8 @@ fn resolved(request: &Request) -> Result<(Vec<String>, Schema, LintSettings)> {
         return Err(Error::at(Stage::CommandLine, "--near-bits", reason));
     }
     settings.threads = decode_threads(settings.threads);
-    Ok((patterns, Schema::named(&schema)?, settings))
+    columns.extend(request.columns.clone());
+    Ok(Resolved { patterns, schema: Schema::named(&schema)?.with_names_in_files(&columns)?, stores, settings })
 }
 
 /// Images that training would refuse; `differs` are usable.

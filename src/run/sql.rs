@@ -1,5 +1,5 @@
 //! `diptych sql QUERY`
-use std::{ops::ControlFlow, path::PathBuf};
+use std::{collections::BTreeMap, ops::ControlFlow, path::PathBuf, sync::Arc};
 
 use datafusion::arrow::{array::RecordBatch, csv, json, util::pretty::pretty_format_batches_with_schema};
 use tokio::runtime::Builder;
@@ -42,6 +42,8 @@ pub struct Request {
     pub shards: Vec<String>,
     /// Schema of `shards`.
     pub schema: String,
+    /// What the files of `shards` call the schema's columns, where they call them otherwise.
+    pub columns: BTreeMap<String, String>,
     /// How rows are printed.
     pub format: Format,
     /// Rows of a table.
@@ -68,7 +70,8 @@ pub fn run(request: &Request) -> Result<()> {
     )?;
     let settings = SqlSettings {
         shards: request.shards.clone(),
-        schema: Schema::named(&request.schema)?,
+        schema: Schema::named(&request.schema)?.with_names_in_files(&request.columns)?,
+        stores: Arc::default(),
         memory_bytes: request.memory_megabytes.saturating_mul(MEGABYTE),
     };
     let query = runtime.block_on(async {

@@ -197,7 +197,11 @@ impl Fetcher {
             IMAGE => image.map(InFile::bytes),
             IMAGE_BYTES | IMAGE_XXH3 => {
                 let place = shard.columns.get(&self.names[index]);
-                place.filter(|place| place.data_type.is_integer() && verifies(&self.names[index], place)).cloned()
+                // Import notes both; a file with one of them means something else by it.
+                let has_both = shard.columns.get(&self.names[IMAGE_XXH3]).is_some();
+                place
+                    .filter(|place| has_both && place.data_type.is_integer() && verifies(&self.names[index], place))
+                    .cloned()
             }
             IMAGE_PATH => match image.map(|image| (image, &image.data_type)) {
                 Some((image, DataType::Struct(fields))) => fields.find(PATH_FIELD).map(|(_, field)| InFile {

@@ -95,6 +95,17 @@ impl Mixture {
         }
     }
 
+    /// The same with epochs that end with a whole batch: what is dropped at an epoch's end would be passed over by the
+    /// sources, which go on from epoch to epoch. One selection alone stays as it is.
+    #[must_use]
+    pub fn in_batches(self, rows: usize, lanes: u32) -> Self {
+        let (items, rows) = (self.items(lanes), (rows as u64).max(1));
+        match self.only().is_some() || items < rows {
+            true => self,
+            false => Self { epoch_items: Some(items / rows * rows), ..self },
+        }
+    }
+
     /// The sources, by number.
     pub fn sources(&self) -> &[Source] {
         &self.sources

@@ -11,29 +11,31 @@ use datafusion::{
         listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl},
     },
     execution::SessionState,
-    object_store::{self, ObjectMeta},
+    object_store::{self, ObjectMeta, ObjectStore, prefix::PrefixStore},
     prelude::SessionContext,
 };
 use futures::TryStreamExt as _;
 
 use super::columns::is_binary;
 use crate::ingest::BESIDE_SHARDS;
+use crate::stores::{address::Address, routing_store::Stores};
 
 /// Lets the SQL of a session name files where a table may stand.
 ///
-/// Parquet, CSV and TSV with a header line, JSON lines and Arrow IPC, told apart by their extensions; a folder or glob is
+/// Local, or by URL in `stores`. Parquet, CSV and TSV with a header line, JSON lines and Arrow IPC, told apart by their extensions; a folder or glob is
 /// one table and holds files of one kind. A folder's `key=value` folders are columns.
-pub(crate) fn allow_files(context: &SessionContext) {
-    let factory = Arc::new(FilesAsTables::default());
+pub(crate) fn allow_files(context: &SessionContext, stores: Arc<Stores>) {
+    let factory = Arc::new(FilesAsTables { session: DynamicListTableFactory::default(), stores });
     let catalogs = Arc::clone(context.state().catalog_list());
     context.register_catalog_list(Arc::new(DynamicFileCatalog::new(catalogs, Arc::clone(&factory) as _)));
     factory.session.session_store().with_state(context.state_weak_ref());
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct FilesAsTables {
     /// DataFusion's own factory, for the reference to the session that it holds.
     session: DynamicListTableFactory,
+    stores: Arc<Stores>,
 }
 
 impl FilesAsTables {
@@ -41,6 +43,17 @@ impl FilesAsTables {
         let session = self.session.session_store().get_session().upgrade();
         let state = session.and_then(|session| session.read().as_any().downcast_ref::<SessionState>().cloned());
         state.ok_or_else(|| plan_datafusion_err!("the session of this table has ended"))
+    }
+
+    /// Makes the bucket or web server of a URL known to the session.
+    fn reach(&self, state: &SessionState, url: &ListingTableUrl, name: &str) -> Result<()> {
+        let Some(address) = Address::parse(name) else { return Ok(()) };
+        let address = address.map_err(|problem| plan_datafusion_err!("{problem}"))?;
+        let root = self.stores.location(&address.with_path(""));
+        let root = root.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let store = PrefixStore::new(Arc::clone(&self.stores) as Arc<dyn ObjectStore>, root);
+        state.runtime_env().register_object_store(url.object_store().as_ref(), Arc::new(store));
+        Ok(())
     }
 }
 
@@ -54,6 +67,7 @@ impl UrlTableFactory for FilesAsTables {
         }
         let state = self.state()?;
         let url = ListingTableUrl::parse(name)?;
+        self.reach(&state, &url, name)?;
         let listed = files(&state, &url, name).await?;
         let count = listed.len();
         // A file that is named by itself is meant, whatever it is called.

@@ -23,7 +23,7 @@ pub(crate) struct Located {
     /// Bytes of the file.
     pub(crate) bytes: u64,
     /// Tells states of a remote object apart, where its store does.
-    pub(crate) e_tag: Option<String>,
+    pub(crate) version: Option<String>,
     /// What the manifest of its data set says, where there is one.
     pub(crate) listed: Option<ManifestShard>,
 }
@@ -134,7 +134,7 @@ fn one(path: &Path, listed: Option<ManifestShard>) -> Result<Located> {
     let path = std::path::absolute(path).context(Stage::Select, &name, "has no absolute path")?;
     let location =
         Location::from_absolute_path(path).context(Stage::Select, &name, "its path cannot be used; rename it")?;
-    Ok(Located { location, name, bytes, e_tag: None, listed })
+    Ok(Located { location, name, bytes, version: None, listed })
 }
 
 fn folder(folder: &Path, found: &mut Found) -> Result<Listed<PathBuf>> {

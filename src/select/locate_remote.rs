@@ -12,7 +12,7 @@ use super::locate::{
 use super::manifest::{MANIFEST_FILE, Manifest, ManifestShard};
 use crate::error::{Cause, Error, Result, Stage};
 use crate::ingest::IMPORTING_FILE;
-use crate::stores::{address::Address, routing_store::Stores};
+use crate::stores::{address::Address, routing_store::Stores, version_of};
 
 /// Sizes that are asked for side by side where nothing lists them.
 const HEADS_AT_A_TIME: usize = 16;
@@ -189,7 +189,8 @@ impl Listing {
 }
 
 fn one(meta: ObjectMeta, name: String, listed: Option<ManifestShard>) -> Located {
-    Located { location: meta.location, name, bytes: meta.size, e_tag: meta.e_tag, listed }
+    let version = version_of(&meta);
+    Located { location: meta.location, name, bytes: meta.size, version, listed }
 }
 
 async fn head(address: &Address, stores: &Stores) -> Result<Option<ObjectMeta>> {

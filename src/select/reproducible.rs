@@ -5,6 +5,7 @@
 //! are equal in everything.
 use std::collections::BTreeSet;
 
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, JoinType};
 use datafusion::logical_expr::expr::{AggregateFunction, Sort as SortExpr, WindowFunction};
@@ -50,8 +51,8 @@ pub(crate) fn check(plan: &LogicalPlan) -> Result<Vec<Warning>> {
     let mut findings = Findings::default();
     if unnests_and_chooses(plan).context(Stage::Internal, "", "cannot walk the plan of the query")? {
         findings.refuse(
-            "`unnest` beside LIMIT, DISTINCT ON or a window: rows of one sample have no order among themselves; \
-             choose in one query and unnest in none",
+            "`unnest` beside LIMIT, DISTINCT ON, a window or an aggregate that keeps an order: rows of one sample have no \
+             order among themselves; choose in one query and unnest in none",
         );
     }
     plan.apply_with_subqueries(|node| {
@@ -79,6 +80,14 @@ fn unnests_and_chooses(plan: &LogicalPlan) -> datafusion::common::Result<bool> {
         unnests |= matches!(node, LogicalPlan::Unnest(_));
         chooses |=
             matches!(node, LogicalPlan::Limit(_) | LogicalPlan::Window(_) | LogicalPlan::Distinct(Distinct::On(_)));
+        if matches!(node, LogicalPlan::Aggregate(_)) {
+            node.apply_expressions(|expr| {
+                expr.apply(|expr| {
+                    chooses |= matches!(expr, Expr::AggregateFunction(call) if ORDERED.contains(&call.func.name()));
+                    Ok(TreeNodeRecursion::Continue)
+                })
+            })?;
+        }
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(unnests && chooses)
@@ -209,7 +218,12 @@ impl Findings {
     }
 
     fn adding(&mut self, name: &str, arguments: &[Expr], input: &DFSchema) {
-        let is_float = |argument: &Expr| argument.get_type(input).is_ok_and(|data_type| data_type.is_floating());
+        let data_type = |argument: &Expr| argument.get_type(input).unwrap_or(DataType::Null);
+        // The mean of whole numbers is made of floats as well.
+        let is_float = |argument: &Expr| match name {
+            "avg" => !data_type(argument).is_decimal(),
+            _ => data_type(argument).is_floating(),
+        };
         if ADDING.contains(&name) && arguments.iter().any(is_float) {
             self.warnings.insert(format!(
                 "`{name}` of floats adds in the order of threads, so its last bits may differ between runs; \

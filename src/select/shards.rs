@@ -204,9 +204,10 @@ fn cached<'a>(
     let Some(folder) = stores.cache() else { return Arc::clone(store) as _ };
     let caching = CachingStore::new(Arc::clone(store) as _, Arc::clone(folder));
     for (shard, located) in shards.filter(|(shard, _)| is_remote(&shard.location)) {
-        // The footer alone would not tell two states apart whose blobs differ and are equally long.
-        let e_tag = located.e_tag.as_deref().unwrap_or_default();
-        caching.declare(shard.location.clone(), &format!("{} {} {e_tag}", shard.name, hex(&shard.fingerprint)));
+        // The footer alone would not tell two states apart whose blobs differ and are equally long; what has no version is
+        // not kept.
+        let Some(version) = &located.version else { continue };
+        caching.declare(shard.location.clone(), &format!("{} {} {version}", shard.name, hex(&shard.fingerprint)));
     }
     Arc::new(caching)
 }

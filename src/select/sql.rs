@@ -17,6 +17,7 @@ use super::{
 use crate::{
     error::{Context as _, Error, Result, Stage},
     schema::Schema,
+    stores::routing_store::Stores,
 };
 
 /// What messages call the SQL.
@@ -36,6 +37,8 @@ pub struct SqlSettings {
     pub shards: Vec<String>,
     /// What `shards` are checked against.
     pub schema: Schema,
+    /// What shards and files are read from.
+    pub stores: Arc<Stores>,
     /// Bytes that sorts, joins and groups may hold together: sorts and groups spill to temporary files at three quarters of
     /// them, hash joins fail. Little memory makes for fewer parallel parts and smaller batches. Scans are not among them.
     pub memory_bytes: usize,
@@ -76,10 +79,13 @@ impl SqlSession {
             .build_arc()
             .context(Stage::Select, "", "cannot make room for queries; see the cause")?;
         let context = SessionContext::new_with_config_rt(config_within(settings.memory_bytes), runtime);
-        allow_files(&context);
+        allow_files(&context, Arc::clone(&settings.stores));
         let shards = match settings.shards.is_empty() {
             true => None,
-            false => Some(ShardSet::open(&settings.shards, &settings.schema).await?),
+            false => {
+                let stores = Arc::clone(&settings.stores);
+                Some(ShardSet::open_through(&settings.shards, &settings.schema, stores).await?)
+            }
         };
         match &shards {
             Some(set) => session::register(&context, set)?,

@@ -23,6 +23,7 @@ pub mod refusal;
 mod remote_store;
 pub mod routing_store;
 
+use datafusion::object_store::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
 /// `[scan.store]` of a pipeline: how patient reads from object stores and web servers are.
@@ -65,4 +66,14 @@ fn default_timeout_seconds() -> u64 {
 }
 fn default_connect_timeout_seconds() -> u64 {
     10
+}
+
+/// What tells one state of an object from another of the same size: its e-tag or, where the server gives none that holds for
+/// all of its copies, the time of its last change. `None` where it tells neither.
+pub(crate) fn version_of(meta: &ObjectMeta) -> Option<String> {
+    // A weak e-tag may differ between servers that hold the same bytes.
+    let e_tag = meta.e_tag.clone().filter(|e_tag| !e_tag.starts_with("W/"));
+    let changed = meta.last_modified.timestamp_micros();
+    // A missing header is read as the beginning of time.
+    e_tag.or_else(|| (changed > 0).then(|| format!("changed {changed}")))
 }

@@ -17,7 +17,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::StoreSettings;
 use super::address::Address;
-use super::cache_folder::CacheFolder;
+use super::cache_folder::{CacheFolder, CacheSettings};
 use super::connect::connect;
 use super::refusal::meaning;
 use super::remote_store::RemoteStore;
@@ -37,6 +37,14 @@ impl Stores {
     /// With the patience of `settings`; credentials and endpoints come from the environment.
     pub fn new(settings: &StoreSettings) -> Self {
         Self { settings: settings.clone(), ..Self::default() }
+    }
+
+    /// As `[scan.store]` and `[scan.cache]` of a pipeline say.
+    ///
+    /// # Errors
+    /// The cache's folder cannot be used.
+    pub fn of_pipeline(settings: &StoreSettings, cache: Option<&CacheSettings>) -> crate::Result<Self> {
+        Ok(Self::new(settings).with_cache(cache.map(CacheFolder::open).transpose()?))
     }
 
     /// Options named as environment variables are, which win over those: `("AWS_ENDPOINT_URL", "http://…")`.

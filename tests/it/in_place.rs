@@ -341,6 +341,19 @@ fn an_image_that_is_not_embedded_is_a_bad_sample_with_its_reason() {
     }
 }
 
+#[test]
+fn a_number_of_another_meaning_under_our_name_verifies_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let numbers = Int64Array::from_iter_values((0..ROWS).map(|row| row as i64));
+    let images: ArrayRef = Arc::new(BinaryArray::from_iter_values(pngs()));
+    let path = folder.path().join("a.parquet");
+    let rows = batch(vec![("image", images), ("image_bytes", Arc::new(numbers))]);
+    write_parquet(&path, &rows, foreign(Compression::SNAPPY));
+    let data = open(&path, &[]).unwrap();
+    let plan = EpochPlan { order: Order::Sequential, drop_last: false, extra_columns: vec![], ..all(&data) };
+    assert_eq!(scan_rows(&plan).len(), ROWS);
+}
+
 fn scan_rows(plan: &EpochPlan) -> Vec<u64> {
     runtime().block_on(async {
         let mut stream = plan.execute(0, 0).unwrap();

@@ -80,6 +80,25 @@ fn a_small_source_repeats_with_other_draws_and_no_draw_comes_twice() {
 }
 
 #[test]
+fn epochs_of_whole_batches_pass_over_nothing() {
+    let data = small();
+    let plan = mixed(&data, sources(&data), Some(120));
+    let plan = EpochPlan { selection: plan.selection.clone().in_batches(64, plan.scan.lanes), batch_rows: 64, ..plan };
+    assert_eq!((plan.items(), plan.items_dropped(), plan.batches_per_epoch()), (64, 0, 1));
+    // As many items of the larger source as it has, but for what lanes differ in.
+    let seen: Vec<Seen> =
+        (0..12).flat_map(|epoch| run(&plan, epoch, 0).concat()).filter(|seen| !is_clean(seen)).collect();
+    assert!(seen.len() > 500, "{}", seen.len());
+    assert_eq!(
+        items(std::slice::from_ref(&seen)).iter().collect::<HashSet<_>>().len(),
+        seen.len(),
+        "an item came twice before others came once"
+    );
+    let only: Mixture = selection(&data.shards, |_, _| 1).into();
+    assert_eq!(only.clone().in_batches(64, 8).digest(), only.digest());
+}
+
+#[test]
 fn ranks_together_see_what_one_process_sees() {
     let data = small();
     let plan = EpochPlan { drop_last: false, ..mixed(&data, sources(&data), None) };

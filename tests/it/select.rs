@@ -303,6 +303,11 @@ async fn what_is_not_reproducible_is_refused_with_a_remedy() {
             "`row_number OVER (…)`",
         ),
         ("SELECT first_value(sample_id ORDER BY label) AS sample_id FROM shards", "`first_value`"),
+        (
+            "SELECT sample_id, first_value(t ORDER BY sample_id) AS tag FROM \
+             (SELECT sample_id, unnest(make_array(width, height)) AS t FROM shards) GROUP BY sample_id",
+            "`unnest` beside",
+        ),
     ] {
         let text = refusal(folder.path(), sql).await;
         assert!(text.contains(part), "{sql}: {text}");
@@ -317,6 +322,12 @@ async fn sums_of_floats_are_warned_about() {
     let sql = "SELECT sample_id FROM shards WHERE width > (SELECT avg(CAST(width AS DOUBLE)) FROM shards)";
     let (_, report) = run(folder.path(), sql).await.unwrap();
     assert!(report.warnings.iter().any(|warning| warning.text.contains("`avg` of floats")), "{report}");
+    let whole = "SELECT sample_id FROM shards WHERE width > (SELECT avg(width) FROM shards)";
+    let (_, report) = run(folder.path(), whole).await.unwrap();
+    assert!(report.warnings.iter().any(|warning| warning.text.contains("`avg` of floats")), "{report}");
+    let exact = "SELECT sample_id FROM shards WHERE width > (SELECT avg(CAST(width AS DECIMAL(18, 6))) FROM shards)";
+    let (_, report) = run(folder.path(), exact).await.unwrap();
+    assert!(report.warnings.iter().all(|warning| !warning.text.contains("avg")), "{report}");
 }
 
 #[tokio::test]
@@ -327,6 +338,7 @@ async fn output_that_is_no_selection_is_refused() {
         ("SELECT sample_id, image FROM shards", "blob \"image\""),
         ("SELECT sample_id, sha256(image) AS digest FROM shards", "blob \"digest\""),
         ("SELECT sample_id, 1 AS \"position\" FROM shards", "a name that every batch uses"),
+        ("SELECT sample_id, image_bytes FROM shards", "a name that every batch uses"),
         ("SELECT sample_id, make_array(1, 2) AS pair FROM shards", "cannot travel with a sample"),
         ("SELECT * FROM shards", "blob \"image\""),
         ("SELECT a.sample_id, b.sample_id FROM shards a, shards b", "2 columns sample_id"),

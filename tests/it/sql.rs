@@ -66,6 +66,7 @@ impl Workshop {
         let settings = SqlSettings {
             shards: vec![self.text("shards")],
             schema: Schema::named("image_text").unwrap(),
+            stores: Arc::default(),
             memory_bytes: 100 << 20,
         };
         SqlSession::open(&settings).await.unwrap()

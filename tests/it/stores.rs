@@ -4,7 +4,10 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::Path,
     process::{Command, Output, Stdio},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU8, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -283,7 +286,7 @@ fn what_cannot_be_reached_says_why_and_what_to_do() {
 #[test]
 fn web_servers_give_single_files_and_manifests_and_say_that_they_list_nothing() {
     let place = Place::new();
-    let address = web(place.local.path());
+    let address = web(place.local.path(), || None);
     let set = open(&format!("http://{address}/a.parquet"), Stores::new(&patience())).unwrap();
     assert_eq!(set.rows(), 120);
     let local = open(&place.local.path().join("a.parquet").display().to_string(), Stores::default()).unwrap();
@@ -350,6 +353,30 @@ fn a_cache_that_holds_everything_leaves_nothing_on_the_wire() {
     assert!(mended.store.wire().blob_bytes > 0);
 }
 
+#[test]
+fn a_cache_keeps_nothing_of_which_it_cannot_tell_whether_it_is_still_the_same() {
+    let place = Place::new();
+    let folder = tempfile::tempdir().unwrap();
+    let settings = CacheSettings { folder: folder.path().join("cache"), megabytes: 64 };
+    // 0: the server does not say when a file was changed.
+    let second = Arc::new(AtomicU8::new(0));
+    let told = Arc::clone(&second);
+    let address = web(place.local.path(), move || Some(told.load(Ordering::SeqCst)).filter(|second| *second > 0));
+    let blob_bytes = || {
+        let cached = Stores::new(&patience()).with_cache(Some(CacheFolder::open(&settings).unwrap()));
+        let set = open(&format!("http://{address}/a.parquet"), cached).unwrap();
+        epoch(&set).unwrap();
+        set.store.wire().blob_bytes
+    };
+    let all = blob_bytes();
+    assert!(all > 0);
+    assert_eq!(blob_bytes(), all, "without any version nothing is kept");
+    second.store(1, Ordering::SeqCst);
+    assert_eq!((blob_bytes(), blob_bytes()), (all, 0), "the time of the last change is a version");
+    second.store(2, Ordering::SeqCst);
+    assert_eq!(blob_bytes(), all, "what was changed is read again");
+}
+
 /// The binary, with the server in its environment.
 fn diptych(address: SocketAddr, words: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_diptych"));
@@ -396,6 +423,9 @@ fn commands_take_urls_and_the_usual_environment_variables() {
         ok(&words)
     };
     let digest = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["digest"].clone();
+    for table in [format!("{url}/*.parquet"), format!("{url}/")] {
+        assert_eq!(ok(&["sql", &format!("SELECT count(image) AS n FROM '{table}'"), "--csv"]), "60", "{table}");
+    }
     let (here, there) = (run("select", &path("shards"), &["--json"]), run("select", &url, &["--json"]));
     assert_eq!(digest(&here), digest(&there));
     assert!(digest(&here).as_str().is_some_and(|digest| digest.len() == 64));
