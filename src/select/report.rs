@@ -173,8 +173,8 @@ impl SelectReport {
             None => String::new(),
             Some(times) if times < TOLD_AMPLIFICATION => format!("{times:.2} bytes read per byte of these blobs"),
             Some(times) => format!(
-                "{times:.2} bytes read per byte of these blobs, since they share pages or record batches with others; \
-                 import writes each into a page of its own"
+                "{times:.2} bytes read per byte of these blobs, since they share pages or record batches with others (a record \
+                 batch is read once per window that cuts it); import writes each into a page of its own"
             ),
         }
     }
