@@ -63,6 +63,14 @@ enum Command {
     Check(CheckWords),
 }
 
+/// Where results are written.
+fn local(text: &str) -> std::result::Result<PathBuf, String> {
+    match text.contains("://") {
+        true => Err("results are written to local files and folders; copy them to the store afterwards".to_owned()),
+        false => Ok(PathBuf::from(text)),
+    }
+}
+
 /// A pipeline and what to change in it.
 #[derive(Debug, Args)]
 struct PipelineWords {
@@ -84,6 +92,7 @@ struct ImportWords {
     /// Folder, file, or pattern such as 'shard-{000..012}.tar'; synthetic:shapes makes a small set of coloured shapes.
     from: PathBuf,
     /// Folder to write shards into.
+    #[arg(value_parser = local)]
     to: PathBuf,
     /// What FROM is, where it does not show: class_folders, metadata_folder, idx, webdataset, parquet, img2dataset, paths.
     #[arg(long = "as", value_name = "KIND")]
@@ -148,7 +157,7 @@ struct SelectWords {
     #[arg(long)]
     verify: bool,
     /// Saves the selection to this file.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = local)]
     to: Option<PathBuf>,
 }
 
@@ -170,7 +179,7 @@ struct LintWords {
     #[arg(long = "column", value_name = "SCHEMA_NAME=FILE_NAME", value_parser = sql::column)]
     columns: Vec<(String, String)>,
     /// Writes lint.parquet, one row per finding, and lint.html, with histograms and images, into this folder.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = local)]
     to: Option<PathBuf>,
     /// Ends with one JSON object on the last line of stdout.
     #[arg(long)]
@@ -205,7 +214,7 @@ struct PreviewWords {
     #[command(flatten)]
     pipeline: PipelineWords,
     /// Where to write the PNG.
-    #[arg(long, value_name = "FILE", default_value = "views.png")]
+    #[arg(long, value_name = "FILE", default_value = "views.png", value_parser = local)]
     to: PathBuf,
     /// Pairs to draw.
     #[arg(long, default_value_t = 24, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
@@ -221,7 +230,7 @@ struct TrainWords {
     #[arg(required_unless_present = "resume", conflicts_with = "resume", requires = "run")]
     pipeline: Option<String>,
     /// A new folder for the run.
-    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    #[arg(long, value_name = "DIR", conflicts_with = "resume", value_parser = local)]
     run: Option<PathBuf>,
     /// Goes on with the run in this folder, from its latest checkpoint.
     #[arg(long, value_name = "DIR")]

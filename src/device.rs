@@ -20,7 +20,7 @@ fn named(name: &str) -> Result<Named> {
         _ => return Err(unknown(name)),
     };
     if matches!(named, Named::Cuda(_)) && !cfg!(feature = "cuda") {
-        let reason = "this build has no CUDA; build it with `cargo build --release --features cuda`";
+        let reason = "this build has no CUDA; build it with `make cuda`, which is `cargo build --release --features cuda` and what that needs";
         return Err(Error::at(Stage::Device, name, reason));
     }
     Ok(named)
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn a_device_that_the_build_lacks_names_the_feature() {
         let error = parse("cuda:0").expect_err("no CUDA here").to_string();
-        assert!(error.contains("cargo build --release --features cuda"), "{error}");
+        assert!(error.contains("--features cuda"), "{error}");
     }
 
     #[test]

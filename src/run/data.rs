@@ -214,7 +214,10 @@ pub(super) fn check_some(key: &str, report: &SelectReport) -> Result<()> {
     if report.items > 0 {
         return Ok(());
     }
-    let reason = format!("the query keeps none of {} rows; change it, or import such samples", report.of);
+    let reason = match key.ends_with("selection") {
+        true => "the selection holds no sample; select again".to_owned(),
+        false => format!("the query keeps none of {} rows; change it, or import such samples", report.of),
+    };
     Err(Error::at(Stage::Select, key, reason))
 }
 

@@ -102,6 +102,9 @@ fn of_sql(sql: &str, shards: &[String], tables: &BTreeMap<String, String>, reque
         selection.save(path)?;
         progress::log(&format!("saved to {}", path.display()));
     }
+    if report.items == 0 {
+        progress::log(&format!("warning: the query keeps none of {} rows", report.of));
+    }
     output::line(&report.to_string())?;
     if request.json { output::json(&report) } else { Ok(()) }
 }

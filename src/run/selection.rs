@@ -58,6 +58,9 @@ pub fn run(request: &Request) -> Result<()> {
             let [a, b] = read(files)?;
             combine(&a, &b, *how)?.save(to)?;
             progress::log(&format!("saved to {}", to.display()));
+            if SavedSelection::read(to)?.selection().items() == 0 {
+                progress::log("warning: no sample is left");
+            }
             show(&SavedSelection::read(to)?, *json)
         }
     }

@@ -120,7 +120,7 @@ fn go(folder: &RunFolder, plan: &Plan, data: &Data, selection: Mixture, resume: 
         folder,
         plan,
         bar: Progress::new("train", train_plan.steps(), "steps"),
-        stop: StopSignal::listen()?,
+        stop: StopSignal::listen(progress::log)?,
         quarantine: quarantine.clone(),
         kept: resume.quarantine,
         news: String::new(),

@@ -163,7 +163,7 @@ impl Column {
                     [] => String::new(),
                     _ => format!(" (or {})", rest.join(", ")),
                 };
-                format!("write under [scan.columns]: {} = {first}{others}", self.name)
+                format!("write under [scan.columns], or as --column of sql and lint: {} = {first}{others}", self.name)
             }
         }
     }
@@ -247,7 +247,10 @@ mod tests {
         assert!(found.get("width").is_none());
         let class = file(vec![hugging_face("image"), Field::new("class", DataType::Int64, true)]);
         let found = schema(&[]).columns_in(&class, "a.parquet").unwrap();
-        assert_eq!(found.remedy("label"), Some("write under [scan.columns]: label = \"class\""));
+        assert_eq!(
+            found.remedy("label"),
+            Some("write under [scan.columns], or as --column of sql and lint: label = \"class\"")
+        );
     }
 
     #[test]
@@ -260,7 +263,8 @@ mod tests {
             Field::new("TEXT", DataType::Utf8, true),
         ]);
         let text = schema(&[]).columns_in(&columns, "a.parquet").unwrap_err().to_string();
-        let expected = "write under [scan.columns]: image = \"jpg\" (or \"picture\", \"raw.jpg\")";
+        let expected =
+            "write under [scan.columns], or as --column of sql and lint: image = \"jpg\" (or \"picture\", \"raw.jpg\")";
         assert!(text.starts_with("schema: a.parquet: is no image_text v1: no column \"image\""), "{text}");
         assert!(text.contains(expected), "{text}");
         let none = schema(&[]).columns_in(&file(vec![Field::new("n", DataType::Int64, true)]), "a").unwrap_err();
@@ -278,9 +282,9 @@ mod tests {
         let wrong = schema(&[("image", "TEXT"), ("caption", "TXT"), ("label", "score")]);
         let text = wrong.columns_in(&columns, "a.parquet").unwrap_err().to_string();
         for part in [
-            "column \"TEXT\" is utf8 and cannot be \"image\"; write under [scan.columns]: image = \"jpg\"",
-            "no column \"TXT\" (did you mean \"TEXT\"?); write under [scan.columns]: caption = \"TEXT\"",
-            "column \"score\" is float64 and cannot be \"label\"; write under [scan.columns]: label = \"TEXT\" (or \"class\")",
+            "column \"TEXT\" is utf8 and cannot be \"image\"; write under [scan.columns], or as --column of sql and lint: image = \"jpg\"",
+            "no column \"TXT\" (did you mean \"TEXT\"?); write under [scan.columns], or as --column of sql and lint: caption = \"TEXT\"",
+            "column \"score\" is float64 and cannot be \"label\"; write under [scan.columns], or as --column of sql and lint: label = \"TEXT\" (or \"class\")",
         ] {
             assert!(text.contains(part), "{part} is not in {text}");
         }

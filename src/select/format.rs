@@ -1,4 +1,5 @@
 //! How the rows of a shard lie in its file: Parquet by row group, or Arrow IPC by record batch.
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -188,12 +189,16 @@ impl Shard {
             Format::Parquet(metadata) => {
                 let Some(footer) = metadata.row_groups().get(row_group) else { return BlobBytes::default() };
                 let mut bytes = BlobBytes::default();
-                for leaf in columns.iter().flat_map(|column| self.blob_leaves(column)) {
+                // A field of a struct and the struct are two columns of SQL and one leaf.
+                let leaves: BTreeSet<usize> = columns.iter().flat_map(|column| self.blob_leaves(column)).collect();
+                for leaf in leaves {
                     let whole = footer.column(leaf).byte_range().1;
-                    bytes.wanted += of_selected(whole);
                     let pages = metadata.offset_index().and_then(|index| index.get(row_group)?.get(leaf));
                     let pages = pages.map(|pages| pages.page_locations().as_slice()).unwrap_or_default();
-                    bytes.read += bytes_of_pages(pages, rows, group).unwrap_or(whole).min(whole);
+                    let known = bytes_of_pages(pages, rows, group);
+                    let known = known.unwrap_or(BlobBytes { wanted: of_selected(whole), read: whole });
+                    bytes.wanted += known.wanted;
+                    bytes.read += known.read;
                 }
                 bytes
             }
@@ -222,8 +227,8 @@ pub(crate) struct BlobBytes {
     pub(crate) read: u64,
 }
 
-/// Bytes of the pages that hold selected rows; `None` where no pages are known.
-fn bytes_of_pages(pages: &[PageLocation], rows: u64, group: &SelectedGroup) -> Option<u64> {
+/// Bytes of the pages that hold selected rows, and of these rows in them; `None` where no pages are known.
+fn bytes_of_pages(pages: &[PageLocation], rows: u64, group: &SelectedGroup) -> Option<BlobBytes> {
     if pages.is_empty() {
         return None;
     }
@@ -231,7 +236,13 @@ fn bytes_of_pages(pages: &[PageLocation], rows: u64, group: &SelectedGroup) -> O
     let first = |page: &PageLocation| u32::try_from(page.first_row_index).unwrap_or(rows);
     let bytes = |page: &PageLocation| u64::try_from(page.compressed_page_size).unwrap_or(0);
     let ends = pages.iter().skip(1).map(first).chain([rows]);
-    let has_items = |range: Range<u32>| !range.is_empty() && group.rows.range_cardinality(range) > 0;
-    let kept = pages.iter().zip(ends).filter(|(page, end)| has_items(first(page)..*end));
-    Some(kept.map(|(page, _)| bytes(page)).sum())
+    let mut sum = BlobBytes::default();
+    for (page, end) in pages.iter().zip(ends).filter(|(page, end)| first(page) < *end) {
+        let items = group.rows.range_cardinality(first(page)..end);
+        if items > 0 {
+            sum.read += bytes(page);
+            sum.wanted += (u128::from(bytes(page)) * u128::from(items) / u128::from(end - first(page))) as u64;
+        }
+    }
+    Some(sum)
 }

@@ -54,8 +54,8 @@ pub struct SelectReport {
     pub blob_bytes_selected: u64,
     /// Bytes of the blob pages that hold none: what is never read.
     pub blob_bytes_never_read: u64,
-    /// `blob_bytes_selected` per byte of the selected rows' blobs, whose sizes are taken from the mean of their row group:
-    /// 1 where every blob has a page of its own. At most so much where the pages of a shard are not known. `None` without
+    /// Bytes read per byte of the selected rows' blobs, whose sizes are taken from the mean of their page, or of their row
+    /// group where no pages are known: 1 where every blob has a page of its own. At most so much where the pages of a shard are not known. `None` without
     /// items.
     pub expected_amplification: Option<f64>,
     /// Wall time of planning, running and collecting.
@@ -174,7 +174,7 @@ impl SelectReport {
             Some(times) if times < TOLD_AMPLIFICATION => format!("{times:.2} bytes read per byte of these blobs"),
             Some(times) => format!(
                 "{times:.2} bytes read per byte of these blobs, since they share pages or record batches with others (a record \
-                 batch is read once per window that cuts it); import writes each into a page of its own"
+                 batch is read once per window that cuts it); import writes all but small blobs into pages of their own"
             ),
         }
     }
@@ -202,7 +202,7 @@ impl fmt::Display for SelectReport {
         )?;
         writeln!(f, "read to select   {} in {} requests", Bytes(self.wire_bytes), self.wire_requests)?;
         writeln!(f, "blobs among it   {}", Bytes(self.blob_bytes_read))?;
-        writeln!(f, "blobs selected   {}", Bytes(self.blob_bytes_selected))?;
+        writeln!(f, "blobs to read    {}", Bytes(self.blob_bytes_selected))?;
         if self.expected_amplification.is_some() {
             writeln!(f, "amplification    {}", self.amplification())?;
         }

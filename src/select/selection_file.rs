@@ -9,7 +9,7 @@
 //! Numbers are little endian.
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use roaring::RoaringBitmap;
@@ -49,13 +49,17 @@ struct HeaderShard {
 }
 
 impl Selection {
-    /// Writes the selection to `path`: under another name first, so that a crash leaves the old file or the new one.
+    /// Writes the selection to `path`: under another name first, so that a crash leaves the old file or the new one. It
+    /// replaces a selection that is there, and nothing else.
     ///
     /// # Errors
-    /// The folder cannot be written to.
+    /// The folder cannot be written to; another kind of file is there.
     pub fn save(&self, path: &Path) -> Result<()> {
         let bytes = encode(self)?;
         let place = path.display().to_string();
+        if !is_free(path) {
+            return Err(Error::at(Stage::Select, place, "is there already and no selection; name another file"));
+        }
         replace(path, &bytes).context(Stage::Select, place, "cannot write the selection")
     }
 
@@ -104,6 +108,10 @@ impl SavedSelection {
     /// The file is no selection, cut short, corrupt or of another version.
     pub fn read(path: &Path) -> Result<Self> {
         let place = path.display().to_string();
+        if path.is_dir() {
+            let reason = "is a folder, as several sources are saved; name one of the selections in it";
+            return Err(Error::at(Stage::Select, place, reason));
+        }
         let bytes = fs::read(path).context(Stage::Select, &place, "cannot read the selection")?;
         Ok(Self { selection: decode(&bytes, &place)?, place })
     }
@@ -152,6 +160,15 @@ impl SavedSelection {
         }
         selection.total_rows = total_rows;
         Ok(selection)
+    }
+}
+
+/// Whether nothing is at `path` but a selection.
+fn is_free(path: &Path) -> bool {
+    let mut magic = [0; MAGIC.len()];
+    match File::open(path) {
+        Ok(mut file) => path.is_file() && file.read_exact(&mut magic).is_ok() && magic == *MAGIC,
+        Err(_) => !path.exists(),
     }
 }
 

@@ -379,7 +379,11 @@ fn a_missing_image_column_comes_with_the_line_to_write() {
     let path = folder.path().join("a.parquet");
     write_parquet(&path, &renamed_rows(&pngs()), foreign(Compression::SNAPPY));
     let text = open(&path, &[]).err().expect("no image").report();
-    assert!(text.contains("a.parquet") && text.contains("write under [scan.columns]: image = \"jpg\""), "{text}");
+    assert!(
+        text.contains("a.parquet")
+            && text.contains("write under [scan.columns], or as --column of sql and lint: image = \"jpg\""),
+        "{text}"
+    );
     let data = open(&path, &[("image", "jpg")]).unwrap();
     let text = all(&data).physical_plan(0, 0).unwrap_err().report();
     assert!(text.contains("has no column \"label\"") && text.contains("label = \"TEXT\" (or \"class\""), "{text}");
