@@ -50,6 +50,27 @@ fn results_that_cannot_be_written_are_a_failed_run() {
 }
 
 #[test]
+fn results_replace_nothing_of_another_kind_and_are_local() {
+    let workshop = Workshop::new();
+    let pipeline = workshop.path("mine.toml");
+    fs::write(&pipeline, "seed = 1\n").unwrap();
+    let name = pipeline.to_str().unwrap();
+    for (command, kind) in [("select", "no selection"), ("preview", "no PNG")] {
+        let output = diptych().args(workshop.words(command, &["--to", name])).output().unwrap();
+        assert!(!output.status.success() && text(&output.stderr).contains(kind), "{}", text(&output.stderr));
+        assert_eq!(fs::read_to_string(&pipeline).unwrap(), "seed = 1\n");
+        let stderr = workshop.fails(2, command, &["--to", "s3://bucket/x"]);
+        assert!(stderr.contains("written to local files"), "{stderr}");
+    }
+    let stderr = workshop.fails(2, "train", &["--run", "s3://bucket/x"]);
+    assert!(stderr.contains("written to local files"), "{stderr}");
+    let saved = workshop.path("a.selection");
+    for _ in 0..2 {
+        workshop.ok("select", &["--to", saved.to_str().unwrap()]);
+    }
+}
+
+#[test]
 fn a_short_run_reports_its_ends_and_can_be_used_from_another_folder() {
     let workshop = Workshop::new();
     let mut words = workshop.words("train", &["--run", "run", "--set", "train.max_steps=3"]);
