@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use diptych::{
     error::Result,
-    ingest::ImportSettings,
+    ingest::{ColumnName, ImportSettings, Kind},
     run::{self, bench, check, evaluate, explain, import, preview, select, train},
 };
 
@@ -21,7 +21,9 @@ pub(crate) struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    #[command(after_help = "Example:\n  diptych import photos/ data/shards")]
+    #[command(after_help = "Examples:\n  diptych import photos/ data/shards\n  \
+                            diptych import 'cc3m/{00000..00331}.tar' data/cc3m\n  \
+                            diptych import list.tsv data/listed --column image=where --column caption=alt")]
     Import(ImportWords),
     #[command(after_help = "Example:\n  diptych select simclr_small --set 'scan.shards=[\"data/shards\"]' --json")]
     Select(SelectWords),
@@ -50,16 +52,23 @@ struct PipelineWords {
     sets: Vec<String>,
 }
 
-/// Turns class folders, a folder with metadata.csv|jsonl|parquet, or IDX files into Parquet shards.
+/// Turns images in folders, archives and tables into Parquet shards.
 ///
-/// Class folders below train/ and test/ set the column `split`. Rows are written in a keyed random order. Files that
+/// Reads class folders, a folder with metadata.csv|jsonl|parquet, IDX files, WebDataset (.tar, .tar.gz), Parquet with
+/// encoded images (Hugging Face's, img2dataset's), and CSV, TSV or JSON lines of paths. Class folders below train/ and test/ set the column `split`. Rows are written in a keyed random order. Files that
 /// cannot be decoded go to a quarantine table beside the shards.
 #[derive(Debug, Args)]
 struct ImportWords {
-    /// Folder or file to read; synthetic:shapes makes a small set of coloured shapes.
+    /// Folder, file, or pattern such as 'shard-{000..012}.tar'; synthetic:shapes makes a small set of coloured shapes.
     from: PathBuf,
     /// Folder to write shards into.
     to: PathBuf,
+    /// What FROM is, where it does not show: class_folders, metadata_folder, idx, webdataset, parquet, img2dataset, paths.
+    #[arg(long = "as", value_name = "KIND")]
+    read_as: Option<Kind>,
+    /// What fills image, caption, label or split, such as caption=alt_text, where it is not called as usual. May be repeated.
+    #[arg(long = "column", value_name = "SCHEMA_NAME=FILE_NAME")]
+    columns: Vec<ColumnName>,
     /// Writes rows in the order of the source instead of a random one.
     #[arg(long)]
     keep_order: bool,
@@ -237,6 +246,8 @@ impl From<ImportWords> for import::Request {
             decode_check: words.decode_check.unwrap_or(default.decode_check),
             threads: words.threads.unwrap_or(default.threads),
             label_names: words.label_names,
+            read_as: words.read_as,
+            columns: words.columns,
             overwrite: words.overwrite,
             ..default
         };

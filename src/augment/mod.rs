@@ -19,6 +19,10 @@ pub enum BadClass {
     Decode,
     /// The bytes are not those that were imported (`image_bytes`, `image_xxh3`).
     Checksum,
+    /// Import: words or a path, and no image that belongs to them.
+    Missing,
+    /// Import: damaged or not to be trusted around the image, such as an archive's entry that leads out of it.
+    Refused,
 }
 
 impl BadClass {
@@ -31,6 +35,8 @@ impl BadClass {
             Self::TooManyPixels => "too_many_pixels",
             Self::Decode => "decode",
             Self::Checksum => "checksum",
+            Self::Missing => "missing",
+            Self::Refused => "refused",
         }
     }
 }

@@ -1,21 +1,40 @@
-//! Which kind of source a folder is.
+//! Which kind of source FROM is.
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::class_folders::ClassFolders;
 use super::idx::IdxFiles;
+use super::kind::Kind;
 use super::metadata_folder::MetadataFolder;
+use super::rows::Rejected;
 use super::source::Source;
-use super::walk::walk;
-use super::{ImportSettings, Progress};
-use crate::error::{Error, Result, Stage};
+use super::spool::Spool;
+use super::walk::{Listed, Listing, walk};
+use super::{ImportSettings, Progress, parquet_rows, path_table, patterns, webdataset};
+use crate::error::{Context, Error, Result, Stage};
 
 /// A source, and what was seen of it that is not imported.
 pub(super) struct Detected {
     pub(super) source: Box<dyn Source>,
+    /// Samples that pass 1 found to be of no use.
+    pub(super) refused: Vec<Rejected>,
     pub(super) skipped: BTreeMap<String, u64>,
+    pub(super) left_out: BTreeMap<String, u64>,
     pub(super) unlisted: u64,
     pub(super) ignored_columns: Vec<String>,
+}
+
+impl Detected {
+    fn of(source: impl Source + 'static, skipped: BTreeMap<String, u64>) -> Self {
+        Self {
+            source: Box::new(source),
+            refused: vec![],
+            skipped,
+            left_out: BTreeMap::new(),
+            unlisted: 0,
+            ignored_columns: vec![],
+        }
+    }
 }
 
 /// Looks at `from`; `to` is where the import writes.
@@ -28,39 +47,160 @@ pub(super) fn detect(
     settings: &ImportSettings,
     progress: &mut dyn FnMut(&Progress) -> Result<()>,
 ) -> Result<Detected> {
-    let listing = walk(from, to, progress)?;
     let place = from.display().to_string();
+    let (root, mut listing) = if from.is_dir() {
+        (from.to_owned(), walk(from, to, progress)?)
+    } else {
+        let (root, files) = patterns::files(from)?;
+        let listing = sorted_in(&root, files, settings.read_as)?;
+        (root, listing)
+    };
     if !settings.label_names.is_empty() && listing.idx.is_empty() {
         let reason = "holds no IDX files, and label names are for those; leave them away";
         return Err(Error::at(Stage::Import, place, reason));
     }
-    match (listing.metadata.is_empty(), listing.images.is_empty(), listing.idx.is_empty()) {
-        (false, _, true) => {
-            let found = MetadataFolder::new(from, &listing.metadata, &listing.images)?;
-            Ok(Detected {
-                skipped: listing.skipped,
-                unlisted: found.unlisted,
-                ignored_columns: found.ignored_columns.clone(),
-                source: Box::new(found),
-            })
+    let kind = match settings.read_as {
+        Some(kind) => check_forced(kind, &listing, &place)?,
+        None => judged(&listing, &place)?,
+    };
+    if !settings.columns.is_empty() && matches!(kind, Kind::ClassFolders | Kind::Idx) {
+        let reason = format!("is read as {kind}, which has no columns to name; leave --column away");
+        return Err(Error::at(Stage::Import, place, reason));
+    }
+    skip_others(kind, &mut listing);
+    let columns = &settings.columns;
+    match kind {
+        Kind::ClassFolders => Ok(Detected::of(ClassFolders::new(&root, listing.images)?, listing.skipped)),
+        Kind::Idx => Ok(Detected::of(IdxFiles::open(&root, &listing.idx, &settings.label_names, to)?, listing.skipped)),
+        Kind::MetadataFolder => {
+            let found = MetadataFolder::new(&root, &listing.metadata, &listing.images, columns)?;
+            let (unlisted, ignored_columns) = (found.unlisted, found.ignored_columns.clone());
+            Ok(Detected { unlisted, ignored_columns, ..Detected::of(found, listing.skipped) })
         }
-        (true, true, false) => {
-            let source = IdxFiles::open(from, &listing.idx, &settings.label_names, to)?;
-            Ok(nothing_left_out(source, listing.skipped))
+        Kind::Webdataset => {
+            let found = webdataset::open(&root, &listing.archives, columns, Spool::new(to)?, progress)?;
+            let webdataset::Archives { mut samples, skipped, ignored_keys } = found;
+            let refused = std::mem::take(&mut samples.rejected);
+            for (what, count) in skipped {
+                *listing.skipped.entry(what).or_default() += count;
+            }
+            let ignored_columns =
+                ignored_keys.into_iter().map(|key| format!("{key}: a key of json that is not imported"));
+            let ignored_columns = ignored_columns.collect();
+            Ok(Detected { refused, ignored_columns, ..Detected::of(samples, listing.skipped) })
         }
-        (true, false, true) => Ok(nothing_left_out(ClassFolders::new(from, listing.images)?, listing.skipped)),
-        (_, _, false) => {
-            let reason = "holds IDX files beside images or metadata tables; import them from a folder each";
-            Err(Error::at(Stage::Import, place, reason))
+        Kind::Parquet | Kind::Img2dataset => {
+            let spool = Spool::new(to)?;
+            let found = parquet_rows::open(&root, &listing.parquet, columns, settings.read_as, spool, progress)?;
+            let parquet_rows::ParquetRows { mut samples, left_out, ignored_columns } = found;
+            let refused = std::mem::take(&mut samples.rejected);
+            Ok(Detected { refused, left_out, ignored_columns, ..Detected::of(samples, listing.skipped) })
         }
-        (true, true, true) => {
-            let reason = "holds no images (jpg, jpeg, png, webp, gif), no metadata.csv, .jsonl or .parquet and no IDX files; \
-                          name the folder that does";
+        Kind::Paths => {
+            let (found, refused) = path_table::open(&root, &listing.tables, columns, progress)?;
+            let ignored_columns = found.ignored_columns.clone();
+            Ok(Detected { refused, ignored_columns, ..Detected::of(found, listing.skipped) })
+        }
+    }
+}
+
+/// Files that were named one by one: `--as` says what they are, whatever they are called.
+fn sorted_in(root: &Path, files: Vec<PathBuf>, read_as: Option<Kind>) -> Result<Listing> {
+    let mut listing = Listing::default();
+    for path in files {
+        let full = root.join(&path);
+        let metadata = std::fs::metadata(&full).context(
+            Stage::Import,
+            full.display().to_string(),
+            "cannot be looked at; check permissions",
+        )?;
+        let file = Listed { path, bytes: metadata.len() };
+        match read_as {
+            Some(Kind::Webdataset) => listing.archives.push(file),
+            Some(Kind::Parquet | Kind::Img2dataset) => listing.parquet.push(file),
+            Some(Kind::Paths) => listing.tables.push(file),
+            Some(Kind::MetadataFolder | Kind::Idx) => {
+                let reason = "is a file, and metadata folders and IDX files come in folders; name the folder";
+                return Err(Error::at(Stage::Import, full.display().to_string(), reason));
+            }
+            Some(Kind::ClassFolders) | None => {
+                if let Err(file) = listing.add(file) {
+                    let reason = format!("has a name that says nothing; say what it is with --as ({})", Kind::list());
+                    return Err(Error::at(Stage::Import, root.join(file.path).display().to_string(), reason));
+                }
+            }
+        }
+    }
+    if !listing.idx.is_empty() {
+        let reason = "is an IDX file, whose labels lie beside it; name the folder";
+        return Err(Error::at(Stage::Import, root.join(&listing.idx[0]).display().to_string(), reason));
+    }
+    Ok(listing)
+}
+
+/// Whether there is anything of a kind that was asked for.
+fn check_forced(kind: Kind, listing: &Listing, place: &str) -> Result<Kind> {
+    let (is_there, what) = match kind {
+        Kind::ClassFolders => (!listing.images.is_empty(), "images"),
+        Kind::MetadataFolder => (!listing.metadata.is_empty(), "metadata.csv, .jsonl or .parquet"),
+        Kind::Idx => (!listing.idx.is_empty(), "IDX files"),
+        Kind::Webdataset => (!listing.archives.is_empty(), ".tar, .tar.gz or .tgz"),
+        // Its other output format.
+        Kind::Img2dataset if listing.parquet.is_empty() || !listing.archives.is_empty() => {
+            return check_forced(Kind::Webdataset, listing, place);
+        }
+        Kind::Parquet | Kind::Img2dataset => (!listing.parquet.is_empty(), ".parquet"),
+        Kind::Paths => (!listing.tables.is_empty(), ".csv, .tsv or .jsonl"),
+    };
+    if is_there {
+        return Ok(kind);
+    }
+    let reason = format!("holds no {what}, so it cannot be read as {kind}; there are {}", Kind::list());
+    Err(Error::at(Stage::Import, place, reason))
+}
+
+/// The one kind of source that is there.
+fn judged(listing: &Listing, place: &str) -> Result<Kind> {
+    let ambiguous = |reason: &str| Err(Error::at(Stage::Import, place, reason));
+    if !listing.idx.is_empty() {
+        return if listing.images.is_empty() && listing.metadata.is_empty() && listing.archives.is_empty() {
+            Ok(Kind::Idx)
+        } else {
+            ambiguous("holds IDX files beside images or metadata tables; import them from a folder each")
+        };
+    }
+    match (!listing.archives.is_empty(), !listing.images.is_empty(), !listing.metadata.is_empty()) {
+        (true, true, _) => {
+            ambiguous("holds tar archives beside images; say which with --as webdataset or --as class_folders")
+        }
+        (true, false, _) => Ok(Kind::Webdataset),
+        (false, _, true) => Ok(Kind::MetadataFolder),
+        (false, true, false) => Ok(Kind::ClassFolders),
+        (false, false, false) if !listing.parquet.is_empty() => Ok(Kind::Parquet),
+        (false, false, false) if !listing.tables.is_empty() => Ok(Kind::Paths),
+        (false, false, false) => {
+            let reason = format!(
+                "holds no images (jpg, jpeg, png, webp, gif), no metadata.csv, .jsonl or .parquet, no IDX files, no .tar, \
+                 .parquet or table of paths; name the folder or file that does, or its kind with --as ({})",
+                Kind::list()
+            );
             Err(Error::at(Stage::Import, place, reason))
         }
     }
 }
 
-fn nothing_left_out(source: impl Source + 'static, skipped: BTreeMap<String, u64>) -> Detected {
-    Detected { source: Box::new(source), skipped, unlisted: 0, ignored_columns: vec![] }
+/// What another kind would read is counted like everything that nobody reads.
+fn skip_others(kind: Kind, listing: &mut Listing) {
+    let is_parquet = matches!(kind, Kind::Parquet | Kind::Img2dataset);
+    for (is_read, files) in [
+        (kind == Kind::Webdataset, listing.archives.clone()),
+        (is_parquet, listing.parquet.clone()),
+        (kind == Kind::Paths, listing.tables.clone()),
+        // Those of a metadata folder are counted as unlisted.
+        (matches!(kind, Kind::ClassFolders | Kind::MetadataFolder), listing.images.clone()),
+    ] {
+        if !is_read {
+            listing.skip_all(&files);
+        }
+    }
 }

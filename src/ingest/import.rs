@@ -16,7 +16,8 @@ use crate::schema::Schema;
 /// Images are numbered in 32 bits while they are imported.
 const MAX_IMAGES: usize = u32::MAX as usize;
 
-/// Imports whatever `from` holds into shards in `to`, which is made where it is not there.
+/// Imports whatever `from` is (a folder, a file, or a pattern such as `shard-{000..012}.tar`) into shards in `to`, which
+/// is made where it is not there.
 ///
 /// `progress` is called on this thread, a few times a second at most for files of usual size; an error that it returns
 /// stops the import. Whatever stops it, `to` then holds nothing of it.
@@ -32,19 +33,16 @@ pub fn import(
 ) -> Result<ImportReport> {
     let started = Instant::now();
     settings.check()?;
-    if !from.is_dir() {
-        let reason = "is no folder; name the folder that holds the images";
-        return Err(Error::at(Stage::Import, from.display().to_string(), reason));
-    }
     into(to, settings, started, |destination| {
-        let (from_path, to_path) = (canonical(from)?, canonical(to)?);
-        if from_path == to_path {
+        let to_path = canonical(to)?;
+        if from.canonicalize().is_ok_and(|from_path| from_path == to_path) {
             let reason = "is both source and destination; name another folder to write into";
             return Err(Error::at(Stage::Import, to.display().to_string(), reason));
         }
-        let Detected { source, skipped, unlisted, ignored_columns } = detect(from, &to_path, settings, progress)?;
-        let (manifest, report) = write(source.as_ref(), destination, settings, progress)?;
-        Ok((manifest, ImportReport { skipped, unlisted, ignored_columns, ..report }))
+        let Detected { source, refused, skipped, left_out, unlisted, ignored_columns } =
+            detect(from, &to_path, settings, progress)?;
+        let (manifest, report) = write(source.as_ref(), refused, destination, settings, progress)?;
+        Ok((manifest, ImportReport { skipped, left_out, unlisted, ignored_columns, ..report }))
     })
 }
 
@@ -60,7 +58,7 @@ pub fn import_source(
 ) -> Result<ImportReport> {
     let started = Instant::now();
     settings.check()?;
-    into(to, settings, started, |destination| write(source, destination, settings, progress))
+    into(to, settings, started, |destination| write(source, vec![], destination, settings, progress))
 }
 
 fn canonical(path: &Path) -> Result<std::path::PathBuf> {
@@ -105,6 +103,7 @@ fn into(
 /// Pass 2: everything but the manifest.
 fn write(
     source: &dyn Source,
+    refused: Vec<Rejected>,
     destination: &mut Destination,
     settings: &ImportSettings,
     progress: &mut dyn FnMut(&Progress) -> Result<()>,
@@ -124,8 +123,8 @@ fn write(
     let mut writing = Writing {
         shards: ShardWriter::new(source, &schema, settings)?,
         report: ImportReport { kind: source.kind().to_owned(), ..ImportReport::default() },
-        rejected: vec![],
-        total: source.images() as u64,
+        total: (source.images() + refused.len()) as u64,
+        rejected: refused,
         progress,
     };
     for group in &groups {

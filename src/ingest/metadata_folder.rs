@@ -12,7 +12,8 @@ use datafusion::arrow::compute::{cast, concat, take};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 
 use super::class_folders::{source_name, split_of};
-use super::metadata_table;
+use super::columns::{ColumnName, Filled, find, named};
+use super::metadata_table::{self, TEXT_COLUMNS};
 use super::source::{Source, read_file};
 use super::walk::Listed;
 use crate::error::{Context, Error, Result, Stage};
@@ -24,6 +25,7 @@ const SPELLED_OUT: usize = 5;
 /// Rows of metadata tables with their images.
 #[derive(Debug)]
 pub(super) struct MetadataFolder {
+    kind: &'static str,
     root: PathBuf,
     /// One per row of the tables; an image with two captions is there twice.
     files: Vec<Listed>,
@@ -42,39 +44,67 @@ impl MetadataFolder {
     ///
     /// # Errors
     /// A table is damaged or has no `file_name`; a name is missing, leads out of the table's folder, or is not there.
-    pub(super) fn new(root: &Path, paths: &[PathBuf], images: &[Listed]) -> Result<Self> {
-        let mut tables = Vec::new();
-        let mut files = Vec::new();
-        let mut ignored_columns = Vec::new();
+    pub(super) fn new(root: &Path, paths: &[PathBuf], images: &[Listed], columns: &[ColumnName]) -> Result<Self> {
+        let text_columns: Vec<&str> =
+            TEXT_COLUMNS.into_iter().chain(columns.iter().map(|column| column.name.as_str())).collect();
+        let (mut tables, mut files, mut ignored) = (vec![], vec![], vec![]);
         for path in paths {
-            let table = metadata_table::read(&root.join(path))?;
+            let place = root.join(path).display().to_string();
+            let mut table = metadata_table::read(&root.join(path), &text_columns)?;
+            for (filled, name) in [
+                (Filled::Image, "file_name"),
+                (Filled::Caption, "caption"),
+                (Filled::Label, "label"),
+                (Filled::Split, "split"),
+            ] {
+                if let Some(given) = named(columns, filled) {
+                    let schema = table.batch.schema();
+                    let present: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+                    find(columns, filled, &[], &present, &place)?;
+                    table.rename(given, name, &place)?;
+                }
+            }
             files.extend(files_of(root, path, &table.batch)?);
-            ignored_columns.extend(table.ignored.into_iter().map(|why| format!("{}: {why}", path.display())));
+            ignored.extend(table.ignored.into_iter().map(|why| format!("{}: {why}", path.display())));
             tables.push(table.batch);
         }
         let files = with_sizes(root, files)?;
         let listed: HashSet<&Path> = files.iter().map(|file| file.path.as_path()).collect();
         let unlisted = images.iter().filter(|image| !listed.contains(image.path.as_path())).count() as u64;
+        let splits = files.iter().map(|file| split_of(&file.path)).collect();
+        Ok(Self { unlisted, ..Self::from_rows("metadata_folder", root, files, splits, &tables, ignored)? })
+    }
+
+    /// From tables whose rows are `files`, one each; `splits` are for rows that have none of their own.
+    ///
+    /// # Errors
+    /// Columns of one name do not go together.
+    pub(super) fn from_rows(
+        kind: &'static str,
+        root: &Path,
+        files: Vec<Listed>,
+        splits: Vec<Option<String>>,
+        tables: &[RecordBatch],
+        ignored_columns: Vec<String>,
+    ) -> Result<Self> {
         let text =
-            |name: &str| Ok::<_, Error>(stacked(&tables, name, Some(&DataType::Utf8))?.as_string::<i32>().clone());
+            |name: &str| Ok::<_, Error>(stacked(tables, name, Some(&DataType::Utf8))?.as_string::<i32>().clone());
         let has_caption = tables.iter().any(|table| table.column_by_name("caption").is_some());
         let caption_column = if has_caption { "caption" } else { "text" };
-        let splits = text("split")?;
-        let splits = files.iter().zip(&splits).map(|(file, split)| match split {
-            Some(split) => Some(split.to_owned()),
-            None => split_of(&file.path),
-        });
+        let own = text("split")?;
+        let splits = splits.into_iter().zip(&own).map(|(other, own)| own.map(str::to_owned).or(other)).collect();
         let mut found = Self {
+            kind,
             root: root.to_owned(),
-            splits: splits.collect(),
+            splits,
             captions: text(caption_column)?,
             labels: text("label")?,
             further: BTreeMap::new(),
-            unlisted,
+            unlisted: 0,
             ignored_columns,
             files,
         };
-        found.gather_further(&tables, caption_column)?;
+        found.gather_further(tables, caption_column)?;
         Ok(found)
     }
 
@@ -190,7 +220,7 @@ fn value(column: &StringArray, row: usize) -> Option<&str> {
 
 impl Source for MetadataFolder {
     fn kind(&self) -> &'static str {
-        "metadata_folder"
+        self.kind
     }
 
     fn images(&self) -> usize {
@@ -252,7 +282,7 @@ mod tests {
     fn open(folder: &tempfile::TempDir, tables: &[&str]) -> Result<MetadataFolder> {
         let images = super::super::walk::walk(folder.path(), Path::new(""), &mut |_| Ok(())).unwrap().images;
         let tables: Vec<PathBuf> = tables.iter().map(PathBuf::from).collect();
-        MetadataFolder::new(folder.path(), &tables, &images)
+        MetadataFolder::new(folder.path(), &tables, &images, &[])
     }
 
     #[test]

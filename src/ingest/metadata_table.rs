@@ -1,6 +1,6 @@
-//! One `metadata.csv`, `.jsonl` or `.parquet`, as one batch: texts as Utf8, numbers as they are.
+//! One table of names and words, `.csv`, `.tsv`, `.jsonl` or `.parquet`, as one batch: texts as Utf8, numbers as they are.
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use crate::error::{Cause, Context, Error, Result, Stage};
 
 /// Read as text, whatever they look like: class 007 is not class 7.
-const TEXT_COLUMNS: [&str; 5] = ["file_name", "caption", "text", "label", "split"];
+pub(super) const TEXT_COLUMNS: [&str; 5] = ["file_name", "caption", "text", "label", "split"];
 const BATCH_ROWS: usize = 8192;
 const UTF8_BOM: [u8; 3] = [0xef, 0xbb, 0xbf];
 
@@ -26,16 +26,42 @@ pub(super) struct MetadataTable {
     pub(super) ignored: Vec<String>,
 }
 
-/// Reads the table at `path`, whose extension says what it is.
+impl MetadataTable {
+    /// Gives the column `from` the name `to`; a column that has it already is left out.
+    pub(super) fn rename(&mut self, from: &str, to: &str, place: &str) -> Result<()> {
+        if from == to || self.batch.column_by_name(from).is_none() {
+            return Ok(());
+        }
+        let (mut fields, mut columns) = (vec![], vec![]);
+        for (field, column) in self.batch.schema().fields().iter().zip(self.batch.columns()) {
+            match field.name() {
+                name if name == to => self.ignored.push(format!("{to}: {from} is imported in its place")),
+                name => {
+                    let name = if name == from { to } else { name };
+                    fields.push(Field::new(name, field.data_type().clone(), true));
+                    columns.push(column.clone());
+                }
+            }
+        }
+        self.batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).context(
+            Stage::Internal,
+            place,
+            "renamed columns do not fit",
+        )?;
+        Ok(())
+    }
+}
+
+/// Reads the table at `path`, whose extension says what it is; `text_columns` are text, whatever they look like.
 ///
 /// # Errors
 /// It cannot be read, is damaged, names a column twice, or has lists where names or captions belong.
-pub(super) fn read(path: &Path) -> Result<MetadataTable> {
+pub(super) fn read(path: &Path, text_columns: &[&str]) -> Result<MetadataTable> {
     let place = path.display().to_string();
     let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
     let batches = match extension.as_str() {
-        "csv" => read_csv(path),
-        "jsonl" => read_json_lines(path),
+        "csv" | "tsv" => read_csv(path, text_columns),
+        "jsonl" | "ndjson" => read_json_lines(path, text_columns),
         _ => read_parquet(path),
     };
     let (schema, batches) = batches.context(Stage::Import, &place, "cannot be read as a table; see the cause")?;
@@ -45,23 +71,31 @@ pub(super) fn read(path: &Path) -> Result<MetadataTable> {
         let reason = format!("has the column {:?} twice; rename one", twice.name());
         return Err(Error::at(Stage::Import, place, reason));
     }
-    normalise(&batch, &place)
+    normalise(&batch, text_columns, &place)
 }
 
 type Batches = std::result::Result<(SchemaRef, Vec<RecordBatch>), Cause>;
 
-fn read_csv(path: &Path) -> Batches {
-    let (inferred, _) = csv::reader::Format::default().with_header(true).infer_schema(open_text(path)?, None)?;
-    let schema =
-        as_text(&inferred, |data_type| matches!(data_type, DataType::Int64 | DataType::Float64 | DataType::Boolean));
-    let reader = csv::ReaderBuilder::new(schema.clone()).with_header(true).with_batch_size(BATCH_ROWS);
+fn read_csv(path: &Path, text_columns: &[&str]) -> Batches {
+    let format = csv::reader::Format::default().with_header(true).with_delimiter(delimiter(path)?);
+    let (inferred, _) = format.infer_schema(open_text(path)?, None)?;
+    let is_kept = |data_type: &DataType| matches!(data_type, DataType::Int64 | DataType::Float64 | DataType::Boolean);
+    let schema = as_text(&inferred, text_columns, is_kept);
+    let reader = csv::ReaderBuilder::new(schema.clone()).with_format(format).with_batch_size(BATCH_ROWS);
     let batches = reader.build(open_text(path)?)?.collect::<std::result::Result<_, ArrowError>>()?;
     Ok((schema, batches))
 }
 
-fn read_json_lines(path: &Path) -> Batches {
+/// A tab where the first line has tabs and no commas, whatever the file is called: captions hold commas.
+fn delimiter(path: &Path) -> std::io::Result<u8> {
+    let mut header = Vec::new();
+    open_text(path)?.take(1 << 16).read_until(b'\n', &mut header)?;
+    Ok(if header.contains(&b'\t') && !header.contains(&b',') { b'\t' } else { b',' })
+}
+
+fn read_json_lines(path: &Path, text_columns: &[&str]) -> Batches {
     let (inferred, _) = json::reader::infer_json_schema(open_text(path)?, None)?;
-    let schema = as_text(&inferred, |data_type| *data_type != DataType::Null);
+    let schema = as_text(&inferred, text_columns, |data_type| *data_type != DataType::Null);
     let reader = json::ReaderBuilder::new(schema.clone()).with_batch_size(BATCH_ROWS).with_coerce_primitive(true);
     let batches = reader.build(open_text(path)?)?.collect::<std::result::Result<_, ArrowError>>()?;
     Ok((schema, batches))
@@ -90,24 +124,24 @@ fn open_text(path: &Path) -> std::io::Result<BufReader<File>> {
 }
 
 /// Text for the columns that are always text, and for those whose inferred type is not to be kept.
-fn as_text(inferred: &Schema, keep: impl Fn(&DataType) -> bool) -> SchemaRef {
+fn as_text(inferred: &Schema, text_columns: &[&str], keep: impl Fn(&DataType) -> bool) -> SchemaRef {
     let fields = inferred.fields().iter().map(|field| {
-        let keep = keep(field.data_type()) && !is_plain_text_column(field);
+        let keep = keep(field.data_type()) && !is_plain_text_column(field, text_columns);
         Field::new(field.name(), if keep { field.data_type().clone() } else { DataType::Utf8 }, true)
     });
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 /// A list stays a list even where text belongs, so that the error can say so.
-fn is_plain_text_column(field: &Field) -> bool {
-    TEXT_COLUMNS.contains(&field.name().as_str()) && !field.data_type().is_nested()
+fn is_plain_text_column(field: &Field, text_columns: &[&str]) -> bool {
+    text_columns.contains(&field.name().as_str()) && !field.data_type().is_nested()
 }
 
-fn normalise(batch: &RecordBatch, place: &str) -> Result<MetadataTable> {
+fn normalise(batch: &RecordBatch, text_columns: &[&str], place: &str) -> Result<MetadataTable> {
     let (mut fields, mut columns, mut ignored) = (vec![], vec![], vec![]);
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
         let name = field.name();
-        let is_text = TEXT_COLUMNS.contains(&name.as_str());
+        let is_text = text_columns.contains(&name.as_str());
         match target(column.data_type(), is_text) {
             Some(wanted) => {
                 let column: ArrayRef = cast(column, &wanted).context(
@@ -135,7 +169,7 @@ fn normalise(batch: &RecordBatch, place: &str) -> Result<MetadataTable> {
 }
 
 /// The type a column is carried in; `None` where it is not.
-fn target(data_type: &DataType, is_text: bool) -> Option<DataType> {
+pub(super) fn target(data_type: &DataType, is_text: bool) -> Option<DataType> {
     use DataType::{
         Boolean, Date32, Dictionary, Float16, Float32, Float64, Int8, Int16, Int32, Int64, LargeUtf8, Null, Timestamp,
         UInt8, UInt16, UInt32, UInt64, Utf8, Utf8View,
@@ -163,7 +197,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         std::fs::write(&path, content).unwrap();
-        read(&path)
+        read(&path, &TEXT_COLUMNS)
     }
 
     fn texts(table: &MetadataTable, column: &str) -> Vec<Option<String>> {
@@ -183,6 +217,22 @@ mod tests {
         assert_eq!(stars.as_primitive::<Int64Type>().values(), &[3, 4]);
         let weight = table.batch.column_by_name("weight").unwrap();
         assert_eq!(weight.as_primitive::<Float64Type>().values(), &[0.5, 1.0]);
+    }
+
+    #[test]
+    fn tabs_separate_where_the_header_has_no_comma() {
+        for name in ["metadata.tsv", "metadata.csv"] {
+            let table = table(name, b"file_name\tcaption\na.png\tone, two\n").unwrap();
+            assert_eq!(texts(&table, "caption"), [Some("one, two".into())]);
+        }
+    }
+
+    #[test]
+    fn a_renamed_column_takes_the_place_of_the_one_that_has_its_name() {
+        let mut table = table("metadata.csv", b"file_name,caption,alt\na.png,one,two\n").unwrap();
+        table.rename("alt", "caption", "t").unwrap();
+        assert_eq!(texts(&table, "caption"), [Some("two".into())]);
+        assert_eq!(table.ignored, ["caption: alt is imported in its place"]);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Foreign data into shards: class folders, folders with a metadata table, IDX files.
+//! Foreign data into shards: class folders, folders with a metadata table, IDX files, WebDataset tars, Parquet files of
+//! images (Hugging Face's and img2dataset's among them), tables of paths.
 //!
 //! ```text
 //!  FROM ──▶ walk ──▶ detect ──▶ order ──▶ check ──────▶ shard ────▶ manifest
@@ -11,35 +12,53 @@
 //! Rows are written in a keyed random order: class folders imported as they lie would fill batches with negatives of
 //! the same class, which no shuffle window can mix away.
 //!
-//! **Memory.** Pass 1 keeps about 150 bytes per file. Pass 2 holds at most two chunks of [`CHUNK_BYTES`] of encoded
+//! **Memory.** Pass 1 keeps about 150 bytes per file or sample, and the tables of metadata folders and of paths whole. Pass 2 holds at most two chunks of [`CHUNK_BYTES`] of encoded
 //! images (one being read and checked, one being written), two row groups (rows, and the pages Parquet made of them), and
 //! one image more in each of these where images are larger than they; and the pixels of one image per thread.
+//!
+//! **Disk.** Sources without random access (`.tar.gz`, Parquet) are copied once into a nameless file in the folder of the
+//! import, so they need that much free space besides the shards; plain tars and files are read where they are.
 //!
 //! **Crashes.** A shard appears under its name complete or not at all, and the manifest appears last; what a crashed import
 //! left is removed by the next one into the same folder (see [`destination`]).
 mod check;
 mod class_folders;
+mod class_labels;
+mod columns;
 pub mod destination;
 mod detect;
 pub mod fingerprint;
 mod idx;
 mod import;
+mod kind;
 pub mod manifest;
 mod metadata_folder;
 mod metadata_table;
 mod order;
+mod parquet_layout;
+mod parquet_rows;
+mod path_table;
+mod patterns;
 mod quarantine;
 mod rows;
+mod samples;
 mod shard;
+mod sidecar;
 pub mod source;
+mod split_name;
+mod spool;
+mod tar_entries;
 mod walk;
+mod webdataset;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+pub use columns::{ColumnName, Filled};
 pub use idx::{FASHION_MNIST, known_label_names};
 pub use import::{import, import_source};
+pub use kind::Kind;
 pub use shard::{BLOB_PAGE_BYTES, KEY_CONTENT, KEY_SCHEMA, KEY_SCHEMA_VERSION};
 
 use crate::error::{Error, Result, Stage};
@@ -83,6 +102,10 @@ pub struct ImportSettings {
     pub max_megapixels: f64,
     /// Names of the classes of IDX files, by index; empty: the index itself is the label.
     pub label_names: Vec<String>,
+    /// What the source is, where its files do not say.
+    pub read_as: Option<Kind>,
+    /// What fills which column of the schema, where it is not called as usual.
+    pub columns: Vec<ColumnName>,
     /// Replace a data set that is already there.
     pub overwrite: bool,
 }
@@ -100,6 +123,8 @@ impl Default for ImportSettings {
             decode_check: true,
             max_megapixels: 100.0,
             label_names: vec![],
+            read_as: None,
+            columns: vec![],
             overwrite: false,
         }
     }
@@ -125,6 +150,7 @@ impl ImportSettings {
         if self.max_megapixels.is_nan() || self.max_megapixels <= 0.0 {
             wrong.push(format!("max_megapixels is {}; give a number above 0", self.max_megapixels));
         }
+        wrong.extend(columns::check(&self.columns).err());
         if wrong.is_empty() { Ok(()) } else { Err(Error::at(Stage::CommandLine, "import", wrong.join("; "))) }
     }
 }
@@ -156,7 +182,7 @@ pub enum Progress {
 /// What an import did.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct ImportReport {
-    /// What FROM was: `class_folders`, `metadata_folder`, `idx`, ….
+    /// What FROM was: `class_folders`, `metadata_folder`, `idx`, `webdataset`, `huggingface_parquet`, ….
     pub kind: String,
     /// Rows written.
     pub rows: u64,
@@ -170,6 +196,8 @@ pub struct ImportReport {
     pub labels: BTreeMap<String, u64>,
     /// Files that are no images, by what they are: ".txt", "hidden", ….
     pub skipped: BTreeMap<String, u64>,
+    /// Rows that the source itself marks as failed, by what it says (`failed_to_download`, …).
+    pub left_out: BTreeMap<String, u64>,
     /// Images that no metadata table lists, and that are therefore not imported.
     pub unlisted: u64,
     /// Columns of metadata tables that shards cannot carry, and why.

@@ -71,14 +71,14 @@ fn read_one(source: &dyn Source, number: u32, settings: &ImportSettings) -> Resu
         let reason = BadSample { class: BadClass::TooManyPixels, message };
         return Ok(Err(Rejected { source: name, reason }));
     }
-    let image = source.read(at)?;
+    let (image, caption) = source.read_with_caption(at)?;
     let max_pixels = (settings.max_megapixels * 1e6) as u64;
     let header = match check::check(&image, max_pixels, settings.decode_check) {
         Ok(header) => header,
         Err(reason) => return Ok(Err(Rejected { source: name, reason })),
     };
-    let (caption, label, split) = (source.caption(at), source.label(at), source.split(at));
-    let texts = [caption, label.as_deref(), split, Some(name.as_str())];
+    let (label, split) = (source.label(at), source.split(at));
+    let texts = [caption.as_deref(), label.as_deref(), split, Some(name.as_str())];
     Ok(Ok(Row {
         number,
         content: content_of(&image, texts),
@@ -86,7 +86,7 @@ fn read_one(source: &dyn Source, number: u32, settings: &ImportSettings) -> Resu
         width: header.width,
         height: header.height,
         format: check::format_name(header.format),
-        caption: caption.map(str::to_owned),
+        caption: caption.map(Cow::into_owned),
         label: label.map(Cow::into_owned),
         split: split.map(str::to_owned),
         source: name,

@@ -32,6 +32,13 @@ pub trait Source: Sync {
     fn caption(&self, _image: usize) -> Option<&str> {
         None
     }
+    /// The encoded image with its caption, for sources that keep the words on disk as well.
+    ///
+    /// # Errors
+    /// One of them cannot be read.
+    fn read_with_caption(&self, image: usize) -> Result<(Vec<u8>, Option<Cow<'_, str>>)> {
+        Ok((self.read(image)?, self.caption(image).map(Cow::Borrowed)))
+    }
     /// Narrow columns beyond the schema's.
     fn further_fields(&self) -> Vec<FieldRef> {
         vec![]

@@ -1,13 +1,13 @@
-//! What lies in a folder: images, metadata tables, IDX files and the rest, by name and size, in the order of names.
+//! What lies in a folder: images, archives, tables, IDX files and the rest, by name and size, in the order of names.
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::Progress;
+use super::{Progress, QUARANTINE_FILE};
 use crate::error::{Context, Result, Stage};
 
-const IMAGE_EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "jpe", "png", "webp", "gif"];
+pub(super) const IMAGE_EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "jpe", "png", "webp", "gif"];
 const METADATA_NAMES: [&str; 3] = ["metadata.csv", "metadata.jsonl", "metadata.parquet"];
 /// How often a long listing says how far it is.
 const FILES_PER_PROGRESS: u64 = 10_000;
@@ -25,8 +25,40 @@ pub(super) struct Listing {
     pub(super) images: Vec<Listed>,
     pub(super) metadata: Vec<PathBuf>,
     pub(super) idx: Vec<PathBuf>,
+    /// `.tar`, `.tar.gz`, `.tgz`.
+    pub(super) archives: Vec<Listed>,
+    /// `.parquet`, but for metadata and quarantine.
+    pub(super) parquet: Vec<Listed>,
+    /// `.csv`, `.tsv`, `.jsonl`, but for metadata.
+    pub(super) tables: Vec<Listed>,
     /// Files that are none of these, counted by what they are.
     pub(super) skipped: BTreeMap<String, u64>,
+}
+
+impl Listing {
+    /// Sorts in a file by its name; gives it back where the name says nothing.
+    pub(super) fn add(&mut self, file: Listed) -> std::result::Result<(), Listed> {
+        let name = file.path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        let extension = Path::new(&name).extension().map(|extension| extension.to_string_lossy()).unwrap_or_default();
+        match extension.as_ref() {
+            _ if name.ends_with("-ubyte") || name.ends_with("-ubyte.gz") => self.idx.push(file.path),
+            _ if name.ends_with(".tar.gz") => self.archives.push(file),
+            "tar" | "tgz" => self.archives.push(file),
+            "parquet" => self.parquet.push(file),
+            "csv" | "tsv" | "jsonl" | "ndjson" => self.tables.push(file),
+            image if IMAGE_EXTENSIONS.contains(&image) => self.images.push(file),
+            _ => return Err(file),
+        }
+        Ok(())
+    }
+
+    /// Counts what another kind of source would read among what is skipped.
+    pub(super) fn skip_all(&mut self, files: &[Listed]) {
+        for file in files {
+            let extension = file.path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+            *self.skipped.entry(format!(".{extension}")).or_default() += 1;
+        }
+    }
 }
 
 /// Walks `root`, and into folders behind links, but not into `excluded` (canonical), where an import writes.
@@ -106,15 +138,16 @@ impl Walk<'_> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
         if METADATA_NAMES.contains(&name.as_str()) {
             self.listing.metadata.push(path);
-        } else if name.ends_with("-ubyte") || name.ends_with("-ubyte.gz") {
-            self.listing.idx.push(path);
-        } else {
-            match Path::new(&name).extension().map(|extension| extension.to_string_lossy()) {
-                Some(extension) if IMAGE_EXTENSIONS.contains(&extension.as_ref()) => {
-                    self.listing.images.push(Listed { path, bytes });
-                }
-                Some(extension) => self.skip(&format!(".{extension}")),
-                None if self.looks_like_an_image(&path)? => self.listing.images.push(Listed { path, bytes }),
+            return Ok(());
+        }
+        if name == QUARANTINE_FILE {
+            self.skip("quarantine tables");
+            return Ok(());
+        }
+        if let Err(file) = self.listing.add(Listed { path, bytes }) {
+            match file.path.extension() {
+                Some(extension) => self.skip(&format!(".{}", extension.to_string_lossy().to_lowercase())),
+                None if self.looks_like_an_image(&file.path)? => self.listing.images.push(file),
                 None => self.skip("no extension, no image"),
             }
         }

@@ -17,7 +17,7 @@ const SYNTHETIC: &str = "synthetic:shapes";
 /// The words of the command.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Folder to read.
+    /// Folder, file or pattern to read.
     pub from: PathBuf,
     /// Folder to write.
     pub to: PathBuf,
@@ -82,6 +82,9 @@ fn summary(report: &ImportReport, to: &str) -> String {
     }
     if report.quarantined > 0 {
         text.push_str(&format!("\nbad: {} images, listed in {to}/{}", report.quarantined, ingest::QUARANTINE_FILE));
+    }
+    if !report.left_out.is_empty() {
+        text.push_str(&format!("\nleft out, by status: {}", counts(&report.left_out)));
     }
     if !report.skipped.is_empty() {
         progress::log(&format!("skipped files that are no images: {}", counts(&report.skipped)));

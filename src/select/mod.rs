@@ -20,7 +20,7 @@ mod faults;
 mod footer;
 pub mod footer_cache;
 pub mod functions;
-mod glob;
+pub(crate) mod glob;
 mod ignored;
 mod locate;
 mod locate_remote;

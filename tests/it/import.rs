@@ -26,23 +26,23 @@ fn quiet(_: &Progress) -> Result<()> {
     Ok(())
 }
 
-fn imported(from: &Path, to: &Path, settings: &ImportSettings) -> Result<ImportReport> {
+pub(crate) fn imported(from: &Path, to: &Path, settings: &ImportSettings) -> Result<ImportReport> {
     import(from, to, settings, &mut quiet)
 }
 
-fn names(folder: &Path) -> Vec<String> {
+pub(crate) fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap();
     let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
 
-fn shards(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn shards(folder: &Path) -> Vec<PathBuf> {
     let manifest = Manifest::load(folder).unwrap().expect("a manifest");
     manifest.shards.iter().map(|shard| folder.join(&shard.file)).collect()
 }
 
-fn read(path: &Path) -> RecordBatch {
+pub(crate) fn read(path: &Path) -> RecordBatch {
     let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
     let schema = builder.schema().clone();
     let batches: Vec<RecordBatch> = builder.build().unwrap().map(|batch| batch.unwrap()).collect();
@@ -55,34 +55,34 @@ fn footer(path: &Path) -> ParquetMetaData {
     builder.metadata().as_ref().clone()
 }
 
-fn texts(batch: &RecordBatch, column: &str) -> Vec<Option<String>> {
+pub(crate) fn texts(batch: &RecordBatch, column: &str) -> Vec<Option<String>> {
     let column = batch.column_by_name(column).unwrap().as_string::<i32>();
     column.iter().map(|text| text.map(str::to_owned)).collect()
 }
 
 /// Rows of all shards, in order.
-fn all(folder: &Path, column: &str) -> Vec<Option<String>> {
+pub(crate) fn all(folder: &Path, column: &str) -> Vec<Option<String>> {
     shards(folder).iter().flat_map(|shard| texts(&read(shard), column)).collect()
 }
 
 /// source → (label, split), of all rows.
-fn places(folder: &Path) -> BTreeMap<String, (Option<String>, Option<String>)> {
+pub(crate) fn places(folder: &Path) -> BTreeMap<String, (Option<String>, Option<String>)> {
     let (labels, splits) = (all(folder, "label"), all(folder, "split"));
     let rows = all(folder, "source").into_iter().zip(labels.into_iter().zip(splits));
     rows.map(|(source, place)| (source.unwrap(), place)).collect()
 }
 
-fn some(text: &str) -> Option<String> {
+pub(crate) fn some(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
-fn write(root: &Path, name: &str, content: impl AsRef<[u8]>) {
+pub(crate) fn write(root: &Path, name: &str, content: impl AsRef<[u8]>) {
     let path = root.join(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, content).unwrap();
 }
 
-fn png(number: u8) -> Vec<u8> {
+pub(crate) fn png(number: u8) -> Vec<u8> {
     let settings = SyntheticSettings { train_per_class: 26, side_pixels: 12, ..SyntheticSettings::default() };
     settings.read(usize::from(number)).unwrap()
 }

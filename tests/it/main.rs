@@ -5,6 +5,7 @@ mod cli;
 mod evaluate;
 mod gradients;
 mod import;
+mod import_sources;
 mod loss;
 mod optimizers;
 mod pipeline;
