@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand};
 use diptych::{
     error::Result,
     ingest::{ColumnName, ImportSettings, Kind},
-    run::{self, bench, check, evaluate, explain, import, preview, select, train},
+    run::{self, bench, check, evaluate, explain, import, index, preview, select, train},
 };
 
 /// Contrastive pre-training, from web-scale shards to a trained encoder.
@@ -25,6 +25,16 @@ enum Command {
                             diptych import 'cc3m/{00000..00331}.tar' data/cc3m\n  \
                             diptych import list.tsv data/listed --column image=where --column caption=alt")]
     Import(ImportWords),
+    /// Turns tars and folders of images into shards that refer to the images where they are.
+    ///
+    /// Every command then reads the images from the files they are in, which must stay there unchanged. Reads what import
+    /// reads from class folders, metadata folders, tables of paths and uncompressed tars. References into tars keep the
+    /// order of the tars, so that neighbours are read together; others are written in a keyed random order.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Examples:\n  diptych index 'cc3m/{00000..00331}.tar' data/cc3m\n  diptych index photos/ data/photos"
+    )]
+    Index(ImportWords),
     #[command(after_help = "Example:\n  diptych select simclr_small --set 'scan.shards=[\"data/shards\"]' --json")]
     Select(SelectWords),
     #[command(after_help = "Example:\n  diptych explain simclr_small --analyze")]
@@ -206,6 +216,7 @@ impl CommandLine {
     pub(crate) fn run(self) -> Result<()> {
         match self.command {
             Command::Import(words) => import::run(&words.into()),
+            Command::Index(words) => index::run(words.into()),
             Command::Select(words) => select::run(&select::Request {
                 pipeline: words.pipeline.into(),
                 json: words.json,

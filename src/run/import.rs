@@ -43,13 +43,14 @@ pub fn run(request: &Request) -> Result<()> {
 
 fn with_progress(request: &Request) -> Result<ImportReport> {
     let mut bar: Option<Progress> = None;
+    let work = if request.settings.reference { "index" } else { "import" };
     let mut listing = Progress::new("listing", 0, "files");
     let report = ingest::import(&request.from, &request.to, &request.settings, &mut |news| {
         match news {
             ingest::Progress::Listing { files } => listing.at(*files, ""),
             ingest::Progress::Writing { done, total, bytes, quarantined, shards } => {
                 let news = format!("{:.0} MB, {shards} shards, {quarantined} bad", *bytes as f64 / 1e6);
-                bar.get_or_insert_with(|| Progress::new("import", *total, "images")).at(*done, &news);
+                bar.get_or_insert_with(|| Progress::new(work, *total, "images")).at(*done, &news);
             }
         }
         Ok(())

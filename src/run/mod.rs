@@ -9,6 +9,7 @@ pub mod evaluate;
 pub mod explain;
 pub mod folder;
 pub mod import;
+pub mod index;
 pub mod memory;
 pub mod methods;
 pub mod output;

@@ -96,7 +96,13 @@ pub struct SelectPlan {
 pub async fn plan(shards: &ShardSet, schema: &Schema, sql: &str, partitions: usize) -> Result<SelectPlan> {
     ignored::check(sql)?;
     let state = session(shards, partitions)?.state();
-    let refused = "is not accepted (the table is `shards`); correct what the cause says";
+    let refused = match shards.shards.iter().any(|shard| shard.is_reference()) {
+        false => "is not accepted (the table is `shards`); correct what the cause says",
+        true => {
+            "is not accepted (the table is `shards`); some shards refer to their images, so SQL has no column image: use \
+             width, height and format, import the data set, or correct what the cause says"
+        }
+    };
     let plan = state.create_logical_plan(sql).await.context(Stage::Select, QUERY, refused)?;
     let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     only_queries.verify_plan(&plan).context(Stage::Select, QUERY, "must be one SELECT, which changes nothing")?;

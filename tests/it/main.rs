@@ -6,6 +6,7 @@ mod evaluate;
 mod gradients;
 mod import;
 mod import_sources;
+mod index;
 mod loss;
 mod optimizers;
 mod pipeline;
