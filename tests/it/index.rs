@@ -227,7 +227,9 @@ fn a_changed_blob_is_a_bad_sample_and_a_missing_file_an_error() {
     // In the body of the first image, whose header has 512 bytes.
     bytes[600] ^= 1;
     fs::write(&first, &bytes).unwrap();
-    let output = command("bench", &workshop.path("shards"), &["--batches", "9", "--json"]);
+    // Every item of the epoch.
+    let all = ["--batches", "10", "--json", "--set", "prefetch.batch_rows=15"];
+    let output = command("bench", &workshop.path("shards"), &all);
     let bench: serde_json::Value = serde_json::from_str(ok(&output).lines().last().unwrap()).unwrap();
     assert!(bench["bad_rows"].as_u64() >= Some(1), "{bench}");
 
