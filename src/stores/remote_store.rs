@@ -171,13 +171,15 @@ impl RemoteStore {
         let e_tag = meta.e_tag.clone().filter(|e_tag| !e_tag.starts_with("W/"));
         let now = Version { bytes: meta.size, e_tag };
         let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
-        match versions.get(key) {
-            None => {
-                versions.insert(key.clone(), now);
+        let first = versions.entry(key.clone()).or_insert_with(|| now.clone());
+        // Some proxies leave it out.
+        let has_other_tag = first.e_tag.is_some() && now.e_tag.is_some() && first.e_tag != now.e_tag;
+        match first.bytes != now.bytes || has_other_tag {
+            false => {
+                first.e_tag = first.e_tag.take().or(now.e_tag);
                 Ok(())
             }
-            Some(first) if *first == now => Ok(()),
-            Some(first) => {
+            true => {
                 let reason = format!(
                     "it changed while it was being read: it had {} bytes and e-tag {}, now {} and {}; start again",
                     first.bytes,
