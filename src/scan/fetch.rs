@@ -34,11 +34,9 @@ use crate::{
         budget::{ByteBudget, Charge, Charged},
         failure::panic_text,
         ranges,
+        referenced::is_part_of_reference,
     },
-    select::{
-        reference::{BLOB_LENGTH, BLOB_OFFSET, BLOB_URI},
-        shards::Shard,
-    },
+    select::shards::Shard,
 };
 
 /// Requests under way at a time, over all lanes.
@@ -76,7 +74,7 @@ impl fmt::Debug for Fetcher {
 
 /// How one shard's columns are read: worked out once.
 #[derive(Debug)]
-struct ShardReader {
+pub(super) struct ShardReader {
     metadata: ArrowReaderMetadata,
     mask: ProjectionMask,
 }
@@ -145,6 +143,10 @@ impl Fetcher {
         &self.schema
     }
 
+    pub(super) fn image_column(&self) -> &str {
+        &self.names[IMAGE]
+    }
+
     /// What fetched bytes are charged to.
     pub fn budget(&self) -> &Arc<ByteBudget> {
         &self.budget
@@ -155,31 +157,15 @@ impl Fetcher {
         &self.shards
     }
 
-    /// These rows of a row group, ascending and each once, counted from the group's first.
-    ///
-    /// # Errors
-    /// The store cannot be read, or the file is no valid Parquet: neither is bad data of a sample.
-    pub async fn rows(&self, shard: u32, row_group: u32, rows: &[u32], reading: &Reading) -> Result<RecordBatch> {
-        let (shard, reader) = self.reader(shard)?;
-        let place = || format!("{} row group {row_group}", shard.name);
-        let batch = self.stored_rows(shard, reader, row_group, rows, reading).await?;
-        if shard.is_reference() {
-            let image = &self.names[IMAGE];
-            return self.arrange(&self.with_blobs(&batch, image, reading, &place).await?, &place);
-        }
-        self.arrange(&batch, &place)
-    }
-
     /// The columns that the shard itself stores.
-    async fn stored_rows(
+    pub(super) async fn stored_rows(
         &self,
-        shard: &Shard,
-        reader: &ShardReader,
+        (shard, reader): (&Shard, &ShardReader),
         row_group: u32,
         rows: &[u32],
         reading: &Reading,
+        place: &impl Fn() -> String,
     ) -> Result<RecordBatch> {
-        let place = || format!("{} row group {row_group}", shard.name);
         let total = shard.metadata.row_group(row_group as usize).num_rows() as usize;
         let consecutive = rows.chunk_by(|a, b| a + 1 == *b);
         let selection = RowSelection::from_consecutive_ranges(
@@ -196,10 +182,10 @@ impl Fetcher {
             .build()
             .context(Stage::Scan, place(), "cannot be read as Parquet; import it again")?;
 
-        let mut step = decode(decoder, vec![], vec![], vec![], &place).await?;
+        let mut step = decode(decoder, vec![], vec![], vec![], place).await?;
         while let Step::Needs { decoder, ranges, batches } = step {
             let fetched = self.fetch(&shard.location, &shard.name, &ranges, reading).await?;
-            step = decode(decoder, ranges, fetched, batches, &place).await?;
+            step = decode(decoder, ranges, fetched, batches, place).await?;
         }
         let Step::Done(batches) = step else { return Err(Error::internal("a decoder stopped half way")) };
         let batch = match batches.as_slice() {
@@ -265,7 +251,7 @@ impl Fetcher {
         }
     }
 
-    fn reader(&self, ordinal: u32) -> Result<(&Shard, &ShardReader)> {
+    pub(super) fn reader(&self, ordinal: u32) -> Result<(&Shard, &ShardReader)> {
         let missing = || Error::internal(format!("no shard {ordinal} among {}", self.shards.len()));
         let shard = self.shards.get(ordinal as usize).ok_or_else(missing)?;
         let once = self.readers.get(ordinal as usize).ok_or_else(missing)?;
@@ -304,22 +290,18 @@ impl Fetcher {
             &shard.name,
             broken,
         )?;
-        let references: &[&str] = if shard.is_reference() { &[BLOB_URI, BLOB_OFFSET, BLOB_LENGTH] } else { &[] };
         let leaves = metadata.parquet_schema().columns().iter().enumerate().filter(|(_, leaf)| {
             let path = leaf.path().parts();
-            if references.contains(&path[0].as_str()) {
-                return true;
-            }
             // Of an image with a path beside it, only the bytes.
             let is_needed = path[0] != self.names[IMAGE] || path.get(1).is_none_or(|part| part == "bytes");
-            self.names.contains(&path[0]) && is_needed
+            (self.names.contains(&path[0]) && is_needed) || is_part_of_reference(shard, &path[0])
         });
         let mask = ProjectionMask::leaves(metadata.parquet_schema(), leaves.map(|(index, _)| index));
         Ok(ShardReader { metadata, mask })
     }
 
     /// The columns in the order and types of [`Self::schema`]; nulls where a shard has nothing to verify by.
-    fn arrange(&self, batch: &RecordBatch, place: &impl Fn() -> String) -> Result<RecordBatch> {
+    pub(super) fn arrange(&self, batch: &RecordBatch, place: &impl Fn() -> String) -> Result<RecordBatch> {
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.names.len());
         for (index, name) in self.names.iter().enumerate() {
             let wanted = self.schema.field(index).data_type();

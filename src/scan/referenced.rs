@@ -14,6 +14,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use super::fetch::{Fetcher, Reading};
 use crate::error::{Context, Error, Result, Stage};
 use crate::select::reference::{BLOB_LENGTH, BLOB_OFFSET, BLOB_URI};
+use crate::select::shards::Shard;
 use crate::stores::address::Address;
 
 /// Files that are read side by side for one row group.
@@ -26,11 +27,25 @@ struct Blob {
 }
 
 impl Fetcher {
+    /// These rows of a row group, ascending and each once, counted from the group's first.
+    ///
+    /// # Errors
+    /// The store cannot be read, or the file is no valid Parquet: neither is bad data of a sample.
+    pub async fn rows(&self, shard: u32, row_group: u32, rows: &[u32], reading: &Reading) -> Result<RecordBatch> {
+        let (shard, reader) = self.reader(shard)?;
+        let place = || format!("{} row group {row_group}", shard.name);
+        let mut batch = self.stored_rows((shard, reader), row_group, rows, reading, &place).await?;
+        if shard.is_reference() {
+            batch = self.with_blobs(&batch, self.image_column(), reading, &place).await?;
+        }
+        self.arrange(&batch, &place)
+    }
+
     /// The same rows with the blobs they refer to as a further column `image`.
     ///
     /// # Errors
     /// A file cannot be read or is shorter than the reference says: no bad data, since nothing says that the sample is.
-    pub(super) async fn with_blobs(
+    async fn with_blobs(
         &self,
         batch: &RecordBatch,
         image: &str,
@@ -71,6 +86,11 @@ impl Fetcher {
             "cannot carry its blobs",
         )
     }
+}
+
+/// Whether a column says where the blobs of a shard are.
+pub(super) fn is_part_of_reference(shard: &Shard, column: &str) -> bool {
+    [BLOB_URI, BLOB_OFFSET, BLOB_LENGTH].contains(&column) && shard.is_reference()
 }
 
 /// The rows of each file; rows with a null among their reference have no blob, which is a bad sample like any other.
