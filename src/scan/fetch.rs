@@ -216,8 +216,7 @@ impl Fetcher {
             .map(|batch| async move {
                 let wanted = batch.iter().map(|range| range.end - range.start).sum();
                 let charge = Arc::new(self.charge(wanted, reading).await);
-                let _request =
-                    self.requests.acquire().await.context(Stage::Scan, name, "reading has stopped")?;
+                let _request = self.requests.acquire().await.context(Stage::Scan, name, "reading has stopped")?;
                 let read = self.store.get_ranges(location, batch).await;
                 let read = read.context(Stage::Scan, name, "cannot be read; check the file and its disk or network")?;
                 reading.bytes.add(read.iter().map(Bytes::len).sum());

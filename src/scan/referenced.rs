@@ -74,7 +74,11 @@ impl Fetcher {
             let length = u32::try_from(bytes.len()).context(Stage::Scan, place(), "refers to a blob above 4 GiB")?;
             // The bytes as they were fetched: no copy, and their charge lives as long as they do.
             let block = column.append_block(Buffer::from(bytes));
-            column.try_append_view(block, 0, length).context(Stage::Internal, place(), "has a blob that fits no view")?;
+            column.try_append_view(block, 0, length).context(
+                Stage::Internal,
+                place(),
+                "has a blob that fits no view",
+            )?;
         }
         let mut fields: Vec<_> = batch.schema().fields().iter().cloned().collect();
         fields.push(Arc::new(Field::new(image, DataType::BinaryView, true)));

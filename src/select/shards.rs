@@ -14,13 +14,16 @@ use super::columns::ColumnsOfAll;
 use super::counting_store::CountingStore;
 use super::faults::Faults;
 use super::footer;
-use super::reference;
 use super::locate::{Located, locate};
+use super::reference;
 use super::warning::Warning;
 use crate::error::{Error, Result, Stage};
 use crate::schema::{Role, Schema};
 use crate::seed::ItemKey;
-use crate::stores::{caching_store::CachingStore, routing_store::{Stores, is_remote}};
+use crate::stores::{
+    caching_store::CachingStore,
+    routing_store::{Stores, is_remote},
+};
 
 /// Bits of `sample_id` that hold the row; the shard's ordinal is above them.
 pub const ROW_BITS: u32 = 40;

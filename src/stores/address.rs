@@ -49,7 +49,9 @@ impl Address {
         let scheme = scheme.to_ascii_lowercase();
         let Some((_, protocol)) = SCHEMES.into_iter().find(|(known, _)| *known == scheme) else {
             let known = SCHEMES.map(|(known, _)| known).join("://, ");
-            return Some(Err(format!("`{text}`: no store is known for {scheme}://; known are {known}:// and local paths")));
+            return Some(Err(format!(
+                "`{text}`: no store is known for {scheme}://; known are {known}:// and local paths"
+            )));
         };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         if authority.is_empty() {
@@ -58,7 +60,9 @@ impl Address {
         }
         if protocol == Protocol::Http && path.contains(['?', '#']) {
             let remedy = "name the file itself, or download it";
-            return Some(Err(format!("`{text}` has a query; signed and computed URLs cannot be read in ranges; {remedy}")));
+            return Some(Err(format!(
+                "`{text}` has a query; signed and computed URLs cannot be read in ranges; {remedy}"
+            )));
         }
         let path = path.trim_matches('/').to_owned();
         Some(Ok(Self { protocol, root: format!("{scheme}://{authority}"), path }))

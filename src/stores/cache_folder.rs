@@ -317,7 +317,8 @@ mod tests {
     }
 
     fn disk_bytes(folder: &Path) -> u64 {
-        let size = |path: PathBuf| -> u64 { fs::read_dir(path).unwrap().flatten().map(|e| e.metadata().unwrap().len()).sum() };
+        let size =
+            |path: PathBuf| -> u64 { fs::read_dir(path).unwrap().flatten().map(|e| e.metadata().unwrap().len()).sum() };
         fs::read_dir(folder).unwrap().flatten().map(|entry| size(entry.path())).sum()
     }
 
@@ -399,7 +400,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "x").unwrap();
-        let refusal = |folder: PathBuf| CacheFolder::open(&CacheSettings { folder, megabytes: 1 }).unwrap_err().to_string();
+        let refusal =
+            |folder: PathBuf| CacheFolder::open(&CacheSettings { folder, megabytes: 1 }).unwrap_err().to_string();
         assert!(refusal(file).contains("scan.cache"));
         assert!(refusal(folder.path().to_owned()).contains("holds other files"));
         assert!(folder.path().join("file").exists());

@@ -142,7 +142,8 @@ impl ObjectStore for CachingStore {
                 fresh.push((gap.start, bytes));
             }
             let folder = Arc::clone(&self.folder);
-            Self::blocking(move || fresh.iter().for_each(|(start, bytes)| folder.write(&object, *start, bytes))).await?;
+            Self::blocking(move || fresh.iter().for_each(|(start, bytes)| folder.write(&object, *start, bytes)))
+                .await?;
         }
         Ok(found.into_iter().map(join).collect())
     }

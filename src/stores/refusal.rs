@@ -69,7 +69,8 @@ pub fn meaning(address: &Address, error: &Error) -> String {
                 endpoint(address.protocol)
             ),
             Some(HttpErrorKind::Timeout) => {
-                "its server did not answer in time; check the network, or allow more by scan.store.timeout_seconds".into()
+                "its server did not answer in time; check the network, or allow more by scan.store.timeout_seconds"
+                    .into()
             }
             _ if mentions(error, "169.254.169.254") => {
                 format!("no credentials were found; {}", credentials(address.protocol))

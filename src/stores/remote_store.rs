@@ -102,7 +102,8 @@ impl RemoteStore {
 
     /// Everything below a prefix.
     pub(super) async fn list(&self, prefix: &Path) -> Result<Vec<ObjectMeta>> {
-        self.patiently(prefix, || async { self.inner.list(Some(prefix)).try_collect().await.map_err(Failure::of) }).await
+        self.patiently(prefix, || async { self.inner.list(Some(prefix)).try_collect().await.map_err(Failure::of) })
+            .await
     }
 
     /// Repeats what may pass.
@@ -142,7 +143,8 @@ impl RemoteStore {
         if let Some(GetRange::Bounded(wanted)) = wanted
             && wanted != range
         {
-            let reason = format!("it has {} bytes and should reach byte {}; it has changed, start again", meta.size, wanted.end);
+            let reason =
+                format!("it has {} bytes and should reach byte {}; it has changed, start again", meta.size, wanted.end);
             return Err(Failure::unusable(reason, false));
         }
         let expected = range.end - range.start;

@@ -64,8 +64,7 @@ impl Stores {
     pub fn location(&self, address: &Address) -> crate::Result<Path> {
         let refused = |reason: String| OurError::at(Stage::Select, address.to_string(), reason);
         let location = address.location().map_err(refused)?;
-        self.remote(&address.route(), address)
-            .map_err(|error| refused(meaning(address, &error)).caused_by(error))?;
+        self.remote(&address.route(), address).map_err(|error| refused(meaning(address, &error)).caused_by(error))?;
         Ok(location)
     }
 
@@ -162,9 +161,10 @@ impl ObjectStore for Stores {
             Ok(Some((route, remote, key))) => {
                 let route = route.to_owned();
                 let listing = async move {
-                    let objects = remote.list(&key).await?.into_iter().map(move |meta| {
-                        under(&route, &meta.location).map(|location| ObjectMeta { location, ..meta })
-                    });
+                    let objects =
+                        remote.list(&key).await?.into_iter().map(move |meta| {
+                            under(&route, &meta.location).map(|location| ObjectMeta { location, ..meta })
+                        });
                     Ok::<_, Error>(stream::iter(objects))
                 };
                 stream::once(listing).try_flatten().boxed()

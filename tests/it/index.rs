@@ -91,15 +91,13 @@ fn add(tar: &mut tar::Builder<fs::File>, name: &str, bytes: &[u8]) {
 /// Every image of a set with its caption, as training fetches them.
 fn fetched(set: &ShardSet, extra: &str) -> Vec<(Vec<u8>, Option<String>)> {
     let budget = ByteBudget::new(64 << 20);
-    let fetcher =
-        Fetcher::new(&set.shards, Arc::clone(&set.reads), "image", &[extra.to_owned()], budget).unwrap();
+    let fetcher = Fetcher::new(&set.shards, Arc::clone(&set.reads), "image", &[extra.to_owned()], budget).unwrap();
     let mut found = Vec::new();
     for shard in &set.shards {
         for (group, metadata) in shard.metadata.row_groups().iter().enumerate() {
             let rows: Vec<u32> = (0..metadata.num_rows() as u32).collect();
             let reading = Reading::now();
-            let batch =
-                runtime().block_on(fetcher.rows(shard.ordinal, group as u32, &rows, &reading)).unwrap();
+            let batch = runtime().block_on(fetcher.rows(shard.ordinal, group as u32, &rows, &reading)).unwrap();
             for row in 0..batch.num_rows() {
                 let image = batch.column(IMAGE).as_binary_view().value(row).to_vec();
                 assert_eq!(declared(&batch, IMAGE_XXH3, row), Some(xxh3_64(&image)));
@@ -208,7 +206,8 @@ fn every_command_takes_references() {
     assert!(ok(&command("select", &shards, &["--verify", "--json"])).contains("\"blob_bytes_read\":0"));
     ok(&command("preview", &shards, &["--to", workshop.path("views.png").to_str().unwrap(), "--pairs", "4"]));
     let bench: serde_json::Value =
-        serde_json::from_str(ok(&command("bench", &shards, &["--batches", "4", "--json"])).lines().last().unwrap()).unwrap();
+        serde_json::from_str(ok(&command("bench", &shards, &["--batches", "4", "--json"])).lines().last().unwrap())
+            .unwrap();
     assert_eq!((bench["samples"].as_u64(), bench["bad_rows"].as_u64()), (Some(64), Some(0)));
     ok(&command("train", &shards, &["--run", workshop.path("run").to_str().unwrap()]));
 
@@ -254,8 +253,7 @@ fn what_no_reference_can_name_is_refused() {
     );
     std::io::Write::write_all(&mut gz, &tar).unwrap();
     gz.finish().unwrap();
-    let output =
-        diptych(&["index", workshop.path("packed").to_str().unwrap(), workshop.path("to").to_str().unwrap()]);
+    let output = diptych(&["index", workshop.path("packed").to_str().unwrap(), workshop.path("to").to_str().unwrap()]);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && text.contains("no reference can name its bytes; import"), "{text}");
 }
@@ -317,5 +315,7 @@ fn blobs_of_references_may_lie_in_a_bucket() {
     let batch = io.block_on(fetcher.rows(shard.ordinal, 0, &rows, &Reading::now())).map_err(|e| e.report()).unwrap();
     let hashes = batch.column(IMAGE_XXH3).as_primitive::<UInt64Type>();
     let images = batch.column(IMAGE).as_binary_view();
-    assert!(!rows.is_empty() && rows.iter().all(|&row| xxh3_64(images.value(row as usize)) == hashes.value(row as usize)));
+    assert!(
+        !rows.is_empty() && rows.iter().all(|&row| xxh3_64(images.value(row as usize)) == hashes.value(row as usize))
+    );
 }

@@ -49,7 +49,8 @@ impl S3Server {
                 while let Ok((socket, _)) = listener.accept().await {
                     let service = service.clone();
                     tokio::task::spawn_local(async move {
-                        let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
+                        let _ =
+                            Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
                     });
                 }
             });
@@ -161,7 +162,8 @@ pub(crate) fn web(folder: &Path) -> SocketAddr {
             let _ = client.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             return;
         };
-        let range = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("range: bytes=").map(str::to_owned));
+        let range =
+            head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("range: bytes=").map(str::to_owned));
         let (status, from, to) = match range.as_deref().and_then(|range| range.split_once('-')) {
             Some((from, to)) => ("206 Partial Content", from.parse().unwrap(), to.parse::<usize>().unwrap() + 1),
             None => ("200 OK", 0, bytes.len()),

@@ -177,18 +177,14 @@ fn buckets_and_disks_mix_and_manifests_decide_the_order() {
 fn whatever_the_network_does_batches_are_those_of_the_disk() {
     let place = Place::new();
     let expected = place.expected();
-    let faults = [
-        Fault::Unavailable,
-        Fault::CloseInBody,
-        Fault::CloseInBodyWithoutTag,
-        Fault::Truncate,
-        Fault::TruncateRange,
-    ];
+    let faults =
+        [Fault::Unavailable, Fault::CloseInBody, Fault::CloseInBodyWithoutTag, Fault::Truncate, Fault::TruncateRange];
     for fault in faults {
         // Every fourth answer, listings and footers included.
         let proxy = faulty(place.server.address, move |n, _| if n % 4 == 1 { fault } else { Fault::Pass });
         let patient = StoreSettings { retries: 12, retry_seconds: 60, ..patience() };
-        let set = open(&prefix(), stores(proxy, &patient)).unwrap_or_else(|error| panic!("{fault:?}: {}", error.report()));
+        let set =
+            open(&prefix(), stores(proxy, &patient)).unwrap_or_else(|error| panic!("{fault:?}: {}", error.report()));
         let seen = epoch(&set).unwrap_or_else(|error| panic!("{fault:?}: {}", error.report()));
         assert!(seen == expected, "{fault:?}");
     }
@@ -207,7 +203,8 @@ fn a_network_that_never_works_is_an_error_in_time() {
     ];
     for (fault, said) in faults {
         // What select needs passes; blobs never do: the second and later shards' pages are asked for after the listing.
-        let proxy = faulty(place.server.address, move |_, line| if line.contains("list-type") { Fault::Pass } else { fault });
+        let proxy =
+            faulty(place.server.address, move |_, line| if line.contains("list-type") { Fault::Pass } else { fault });
         let started = Instant::now();
         let text = refusal(&prefix(), stores(proxy, &hasty));
         assert!(started.elapsed() < Duration::from_secs(25), "{fault:?} took {:?}", started.elapsed());
@@ -327,7 +324,9 @@ fn a_cache_that_holds_everything_leaves_nothing_on_the_wire() {
 
     // Two at once, of which one may keep less.
     let small = CacheSettings { megabytes: 1, ..settings.clone() };
-    let other = open(&prefix(), stores(place.server.address, &patience()).with_cache(Some(CacheFolder::open(&small).unwrap()))).unwrap();
+    let other =
+        open(&prefix(), stores(place.server.address, &patience()).with_cache(Some(CacheFolder::open(&small).unwrap())))
+            .unwrap();
     std::thread::scope(|scope| {
         let first = scope.spawn(|| epoch(&again).unwrap() == expected);
         assert!(epoch(&other).unwrap() == expected);
@@ -408,10 +407,23 @@ fn commands_take_urls_and_the_usual_environment_variables() {
     };
     let local = steps(&path("shards"), "local");
     assert_eq!((local.len(), &local), (2, &steps(&url, "remote")));
-    run("bench", &url, &["--batches", "3", "--json", "--set", &format!("scan.cache.folder={}", path("cache")), "--set", "scan.cache.megabytes=16"]);
+    run(
+        "bench",
+        &url,
+        &[
+            "--batches",
+            "3",
+            "--json",
+            "--set",
+            &format!("scan.cache.folder={}", path("cache")),
+            "--set",
+            "scan.cache.megabytes=16",
+        ],
+    );
     assert!(fs::read_dir(folder.path().join("cache")).unwrap().count() > 1, "the cache was used");
 
-    let output = diptych(server.address, &["select", "simclr_small", "--set", &format!("scan.shards=[\"s3://{BUCKET}/no\"]")]);
+    let output =
+        diptych(server.address, &["select", "simclr_small", "--set", &format!("scan.shards=[\"s3://{BUCKET}/no\"]")]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("matches no file"));
 }
