@@ -31,7 +31,6 @@ enum Command {
     /// reads from class folders, metadata folders, tables of paths and uncompressed tars. References into tars keep the
     /// order of the tars, so that neighbours are read together; others are written in a keyed random order.
     #[command(
-        verbatim_doc_comment,
         after_help = "Examples:\n  diptych index 'cc3m/{00000..00331}.tar' data/cc3m\n  diptych index photos/ data/photos"
     )]
     Index(ImportWords),
