@@ -21,15 +21,12 @@ use crate::{
     select::shards::Shard,
 };
 
-/// Column of texts that evaluation knows items by.
-const LABEL: &str = "label";
-
 /// One batch on a device.
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// u8. Shape: [items, views, 3, side, side].
     pub pixels: Tensor<5, Int>,
-    /// The column `label` where the plan carries it.
+    /// The column that was asked for as labels.
     pub labels: Option<Vec<Option<String>>>,
     /// Item keys, in the order of the epoch.
     pub keys: Vec<ItemKey>,
@@ -105,11 +102,17 @@ fn column<'a, T>(batch: &'a RecordBatch, name: &str, read: impl Fn(&'a dyn Array
 }
 
 impl Batch {
-    /// Lends a batch of an epoch's plan to the device.
+    /// Lends a batch of an epoch's plan to the device. `label` names one of the plan's extra columns; training knows none.
     ///
     /// # Errors
-    /// The batch does not come from `AugmentExec` over these shards, or its tensors are not [views, 3, side, side].
-    pub fn from_record_batch(batch: &RecordBatch, device: &Device, shards: &[Arc<Shard>]) -> Result<Self> {
+    /// The batch does not come from `AugmentExec` over these shards, has no such label, or its tensors are not
+    /// [views, 3, side, side].
+    pub fn from_record_batch(
+        batch: &RecordBatch,
+        device: &Device,
+        shards: &[Arc<Shard>],
+        label: Option<&str>,
+    ) -> Result<Self> {
         let schema = batch.schema();
         let views = column(batch, "views", |c| c.as_fixed_size_list_opt())?;
         let field = schema.field_with_name("views").context(Stage::Batch, "views", "is missing")?;
@@ -129,7 +132,7 @@ impl Batch {
         let ordinals = column(batch, "shard", |c| c.as_primitive_opt::<UInt32Type>())?;
         Ok(Self {
             pixels: lend(pixels, full_shape, device)?, // [items, views, channels, height, width]
-            labels: labels(batch)?,
+            labels: label.map(|name| labels(batch, name)).transpose()?,
             keys: items.iter().map(|item| item.key).collect(),
             sample_ids: ordinals
                 .values()
@@ -175,8 +178,9 @@ fn lend(pixels: Buffer, shape: [usize; 5], device: &Device) -> Result<Tensor<5, 
     Ok(Tensor::from_data(data, TensorCreationOptions::new(device.clone()).with_dtype(DType::U8)))
 }
 
-fn labels(batch: &RecordBatch) -> Result<Option<Vec<Option<String>>>> {
-    let Some(column) = batch.column_by_name(LABEL) else { return Ok(None) };
-    let texts = cast(column, &DataType::Utf8).context(Stage::Batch, LABEL, "cannot be read as text")?;
-    Ok(Some(texts.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect()))
+fn labels(batch: &RecordBatch, name: &str) -> Result<Vec<Option<String>>> {
+    let column =
+        batch.column_by_name(name).ok_or_else(|| Error::at(Stage::Batch, name, "is no column of this batch"))?;
+    let texts = cast(column, &DataType::Utf8).context(Stage::Batch, name, "cannot be read as text")?;
+    Ok(texts.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect())
 }

@@ -1,7 +1,9 @@
 //! The words of the command line. What a command does stands in the library's `run`.
+mod sql;
+
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, builder::RangedU64ValueParser};
 use diptych::{
     error::Result,
     ingest::{ColumnName, ImportSettings, Kind},
@@ -11,7 +13,7 @@ use diptych::{
 /// Contrastive pre-training, from web-scale shards to a trained encoder.
 ///
 /// Results go to stdout, logs and progress to stderr. Exit codes: 0 done, 1 the run failed, 2 the command line or the
-/// pipeline is wrong, 130 and 143 interrupted after a checkpoint.
+/// pipeline, its SQL included, is wrong, 130 and 143 interrupted after a checkpoint.
 #[derive(Debug, Parser)]
 #[command(name = "diptych", version, propagate_version = true, max_term_width = 100)]
 pub(crate) struct CommandLine {
@@ -36,6 +38,15 @@ enum Command {
     Index(ImportWords),
     #[command(after_help = "Example:\n  diptych select simclr_small --set 'scan.shards=[\"data/shards\"]' --json")]
     Select(SelectWords),
+    #[command(
+        after_help = "Examples:\n  diptych sql \"SELECT format, count(*) FROM shards GROUP BY format\" --shards data/shards\n  \
+                            diptych sql \"SELECT * FROM 'captions/*.csv'\" --json\n  \
+                            diptych sql \"SELECT resize_jpeg(image, 256, 90) AS image, caption FROM shards\" \
+                            --shards data/shards --to data/small"
+    )]
+    Sql(sql::SqlWords),
+    #[command(after_help = "Example:\n  diptych functions image_phash")]
+    Functions(sql::FunctionsWords),
     #[command(after_help = "Example:\n  diptych explain simclr_small --analyze")]
     Explain(ExplainWords),
     #[command(after_help = "Example:\n  diptych preview simclr_small --to views.png")]
@@ -145,7 +156,7 @@ struct PreviewWords {
     #[arg(long, value_name = "FILE", default_value = "views.png")]
     to: PathBuf,
     /// Pairs to draw.
-    #[arg(long, default_value_t = 24)]
+    #[arg(long, default_value_t = 24, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pairs: usize,
 }
 
@@ -190,17 +201,17 @@ struct BenchWords {
     #[command(flatten)]
     pipeline: PipelineWords,
     /// Stops after this many seconds.
-    #[arg(long, value_name = "N", conflicts_with = "batches")]
+    #[arg(long, value_name = "N", conflicts_with = "batches", value_parser = seconds)]
     seconds: Option<f64>,
     /// Stops after this many batches.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     batches: Option<u64>,
     /// Ends with one JSON object on the last line of stdout.
     #[arg(long)]
     json: bool,
 }
 
-/// Finds every mistake in a pipeline, without touching data or a device.
+/// Finds every mistake in a pipeline file without touching data; then plans its SQL where the shards can be opened.
 #[derive(Debug, Args)]
 struct CheckWords {
     #[command(flatten)]
@@ -208,6 +219,14 @@ struct CheckWords {
     /// Prints the pipeline as resolved.
     #[arg(long)]
     resolved: bool,
+}
+
+/// A time in which something can be measured.
+fn seconds(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds.is_finite() => Ok(seconds),
+        _ => Err("write a number above 0".to_owned()),
+    }
 }
 
 impl CommandLine {
@@ -222,6 +241,8 @@ impl CommandLine {
                 verify: words.verify,
                 to: words.to,
             }),
+            Command::Sql(words) => words.run(),
+            Command::Functions(words) => words.run(),
             Command::Explain(words) => explain::run(&words.pipeline.into(), words.analyze),
             Command::Preview(words) => preview::run(&words.pipeline.into(), &words.to, words.pairs),
             Command::Train(TrainWords { resume: Some(folder), sets, accept_change, .. }) => {
@@ -289,6 +310,15 @@ mod tests {
         assert!(parses(&["--resume", "r", "--accept-change", "seed"]));
         assert!(!parses(&[]) && !parses(&["p.toml"]) && !parses(&["p.toml", "--resume", "r"]));
         assert!(!parses(&["p.toml", "--run", "r", "--accept-change", "seed"]));
+    }
+
+    #[test]
+    fn measuring_and_drawing_nothing_are_refused() {
+        let parses = |words: &str| CommandLine::try_parse_from(words.split(' ')).is_ok();
+        for words in ["bench p --seconds", "bench p --batches", "preview p --pairs"] {
+            assert!(parses(&format!("diptych {words} 1")) && !parses(&format!("diptych {words} 0")), "{words}");
+        }
+        assert!(parses("diptych bench p --seconds 0.5") && !parses("diptych bench p --seconds inf"));
     }
 
     #[test]

@@ -20,6 +20,10 @@ pub enum Stage {
     Schema,
     /// Foreign data into shards.
     Import,
+    /// The words of a query, wrong before any row is read. Exit code 2.
+    Sql,
+    /// Which files the named shards are.
+    Shards,
     /// SQL into a selection.
     Select,
     /// Selected rows in the order of the epoch.
@@ -40,6 +44,8 @@ pub enum Stage {
     Checkpoint,
     /// Frozen embeddings and their scores.
     Evaluate,
+    /// Results on their way to stdout.
+    Output,
     /// A bug of ours.
     Internal,
 }
@@ -50,6 +56,8 @@ impl fmt::Display for Stage {
             Self::CommandLine => "command line",
             Self::Schema => "schema",
             Self::Import => "import",
+            Self::Sql => "sql",
+            Self::Shards => "shards",
             Self::Select => "select",
             Self::Scan => "scan",
             Self::Augment => "augment",
@@ -60,6 +68,7 @@ impl fmt::Display for Stage {
             Self::Train => "train",
             Self::Checkpoint => "checkpoint",
             Self::Evaluate => "evaluate",
+            Self::Output => "output",
             Self::Internal => "internal error (a bug in diptych, please report it)",
         })
     }
@@ -169,25 +178,26 @@ impl Error {
         }
     }
 
-    /// What the process exits with: 2 where the command line or pipeline is wrong, 130 and 143 after a signal, else 1.
+    /// What the process exits with: 2 where the command line or the pipeline, its SQL included, is wrong, 130 and 143
+    /// after a signal, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Pipeline { .. } | Self::Stage { stage: Stage::CommandLine, .. } => 2,
+            Self::Pipeline { .. } | Self::Stage { stage: Stage::CommandLine | Stage::Sql, .. } => 2,
             Self::Interrupted { signal, .. } => 128 + u8::try_from(*signal).unwrap_or(2),
             Self::Stage { .. } => 1,
         }
     }
 
-    /// The error and its causes, one line each, as the command line prints them.
+    /// The error and its causes, one line each, as the command line prints them. Libraries that repeat a cause in what
+    /// they say themselves are heard once.
     pub fn report(&self) -> String {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
-            let words = error.to_string();
-            // Some libraries repeat their source; once is enough.
-            if !text.ends_with(&words) {
+            let told = error.to_string();
+            if !text.contains(&told) {
                 text.push_str("\n  because: ");
-                text.push_str(&words);
+                text.push_str(&told);
             }
             cause = error.source();
         }
@@ -219,9 +229,22 @@ mod tests {
     }
 
     #[test]
+    fn a_cause_that_its_effect_repeats_is_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot open: {0}")]
+        struct Repeats(#[source] std::io::Error);
+        let error = Error::at(Stage::Scan, "a", "fails").caused_by(Repeats(std::io::Error::other("no such file")));
+        assert_eq!(error.report(), "scan: a: fails\n  because: cannot open: no such file");
+    }
+
+    #[test]
     fn exit_codes_are_the_documented_ones() {
         assert_eq!(Error::Pipeline { file: "p".into(), mistakes: vec![] }.exit_code(), 2);
-        assert_eq!(Error::at(Stage::Train, "", "x").exit_code(), 1);
+        assert_eq!(Error::at(Stage::CommandLine, "", "x").exit_code(), 2);
+        assert_eq!(Error::at(Stage::Sql, "", "x").exit_code(), 2);
+        for stage in [Stage::Train, Stage::Select, Stage::Shards, Stage::Output] {
+            assert_eq!(Error::at(stage, "", "x").exit_code(), 1);
+        }
         assert_eq!(Error::Interrupted { signal: 2, step: 1 }.exit_code(), 130);
         assert_eq!(Error::Interrupted { signal: 15, step: 1 }.exit_code(), 143);
     }

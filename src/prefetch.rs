@@ -296,13 +296,15 @@ mod tests {
             Ok(batch(n, BATCH_BYTES))
         });
         let mut queue = prefetch(stream(batches), capacity(3), runtime.handle());
-        assert!(settle(|| queue.waiting_bytes() == capacity(3)));
-        std::thread::sleep(Duration::from_millis(30));
         // Three wait, the fourth is in the hands of the task.
-        assert_eq!((queue.peak_bytes(), made.load(Ordering::Relaxed)), (capacity(3), 4));
-        queue.next_batch().expect("no failure");
-        assert!(settle(|| made.load(Ordering::Relaxed) == 5));
-        assert_eq!(queue.peak_bytes(), capacity(3));
+        assert!(settle(|| queue.waiting_bytes() == capacity(3) && made.load(Ordering::Relaxed) == 4));
+        let mut taken = 0;
+        while queue.next_batch().expect("no failure").is_some() {
+            taken += 1;
+            let ahead = made.load(Ordering::Relaxed) - taken;
+            assert!(ahead <= 4, "{ahead} after {taken}");
+        }
+        assert_eq!((taken, queue.peak_bytes()), (100, capacity(3)));
     }
 
     #[test]
@@ -380,20 +382,33 @@ mod tests {
     #[test]
     fn both_sides_see_their_waits() {
         let runtime = runtime();
-        let slow = stream::iter(0..3).then(|n| async move {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            Ok(batch(n, BATCH_BYTES))
+        // A side sleeps while the other waits; how long it really slept is measured, not assumed.
+        let slept = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&slept);
+        let slow = stream::iter(0..3).then(move |n| {
+            let counted = Arc::clone(&counted);
+            async move {
+                let start = Instant::now();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                add(&counted, start);
+                Ok(batch(n, BATCH_BYTES))
+            }
         });
         let mut queue = prefetch(stream(slow), capacity(2), runtime.handle());
         while queue.next_batch().expect("no failure").is_some() {}
-        assert!(queue.waits().trainer_waited >= Duration::from_millis(50), "{:?}", queue.waits());
-        assert!(queue.waits().data_waited < Duration::from_millis(20), "{:?}", queue.waits());
+        let Waits { trainer_waited, data_waited } = queue.waits();
+        let slept = Duration::from_nanos(slept.load(Ordering::Relaxed));
+        assert!(trainer_waited > slept / 2 && trainer_waited > data_waited, "{:?}, slept {slept:?}", queue.waits());
 
         let fast = stream::iter((0..8).map(|n| Ok(batch(n, BATCH_BYTES))));
         let mut queue = prefetch(stream(fast), capacity(2), runtime.handle());
+        assert!(settle(|| queue.waiting_bytes() == capacity(2)));
+        let start = Instant::now();
         std::thread::sleep(Duration::from_millis(60));
+        let slept = start.elapsed();
         while queue.next_batch().expect("no failure").is_some() {}
-        assert!(queue.waits().data_waited >= Duration::from_millis(50), "{:?}", queue.waits());
+        let Waits { trainer_waited, data_waited } = queue.waits();
+        assert!(data_waited > slept / 2 && data_waited > trainer_waited, "{:?}, slept {slept:?}", queue.waits());
     }
 
     #[test]

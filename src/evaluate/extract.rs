@@ -49,7 +49,7 @@ pub fn raw(batch: &Batch) -> Result<Rows> {
 /// `representations`.
 ///
 /// All of them are in memory together; where that is too much, call once for each. `query` names the pipeline's key
-/// that selected the samples, such as `evaluate.bank_sql`.
+/// that selected the samples, such as `evaluate.bank_sql`, and `label` the column of the labels: both are for messages.
 ///
 /// # Errors
 /// A batch fails, or a sample has no label.
@@ -57,11 +57,12 @@ pub fn extract(
     mut next_batch: impl FnMut() -> Result<Option<Batch>>,
     representations: &[Represent<'_>],
     query: &str,
+    label: &str,
 ) -> Result<Vec<Features>> {
     let empty = Features { values: vec![], width: 0, labels: vec![], sample_ids: vec![] };
     let mut all = vec![empty; representations.len()];
     while let Some(batch) = next_batch()? {
-        let labels = labels(&batch, query)?;
+        let labels = labels(&batch, query, label)?;
         for (features, represent) in all.iter_mut().zip(representations) {
             let rows = represent(&batch)?;
             features.width = rows.width;
@@ -74,18 +75,18 @@ pub fn extract(
 }
 
 /// Every item's label.
-fn labels(batch: &Batch, query: &str) -> Result<Vec<String>> {
+fn labels(batch: &Batch, query: &str, label: &str) -> Result<Vec<String>> {
     let missing = |what: String| Error::at(Stage::Evaluate, query, what);
     let Some(labels) = &batch.labels else {
-        return Err(missing(
-            "the shards have no label column; import again with labels, or evaluate other shards".into(),
-        ));
+        return Err(missing(format!(
+            "the shards have no column {label}; import again with labels, or evaluate other shards"
+        )));
     };
     let with_id = labels.iter().zip(&batch.sample_ids);
     with_id
-        .map(|(label, id)| {
-            label.clone().ok_or_else(|| {
-                missing(format!("sample {id} has no label; add `label IS NOT NULL` to the WHERE of this query"))
+        .map(|(found, id)| {
+            found.clone().ok_or_else(|| {
+                missing(format!("sample {id} has no {label}; add `{label} IS NOT NULL` to the WHERE of this query"))
             })
         })
         .collect()
@@ -122,7 +123,7 @@ mod tests {
         let batches = vec![batch(4, Some(vec![Some("a"), Some("b")])), batch(9, Some(vec![Some("b"), Some("c")]))];
         let first: Represent<'_> =
             &|batch| Ok(Rows { values: batch.sample_ids.iter().map(|&id| id as f32).collect(), width: 1 });
-        let all = extract(source(batches), &[first, &raw], "evaluate.bank_sql").unwrap();
+        let all = extract(source(batches), &[first, &raw], "evaluate.bank_sql", "label").unwrap();
         assert_eq!(all[0].values, [4.0, 5.0, 9.0, 10.0]);
         assert_eq!(all[0].labels, ["a", "b", "b", "c"]);
         assert_eq!(all[1].sample_ids, [4, 5, 9, 10]);
@@ -132,17 +133,14 @@ mod tests {
 
     #[test]
     fn a_sample_without_label_is_named_with_the_remedy() {
-        let error =
-            extract(source(vec![batch(4, Some(vec![Some("a"), None]))]), &[&raw], "evaluate.bank_sql").unwrap_err();
-        let text = error.to_string();
-        assert!(
-            text.contains("evaluate.bank_sql") && text.contains("sample 5") && text.contains("IS NOT NULL"),
-            "{text}"
-        );
+        let batches = vec![batch(4, Some(vec![Some("a"), None]))];
+        let text = extract(source(batches), &[&raw], "evaluate.bank_sql", "species").unwrap_err().to_string();
+        assert!(text.contains("evaluate.bank_sql") && text.contains("sample 5 has no species"), "{text}");
+        assert!(text.contains("`species IS NOT NULL`"), "{text}");
     }
 
     #[test]
     fn shards_without_labels_are_refused() {
-        assert!(extract(source(vec![batch(4, None)]), &[&raw], "evaluate.query_sql").is_err());
+        assert!(extract(source(vec![batch(4, None)]), &[&raw], "evaluate.query_sql", "label").is_err());
     }
 }

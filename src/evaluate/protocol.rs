@@ -124,7 +124,8 @@ impl Evaluation {
         let correct = classify(&bank, &queries, *classes, knn, &listed)?;
         let mut few = BTreeMap::new();
         let draws = self.settings.label_draws.max(1);
-        for &per_class in &self.settings.labels_per_class {
+        let largest_class = samples.samples_per_class()[1];
+        for &per_class in self.settings.labels_per_class.iter().filter(|&&wanted| wanted <= largest_class) {
             few.insert(per_class, few_labels(&bank, &queries, split, *classes, per_class, draws, knn, self.seed)?);
         }
         let knn = listed.into_iter().zip(correct).collect();
@@ -171,10 +172,16 @@ impl Evaluation {
                 format!("cosine, {weighting}, k = {} of {}", k.min(samples.bank_ids.len()), samples.bank_ids.len());
             at.insert(k, self.score(|outcome| outcome.knn.get(&k).map(std::slice::from_ref), &protocol)?);
         }
+        let [least, most] = samples.samples_per_class();
         let mut few = BTreeMap::new();
         for &n in encoder.few.keys() {
+            let fewer = match n > least {
+                true => format!("all labels of classes with fewer (the smallest has {least}), "),
+                false => String::new(),
+            };
             let protocol = format!(
-                "cosine, {weighting}, mean over {} draws of labels, k chosen with as many labels on the held-out part; {}",
+                "cosine, {weighting}, {fewer}mean over {} draws of labels, k chosen with as many labels on the held-out \
+                 part; {}",
                 self.settings.label_draws.max(1),
                 self.choices(|outcome| outcome
                     .few
@@ -183,13 +190,19 @@ impl Evaluation {
             );
             few.insert(n, self.score(|outcome| outcome.few.get(&n).map(|few| few.correct.as_slice()), &protocol)?);
         }
+        let too_many = self.settings.labels_per_class.iter().filter(|&&wanted| wanted > most);
+        let reason = |&wanted: &usize| (wanted, format!("no class of the bank has more than {most} samples"));
+        let left_out = BTreeMap::from([(label.clone(), too_many.map(reason).collect())]);
         let keyed = |score| BTreeMap::from([(label.clone(), score)]);
         Ok(Scores {
             linear_probe: keyed(probe),
             knn: keyed(chosen),
             knn_at: BTreeMap::from([(label.clone(), at)]),
             few_labels: BTreeMap::from([(label.clone(), few)]),
+            left_out,
             data: BTreeMap::from([(label.clone(), samples.counts())]),
+            bank: None,
+            queries: None,
             recipe: self.recipe.clone(),
             seed: self.seed,
         })
@@ -272,8 +285,16 @@ impl Samples {
         })
     }
 
+    /// Of the bank: the class that has fewest, and that which has most.
+    fn samples_per_class(&self) -> [usize; 2] {
+        let mut counts = vec![0; self.classes];
+        self.bank_classes.iter().for_each(|&class| counts[class as usize] += 1);
+        [counts.iter().min(), counts.iter().max()].map(|count| count.copied().unwrap_or(0))
+    }
+
     fn counts(&self) -> Counts {
         Counts {
+            samples_per_class: self.samples_per_class(),
             bank: self.bank_ids.len(),
             held_out: self.split.held_out.len(),
             queries: self.query_ids.len(),
@@ -391,6 +412,29 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_number_of_labels_that_no_class_has_is_left_out_with_its_reason() {
+        let labels_per_class = vec![1, 100, 150, 151];
+        let settings = EvaluateSettings { labels_per_class, ..settings() };
+        let mut evaluation = Evaluation::new(&settings, "", 0).unwrap();
+        let mut bank = features(300, 0, 0.1);
+        // 150 ants, 100 bees, 50 cats.
+        for (at, label) in bank.labels.iter_mut().enumerate() {
+            *label = if at % 6 < 3 { "ant".into() } else { ["bee", "bee", "cat"][at % 3].to_owned() };
+        }
+        evaluation.add(Role::Encoder, "encoder", &bank, &features(30, 1_000, 0.1)).unwrap();
+        let scores = evaluation.scores().unwrap();
+        assert_eq!(scores.data["kind"].samples_per_class, [50, 150]);
+        assert_eq!(scores.few_labels["kind"].keys().copied().collect::<Vec<_>>(), [1, 100, 150]);
+        assert!(scores.left_out["kind"][&151].contains("more than 150 samples"), "{:?}", scores.left_out);
+        let text = scores.to_string();
+        assert!(
+            text.contains("kNN, at most 100 labels per class") && text.contains("kNN, 1 label per class"),
+            "{text}"
+        );
+        assert!(text.contains("the smallest has 50"), "{text}");
     }
 
     #[test]

@@ -20,12 +20,32 @@ pub struct Scores {
     pub knn_at: BTreeMap<String, BTreeMap<usize, Score>>,
     /// kNN with so many labels per class.
     pub few_labels: BTreeMap<String, BTreeMap<usize, Score>>,
+    /// Why a number of labels per class that was asked for has no figure.
+    #[serde(default)]
+    pub left_out: BTreeMap<String, BTreeMap<usize, String>>,
     /// What was classified.
     pub data: BTreeMap<String, Counts>,
+    /// Which samples were known; `None` where whoever called did not say.
+    #[serde(default)]
+    pub bank: Option<Selected>,
+    /// Which samples were classified.
+    #[serde(default)]
+    pub queries: Option<Selected>,
     /// The evaluation transform as one line.
     pub recipe: String,
     /// Seed of the held-out part and of the label draws.
     pub seed: u64,
+}
+
+/// The samples of one side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selected {
+    /// Digest of the selection, hexadecimal.
+    pub digest: String,
+    /// Samples that the query keeps.
+    pub items: u64,
+    /// Samples among them that cannot be decoded and are in no figure.
+    pub left_out: u64,
 }
 
 /// Sizes of an evaluation.
@@ -39,6 +59,9 @@ pub struct Counts {
     pub queries: usize,
     /// Classes in the bank.
     pub classes: usize,
+    /// Bank samples of the class that has fewest, and of that which has most.
+    #[serde(default)]
+    pub samples_per_class: [usize; 2],
     /// Queries whose label the bank lacks; they count as wrong.
     pub queries_of_unknown_class: usize,
 }
@@ -125,8 +148,10 @@ impl Scores {
         for (k, score) in self.knn_at.get(label).into_iter().flatten() {
             lines.push((format!("kNN, k = {k}"), score));
         }
+        let least = self.data.get(label).map_or(0, |counts| counts.samples_per_class[0]);
         for (n, score) in self.few_labels.get(label).into_iter().flatten() {
-            lines.push((format!("kNN, {n} label{} per class", if *n == 1 { "" } else { "s" }), score));
+            let all_have_them = if *n > least { "at most " } else { "" };
+            lines.push((format!("kNN, {all_have_them}{n} label{} per class", if *n == 1 { "" } else { "s" }), score));
         }
         lines
     }
@@ -180,10 +205,17 @@ impl fmt::Display for Scores {
                 }
                 writeln!(f)?;
             }
+            for (n, reason) in self.left_out.get(label).into_iter().flatten() {
+                writeln!(f, "{:<26}left out: {reason}", format!("kNN, {n} labels per class"))?;
+            }
             writeln!(f, "Protocol:")?;
             for (name, score) in &lines {
                 writeln!(f, "  {name}: {}", score.protocol)?;
             }
+        }
+        for (name, side) in [("bank", &self.bank), ("queries", &self.queries)] {
+            let Some(Selected { digest, items, left_out }) = side else { continue };
+            writeln!(f, "{name}: {items} samples, {left_out} of them undecodable and left out, digest {digest}")?;
         }
         write!(
             f,
@@ -241,8 +273,21 @@ pub(crate) mod tests {
             few_labels: BTreeMap::from([(label.to_owned(), BTreeMap::from([(10, score(0.656_25, 0.640_625))]))]),
             data: BTreeMap::from([(
                 label.to_owned(),
-                Counts { bank: 60_000, held_out: 5_000, queries: 10_000, classes: 10, queries_of_unknown_class: 2 },
+                Counts {
+                    bank: 60_000,
+                    held_out: 5_000,
+                    queries: 10_000,
+                    classes: 10,
+                    samples_per_class: [5, 9_000],
+                    queries_of_unknown_class: 2,
+                },
             )]),
+            left_out: BTreeMap::from([(
+                label.to_owned(),
+                BTreeMap::from([(10_000, "every class has fewer".to_owned())]),
+            )]),
+            bank: Some(Selected { digest: "ab".into(), items: 60_003, left_out: 3 }),
+            queries: None,
             recipe: "resize 28".into(),
             seed: 3,
         }
@@ -262,6 +307,7 @@ pub(crate) mod tests {
         }
         assert_eq!(json["knn_at"]["label"]["200"]["accuracy"], 0.8125);
         assert_eq!(json["linear_probe"]["label"]["against_best_floor"]["verdict"], "ahead");
+        assert_eq!((&json["bank"]["digest"], &json["bank"]["left_out"]), (&"ab".into(), &3.into()));
         assert_eq!(serde_json::from_str::<Scores>(&line).unwrap(), scores("label"));
     }
 
@@ -273,6 +319,9 @@ pub(crate) mod tests {
         assert!(line("kNN, k = 1 ").ends_with("BEHIND raw pixels"));
         assert!(line("kNN, k chosen").ends_with("no difference shown to raw pixels"));
         assert!(text.contains("2 queries have a label that the bank lacks"));
+        assert!(line("kNN, 10000 labels per class").ends_with("left out: every class has fewer"));
+        assert!(text.contains("kNN, at most 10 labels per class"), "a class has only five: {text}");
+        assert!(text.contains("bank: 60003 samples, 3 of them undecodable and left out, digest ab"), "{text}");
         assert!(text.contains("transform: resize 28; seed 3"));
     }
 

@@ -31,9 +31,8 @@ pub fn import(
     settings: &ImportSettings,
     progress: &mut dyn FnMut(&Progress) -> Result<()>,
 ) -> Result<ImportReport> {
-    let started = Instant::now();
     settings.check()?;
-    into(to, settings, started, |destination| {
+    into_folder(to, settings, |destination| {
         let to_path = canonical(to)?;
         if from.canonicalize().is_ok_and(|from_path| from_path == to_path) {
             let reason = "is both source and destination; name another folder to write into";
@@ -56,9 +55,19 @@ pub fn import_source(
     settings: &ImportSettings,
     progress: &mut dyn FnMut(&Progress) -> Result<()>,
 ) -> Result<ImportReport> {
-    let started = Instant::now();
     settings.check()?;
-    into(to, settings, started, |destination| write(source, vec![], destination, settings, progress))
+    into_folder(to, settings, |destination| write(source, vec![], destination, settings, progress))
+}
+
+/// The same for a source that is made when the folder has been claimed, and may use it for temporary files.
+pub(crate) fn import_made<S: Source>(
+    make: impl FnOnce() -> Result<S>,
+    to: &Path,
+    settings: &ImportSettings,
+    progress: &mut dyn FnMut(&Progress) -> Result<()>,
+) -> Result<ImportReport> {
+    settings.check()?;
+    into_folder(to, settings, |destination| write(&make()?, vec![], destination, settings, progress))
 }
 
 fn canonical(path: &Path) -> Result<std::path::PathBuf> {
@@ -66,12 +75,12 @@ fn canonical(path: &Path) -> Result<std::path::PathBuf> {
 }
 
 /// Claims `to`, lets `import` write and makes its work a data set. An old data set stays whole until the new one is.
-fn into(
+pub(crate) fn into_folder(
     to: &Path,
     settings: &ImportSettings,
-    started: Instant,
     import: impl FnOnce(&mut Destination) -> Result<(Manifest, ImportReport)>,
 ) -> Result<ImportReport> {
+    let started = Instant::now();
     let mut destination = Destination::claim(to, settings.overwrite)?;
     let imported = if destination.holds_data_set() {
         destination.claim_beside().and_then(|mut beside| match import(&mut beside) {

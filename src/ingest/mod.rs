@@ -59,6 +59,7 @@ use serde::Serialize;
 pub use columns::{ColumnName, Filled};
 pub use idx::{FASHION_MNIST, known_label_names};
 pub use import::{import, import_source};
+pub(crate) use import::{import_made, into_folder};
 pub use kind::Kind;
 pub use shard::{BLOB_PAGE_BYTES, KEY_CONTENT, KEY_SCHEMA, KEY_SCHEMA_VERSION};
 

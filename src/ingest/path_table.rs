@@ -5,7 +5,7 @@
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
-use datafusion::arrow::array::{AsArray, BooleanArray, StringArray};
+use datafusion::arrow::array::{Array, AsArray, BooleanArray, StringArray};
 use datafusion::arrow::compute::filter_record_batch;
 
 use super::Progress;

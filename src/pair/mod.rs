@@ -1,4 +1,5 @@
 //! Which things meet in a batch.
+pub mod image_views;
 pub mod one_view;
 pub mod two_views;
 pub mod two_views_function;

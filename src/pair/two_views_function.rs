@@ -16,7 +16,8 @@ use datafusion::{
         exec_err, internal_err, plan_err,
     },
     logical_expr::{
-        ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+        ColumnarValue, DocSection, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+        Signature, Volatility,
     },
     prelude::SessionContext,
 };
@@ -42,6 +43,7 @@ pub struct TwoViewsFunction {
     fingerprints: Vec<u128>,
     identity: String,
     signature: Signature,
+    documentation: Documentation,
 }
 
 /// Registers `two_views` for a kernel. `fingerprints` are those of the shards, by ordinal, as in `ItemKey::shard`.
@@ -69,6 +71,25 @@ pub fn tensor_field(name: &str, shape: &[usize], nullable: bool) -> DataFusionRe
     Ok(Field::new(name, list, nullable).with_metadata(metadata.into()))
 }
 
+/// What `diptych functions` prints.
+pub fn documentation() -> Documentation {
+    let section = DocSection { include: true, label: "pairing", description: None };
+    let description = "The two views that training sees of a sample, as a tensor of u8 [2, 3, side, side] in a \
+                       FixedSizeList; NULL for a bad sample. The recipe is that of the session that a program \
+                       registers it in (`register_two_views`); `diptych sql` has no recipe and hence no \
+                       `two_views`.";
+    Documentation::builder(section, description, "two_views(image, sample_id [, seed [, pass]])")
+        .with_argument("image", "The encoded image.")
+        .with_argument("sample_id", "That of the table `shards`, unchanged.")
+        .with_argument("seed", "The run's seed; 0 where it is left out.")
+        .with_argument("pass", "The epoch; 0 where it is left out.")
+        .with_sql_example(
+            "```sql\n> SELECT count(two_views(image, sample_id, 3, 1)) AS usable FROM shards;\n\
+             +--------+\n| usable |\n+--------+\n| 2      |\n+--------+\n```",
+        )
+        .build()
+}
+
 fn item_field() -> FieldRef {
     Arc::new(Field::new("item", DataType::UInt8, false))
 }
@@ -77,7 +98,8 @@ impl TwoViewsFunction {
     /// The function for a kernel and the shards' fingerprints, by ordinal.
     pub fn new(kernel: TwoViews, fingerprints: Vec<u128>) -> Self {
         let identity = kernel.describe();
-        Self { kernel, fingerprints, identity, signature: Signature::user_defined(Volatility::Immutable) }
+        let signature = Signature::user_defined(Volatility::Immutable);
+        Self { kernel, fingerprints, identity, signature, documentation: documentation() }
     }
 
     fn item(&self, sample_id: u64) -> DataFusionResult<ItemKey> {
@@ -129,6 +151,10 @@ impl ScalarUDFImpl for TwoViewsFunction {
 
     fn return_field_from_args(&self, _args: ReturnFieldArgs<'_>) -> DataFusionResult<FieldRef> {
         tensor_field(TwoViews::NAME, self.kernel.shape(), true).map(Arc::new)
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        Some(&self.documentation)
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DataFusionResult<ColumnarValue> {
@@ -221,6 +247,17 @@ mod tests {
             let value = value.as_any().downcast_ref::<UInt8Array>().expect("bytes");
             assert_eq!(value.values().as_ref(), expected);
         }
+    }
+
+    #[tokio::test]
+    async fn the_example_prints_what_the_documentation_says() {
+        use datafusion::arrow::util::pretty::pretty_format_batches;
+        let example = documentation().sql_example.expect("an example");
+        let (sql, table) = example.split_once(";\n").expect("a query and its table");
+        let sql = sql.strip_prefix("```sql\n> ").expect("a prompt");
+        let batches = session().sql(sql).await.expect("plans").collect().await.expect("runs");
+        let printed = pretty_format_batches(&batches).expect("prints").to_string();
+        assert_eq!(table, format!("{printed}\n```"));
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     augment::image::recipe::{ImageRecipe, RecipePurpose},
     device,
-    error::{Error, Mistake, Result},
+    error::{Context as _, Error, Mistake, Result, Stage},
     method::MethodSettings,
     model::EncoderSettings,
     pair::PairSettings,
@@ -72,6 +72,22 @@ impl Plan {
         let batch_rows = self.pipeline.prefetch.batch_rows;
         let (named, rate) = (&self.named, self.peak_rate);
         Ok(format!("# Resolved from {named}. Peak learning rate at {batch_rows} rows a batch: {rate}.\n{body}"))
+    }
+
+    /// The same with local shards named from the root, so that a run can be used from any folder.
+    ///
+    /// # Errors
+    /// There is no current folder.
+    pub fn with_absolute_shards(mut self) -> Result<Self> {
+        for shards in self.pipeline.scan.shards.iter_mut().filter(|shards| !shards.contains("://")) {
+            let absolute = std::path::absolute(shards.as_str()).context(
+                Stage::CommandLine,
+                shards.as_str(),
+                "has no absolute path; name the shards from the root",
+            )?;
+            *shards = absolute.display().to_string();
+        }
+        Ok(self)
     }
 
     /// Bytes of one item's views.
@@ -210,6 +226,14 @@ mod tests {
             assert_eq!(again, plan);
             assert_eq!(again.to_toml().unwrap(), text);
         }
+    }
+
+    #[test]
+    fn local_shards_become_absolute_and_urls_stay() {
+        let plan = plan(&["scan.shards=[\"data/*.parquet\", \"s3://bucket/x\", \"/root/y\"]"]).unwrap();
+        let here = std::env::current_dir().unwrap().join("data/*.parquet").display().to_string();
+        let plan = plan.with_absolute_shards().unwrap();
+        assert_eq!(plan.pipeline.scan.shards, [&here, "s3://bucket/x", "/root/y"]);
     }
 
     #[test]

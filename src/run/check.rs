@@ -1,19 +1,25 @@
-//! `diptych check PIPELINE`: every mistake, without touching data or a device.
-use super::{Named, output};
-use crate::error::Result;
+//! `diptych check PIPELINE`: every mistake. Data is opened only where the file has none, and then for its columns alone.
+use super::{Named, data::Data, output, progress};
+use crate::{
+    error::{Error, Mistake, Result, Stage},
+    pipeline::Plan,
+    select::select::plan as plan_selection,
+};
 
-/// Prints what the pipeline resolves to, in one line or as a whole file.
+/// Prints what the pipeline resolves to, in one line or as a whole file, and whether its SQL was checked against shards.
 ///
 /// # Errors
-/// All mistakes.
+/// All mistakes of the file; where it has none, all of its SQL; shards that are there and cannot be read.
 pub fn run(named: &Named, resolved: bool) -> Result<()> {
     let plan = named.plan()?;
+    let sql = sql(&plan)?;
     if resolved {
+        progress::log(&sql);
         return output::line(plan.to_toml()?.trim_end());
     }
     let pipeline = &plan.pipeline;
     output::line(&format!(
-        "{}: no mistakes. {} rows a batch of two {}-pixel views ({:.1} MB), {} epochs, peak learning rate {}, on {}.",
+        "{}: no mistakes. {} rows a batch of two {}-pixel views ({:.1} MB), {} epochs, peak learning rate {}, on {}.\n{sql}",
         plan.named,
         pipeline.prefetch.batch_rows,
         plan.side_pixels,
@@ -21,5 +27,44 @@ pub fn run(named: &Named, resolved: bool) -> Result<()> {
         pipeline.train.epochs,
         plan.peak_rate,
         pipeline.device,
+    ))
+}
+
+/// Plans every query of the pipeline against the shards; no row is read.
+fn sql(plan: &Plan) -> Result<String> {
+    let data = match Data::open(plan) {
+        Ok(data) => data,
+        Err(error @ Error::Stage { stage: Stage::Shards, .. }) => {
+            progress::log(&error.report());
+            return Ok("shards not found: SQL not checked".to_owned());
+        }
+        Err(error) => return Err(error),
+    };
+    let pipeline = &plan.pipeline;
+    let mut queries = vec![("scan.sql", &pipeline.scan.sql)];
+    if let Some(evaluate) = &pipeline.evaluate {
+        queries.extend([("evaluate.bank_sql", &evaluate.bank_sql), ("evaluate.query_sql", &evaluate.query_sql)]);
+    }
+    let mut mistakes = Vec::new();
+    for (key, sql) in &queries {
+        match data.runtime.block_on(plan_selection(&data.shards, &data.schema, sql, 1)) {
+            Ok(planned) => planned.warnings.iter().for_each(|warning| progress::log(&format!("warning: {warning}"))),
+            Err(error @ Error::Stage { stage: Stage::Sql, .. }) => mistakes.push(Mistake {
+                key: (*key).to_owned(),
+                position: None,
+                problem: error.report(),
+                remedy: String::new(),
+            }),
+            Err(error) => return Err(error),
+        }
+    }
+    if !mistakes.is_empty() {
+        return Err(Error::Pipeline { file: plan.named.clone(), mistakes });
+    }
+    Ok(format!(
+        "SQL of {} queries planned over {} rows in {} shards.",
+        queries.len(),
+        data.shards.rows(),
+        data.shards.shards.len()
     ))
 }

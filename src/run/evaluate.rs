@@ -20,10 +20,12 @@ use crate::{
         knn::{UnitRows, nearest},
         protocol::{Evaluation, Role},
         raw_pixels::keep_one_of_equal_channels,
+        scores::Selected,
     },
     method::Method,
     pipeline::Plan,
     scan::epoch::EpochPlan,
+    select::shards::hex,
     train::{checkpoint, report::write_report, state::restore},
 };
 
@@ -63,10 +65,27 @@ struct Sides {
 impl Sides {
     fn new(plan: &Plan, data: &Data, settings: &EvaluateSettings) -> Result<Self> {
         let side = |side: Side, sql: &str| {
-            let (selection, _) = data.select_some(side.key(), sql)?;
+            let (selection, report) = data.select(sql)?;
+            if selection.items() == 0 {
+                return Err(nothing_to_evaluate(side, report.of));
+            }
             data.evaluation(plan, selection, &settings.label)
         };
         Ok(Self { bank: side(Side::Bank, &settings.bank_sql)?, queries: side(Side::Queries, &settings.query_sql)? })
+    }
+
+    fn of(&self, side: Side) -> &EpochPlan {
+        match side {
+            Side::Bank => &self.bank,
+            Side::Queries => &self.queries,
+        }
+    }
+
+    /// What a side selected, of which `seen` samples came through.
+    fn selected(&self, side: Side, seen: usize) -> Selected {
+        let selection = &self.of(side).selection;
+        let items = selection.items();
+        Selected { digest: hex(&selection.digest()), items, left_out: items.saturating_sub(seen as u64) }
     }
 
     /// One pass over a side's samples for all representations.
@@ -78,10 +97,9 @@ impl Sides {
         representations: &[Represent<'_>],
         device: &Device,
     ) -> Result<Vec<Features>> {
-        let epochs = match side {
-            Side::Bank => &self.bank,
-            Side::Queries => &self.queries,
-        };
+        let epochs = self.of(side);
+        // The one extra column of an evaluation's plan.
+        let label = epochs.extra_columns.first().map_or("", String::as_str);
         let mut bar = Progress::new(side.name(), epochs.items(), "images");
         let mut queue = data.queue(plan, epochs, 0, 0)?;
         let mut seen = 0;
@@ -89,9 +107,9 @@ impl Sides {
             let Some(batch) = queue.next_batch()? else { return Ok(None) };
             seen += batch.num_rows() as u64;
             bar.at(seen, "");
-            Batch::from_record_batch(&batch, device, &data.shards.shards).map(Some)
+            Batch::from_record_batch(&batch, device, &data.shards.shards, Some(label)).map(Some)
         };
-        let features = extract(next_batch, representations, side.key());
+        let features = extract(next_batch, representations, side.key(), label);
         bar.finish();
         if features.is_ok() && seen < epochs.items() {
             let (left_out, name) = (epochs.items() - seen, side.name());
@@ -102,6 +120,19 @@ impl Sides {
         }
         features
     }
+}
+
+/// A query that keeps no sample, with words that make two sides of any shards.
+fn nothing_to_evaluate(side: Side, of: u64) -> Error {
+    let half = |side: Side, share: &str| {
+        format!("--set \"{}=SELECT sample_id FROM shards WHERE sample_uniform(sample_id, 7) {share}\"", side.key())
+    };
+    let reason = format!(
+        "the query keeps none of {of} rows; where the shards have no such split, divide them by\n  {} {}",
+        half(Side::Bank, "< 0.8"),
+        half(Side::Queries, ">= 0.8")
+    );
+    Error::at(Stage::Evaluate, side.key(), reason)
 }
 
 /// Scores the run's newest checkpoint beside its floors, prints and saves the scores.
@@ -142,7 +173,9 @@ pub fn run(run: &Path, sets: &[String], json: bool) -> Result<()> {
     evaluation.add(Role::Encoder, "encoder", &bank[0], &queries[0])?;
     evaluation.add(Role::Untrained, "untrained", &bank[1], &queries[1])?;
     evaluation.add(Role::Floor, "raw_pixels", &bank[2], &queries[2])?;
-    let scores = evaluation.scores()?;
+    let mut scores = evaluation.scores()?;
+    scores.bank = Some(sides.selected(Side::Bank, bank[0].rows()));
+    scores.queries = Some(sides.selected(Side::Queries, queries[0].rows()));
     let line = scores.to_json_line().map_err(|error| Error::internal("scores are no JSON").caused_by(error))?;
     folder.write("scores.json", format!("{line}\n").as_bytes())?;
     let report = write_report(folder.path())?;

@@ -19,6 +19,9 @@ use crate::{
 /// Batches that `--analyze` runs at most.
 const ANALYZED_BATCHES: usize = 32;
 
+/// As settings count: `memory_megabytes` and its parts must add up.
+const MEGABYTE: f64 = (1 << 20) as f64;
+
 /// Prints selection, DataFusion's plans, and our stages around them.
 ///
 /// # Errors
@@ -66,16 +69,18 @@ fn ordered(plan: &Plan, epochs: &EpochPlan) -> Result<String> {
     let memory = epochs.memory()?;
     Ok(format!(
         "order: {} lanes, windows of {} rows or {} MB over all lanes; {} batches of {} an epoch, {} items dropped\n\
-         memory: {:.0} MB for windows, {:.0} MB for tensors of {:.1} MB a batch",
+         memory: at most {} MB = {:.0} MB of encoded images, in the current windows and those read ahead, + {:.0} MB of \
+         pixels, at {:.1} MB a batch, in work, in the queue and with the trainer",
         scan.lanes,
         scan.shuffle_window_rows,
         scan.shuffle_window_megabytes,
         epochs.batches_per_epoch(),
         epochs.batch_rows,
         epochs.items_dropped(),
-        memory.window_bytes as f64 / 1e6,
-        memory.tensor_bytes as f64 / 1e6,
-        epochs.batch_bytes() as f64 / 1e6,
+        plan.pipeline.memory_megabytes,
+        memory.window_bytes as f64 / MEGABYTE,
+        memory.tensor_bytes as f64 / MEGABYTE,
+        epochs.batch_bytes() as f64 / MEGABYTE,
     ))
 }
 

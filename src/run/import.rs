@@ -62,7 +62,7 @@ fn with_progress(request: &Request) -> Result<ImportReport> {
     report
 }
 
-fn summary(report: &ImportReport, to: &str) -> String {
+pub(super) fn summary(report: &ImportReport, to: &str) -> String {
     let mut text = format!(
         "{to}: {} rows in {} shards, {:.1} MB of images, from {} in {:.1} s",
         report.rows,

@@ -8,15 +8,18 @@ pub mod data;
 pub mod evaluate;
 pub mod explain;
 pub mod folder;
+pub mod functions;
 pub mod import;
 pub mod index;
 pub mod memory;
 pub mod methods;
 pub mod output;
 pub mod preview;
+mod printable;
 pub mod progress;
 pub mod select;
 pub mod source;
+pub mod sql;
 pub mod train;
 
 use crate::{error::Result, pipeline::Plan};

@@ -8,12 +8,12 @@ use crate::error::{Error, Result, Stage};
 /// Prints one result.
 ///
 /// # Errors
-/// stdout is closed; see [`is_broken_pipe`].
+/// stdout is closed, see [`is_broken_pipe`], or full.
 pub fn line(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{text}")
         .and_then(|()| stdout.flush())
-        .map_err(|error| Error::at(Stage::CommandLine, "stdout", "cannot write results").caused_by(error))
+        .map_err(|error| Error::at(Stage::Output, "stdout", "cannot write results").caused_by(error))
 }
 
 /// Prints one JSON object on a line of its own.
@@ -26,7 +26,7 @@ pub fn json(value: &impl Serialize) -> Result<()> {
 
 /// Whether the reader of stdout went away, as `diptych … | head -1` does.
 pub fn is_broken_pipe(error: &Error) -> bool {
-    let Error::Stage { source: Some(source), .. } = error else { return false };
+    let Error::Stage { stage: Stage::Output, source: Some(source), .. } = error else { return false };
     source.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }
 
@@ -36,9 +36,10 @@ mod tests {
 
     #[test]
     fn only_a_closed_pipe_is_quiet() {
-        let with = |kind: ErrorKind| Error::at(Stage::CommandLine, "stdout", "x").caused_by(std::io::Error::from(kind));
-        assert!(is_broken_pipe(&with(ErrorKind::BrokenPipe)));
-        assert!(!is_broken_pipe(&with(ErrorKind::StorageFull)));
+        let with = |stage, kind: ErrorKind| Error::at(stage, "x", "x").caused_by(std::io::Error::from(kind));
+        assert!(is_broken_pipe(&with(Stage::Output, ErrorKind::BrokenPipe)));
+        assert!(!is_broken_pipe(&with(Stage::Output, ErrorKind::StorageFull)));
+        assert!(!is_broken_pipe(&with(Stage::Scan, ErrorKind::BrokenPipe)), "a connection that broke is a failure");
         assert!(!is_broken_pipe(&Error::internal("x")));
     }
 }

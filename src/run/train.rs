@@ -22,8 +22,8 @@ use crate::{
     },
     select::{selection::Selection, shards::hex, sorted::sorted_by_low_cardinality},
     train::{
-        Observer, TrainPlan, TrainReport, checkpoint, identity::Identity, metrics::MetricsLine, report::write_report,
-        schedule::Schedule, stop::StopSignal, train,
+        Observer, TrainPlan, TrainReport, checkpoint, identity::Identity, metrics::MetricsLine,
+        progress::Progress as TrainProgress, report::write_report, schedule::Schedule, stop::StopSignal, train,
     },
 };
 
@@ -36,7 +36,7 @@ const PAIRS_SHOWN: usize = 24;
 /// Mistakes of the pipeline, a folder in use, and whatever stops the run.
 pub fn start(named: &Named, run: &Path) -> Result<()> {
     memory::keep_freed_blocks();
-    let plan = named.plan()?;
+    let plan = named.plan()?.with_absolute_shards()?;
     let folder = RunFolder::create(run)?;
     let _lock = folder.lock()?;
     let data = Data::open(&plan)?;
@@ -68,7 +68,9 @@ pub fn start(named: &Named, run: &Path) -> Result<()> {
 /// There is no such run, changes that `accept` does not name, and whatever stops the run.
 pub fn resume(run: &Path, sets: &[String], accept: &[String]) -> Result<()> {
     memory::keep_freed_blocks();
+    Identity::check_names(accept)?;
     let (folder, plan) = RunFolder::open(run, sets)?;
+    let plan = plan.with_absolute_shards()?;
     let _lock = folder.lock()?;
     let data = Data::open(&plan)?;
     let selection = data.load_selection(&folder.selection())?;
@@ -77,13 +79,15 @@ pub fn resume(run: &Path, sets: &[String], accept: &[String]) -> Result<()> {
         // Before anything in the folder changes.
         identity(&plan, &data.training(&plan, selection.clone(), None)?).check(&state.identity, accept)?;
     }
-    let quarantine = newest.map_or_else(QuarantineState::default, |state| QuarantineState {
-        rows: state.progress.quarantine_offset,
-        items: state.progress.samples,
-        bad: state.progress.bad_items,
-    });
+    let quarantine = newest.map_or_else(QuarantineState::default, |state| kept(&state.progress));
     let accept = accept.to_vec();
     go(&folder, &plan, &data, selection, &Resume { resumes: true, accept, quarantine })
+}
+
+/// The part of the quarantine that belongs to a checkpoint.
+fn kept(progress: &TrainProgress) -> QuarantineState {
+    let TrainProgress { quarantine_offset, samples, bad_items, .. } = progress;
+    QuarantineState { rows: *quarantine_offset, items: *samples, bad: *bad_items }
 }
 
 #[derive(Debug, Default)]
@@ -116,6 +120,7 @@ fn go(folder: &RunFolder, plan: &Plan, data: &Data, selection: Selection, resume
         bar: Progress::new("train", train_plan.steps(), "steps"),
         stop: StopSignal::listen()?,
         quarantine: quarantine.clone(),
+        kept: resume.quarantine,
         news: String::new(),
         knn: KnnWatch::new(plan, data)?,
     };
@@ -124,9 +129,15 @@ fn go(folder: &RunFolder, plan: &Plan, data: &Data, selection: Selection, resume
             |epoch, first_batch| EpochSource::new(data, plan, &epochs, &quarantine, &device, epoch, first_batch);
         train(method, source, &train_plan, &mut watch)
     });
-    quarantine.flush()?;
     watch.bar.finish();
-    conclude(folder, &quarantine, trained)
+    let closed = match &trained {
+        // The table ends where the trainer did: batches that only waited in the queue are no part of the run.
+        Ok(_) | Err(Error::Interrupted { .. }) => quarantine.close_at(watch.kept),
+        // Of a run that failed everything is kept that may tell why.
+        Err(_) => quarantine.flush().map(drop),
+    };
+    conclude(folder, &quarantine, trained, closed)?;
+    quarantine.judge(plan.pipeline.scan.max_bad_share)
 }
 
 /// What decides which batches a run sees.
@@ -151,23 +162,31 @@ fn in_words(settings: &impl serde::Serialize) -> String {
     serde_json::to_string(settings).unwrap_or_default()
 }
 
-fn conclude<M>(folder: &RunFolder, quarantine: &Quarantine, trained: Result<TrainReport<M>>) -> Result<()> {
+fn conclude<M>(
+    folder: &RunFolder,
+    quarantine: &Quarantine,
+    trained: Result<TrainReport<M>>,
+    closed: Result<()>,
+) -> Result<()> {
     let named = folder.path().display().to_string();
     // A run that ended early has a report too; why it ended matters more than a report that could not be written.
     let report = write_report(folder.path());
-    match trained {
+    if let (Err(_), Err(error)) = (&trained, &closed) {
+        progress::log(&format!("warning: {}", error.report()));
+    }
+    // Why training failed goes before what failed after it.
+    match trained.and_then(|trained| closed.map(|()| trained)) {
         Ok(trained) => {
             let bad = quarantine.state().rows;
             if bad > 0 {
                 progress::log(&format!("{bad} bad rows were replaced, listed in {named}/quarantine"));
             }
-            output::line(&format!(
-                "{named}: {} steps, {} samples, last loss {:.4}; see {}",
-                trained.progress.step,
-                trained.progress.samples,
-                trained.last_loss,
-                report?.display()
-            ))
+            let done = match trained.last_loss {
+                Some(loss) => format!("last loss {loss:.4}"),
+                None => "nothing is left to do; raise train.epochs or train.max_steps with --set to go on".to_owned(),
+            };
+            let TrainProgress { step, samples, .. } = trained.progress;
+            output::line(&format!("{named}: {step} steps, {samples} samples, {done}; see {}", report?.display()))
         }
         Err(error @ Error::Interrupted { .. }) => {
             progress::log(&format!("go on with: diptych train --resume {named}"));
@@ -183,21 +202,14 @@ struct Watch<'a> {
     bar: Progress,
     stop: StopSignal,
     quarantine: Quarantine,
+    /// As of the newest checkpoint.
+    kept: QuarantineState,
     news: String,
     knn: Option<KnnWatch<'a>>,
 }
 
-impl Watch<'_> {
-    /// A checkpoint names rows of the table, which must be on disk before it.
-    fn flush_quarantine(&self) {
-        if let Err(error) = self.quarantine.flush() {
-            self.bar.say(&format!("warning: {}", error.report()));
-        }
-    }
-}
-
 impl<M: Method> Observer<M> for Watch<'_> {
-    fn started(&mut self, schedule: &Schedule, progress: &crate::train::progress::Progress) {
+    fn started(&mut self, schedule: &Schedule, progress: &TrainProgress) {
         self.bar.say(&schedule.to_string());
         if progress.step > 0 {
             self.bar.say(&format!("goes on after step {}", progress.step));
@@ -208,12 +220,8 @@ impl<M: Method> Observer<M> for Watch<'_> {
         }
     }
 
-    fn step(&mut self, step: u64, of: u64) {
+    fn step(&mut self, step: u64, _of: u64) {
         self.bar.at(step, &self.news);
-        let every = self.plan.pipeline.train.checkpoint_every_steps;
-        if step == of || every.is_some_and(|every| step.is_multiple_of(every)) {
-            self.flush_quarantine();
-        }
     }
 
     fn report(&mut self, line: &MetricsLine) {
@@ -226,12 +234,18 @@ impl<M: Method> Observer<M> for Watch<'_> {
         );
     }
 
+    /// A checkpoint names rows of the table.
+    fn before_checkpoint(&mut self, progress: &TrainProgress) -> Result<()> {
+        self.quarantine.flush()?;
+        self.kept = kept(progress);
+        Ok(())
+    }
+
     fn checkpoint(&mut self, step: u64, folder: &Path) {
         self.bar.say(&format!("checkpoint at step {step}: {}", folder.display()));
     }
 
     fn epoch_end(&mut self, epoch: u64, method: &M) -> Result<BTreeMap<String, f64>> {
-        self.flush_quarantine();
         let Some(knn) = self.knn.as_ref().filter(|knn| knn.is_due(epoch)) else { return Ok(BTreeMap::new()) };
         let accuracy = knn.accuracy(method)?;
         self.bar.say(&format!("epoch {}: kNN accuracy {accuracy:.4}", epoch + 1));
@@ -243,10 +257,6 @@ impl<M: Method> Observer<M> for Watch<'_> {
     }
 
     fn stop_signal(&mut self) -> Option<i32> {
-        let signal = self.stop.received();
-        if signal.is_some() {
-            self.flush_quarantine();
-        }
-        signal
+        self.stop.received()
     }
 }

@@ -96,6 +96,8 @@ struct Inner {
     exists: bool,
     items: u64,
     bad: u64,
+    /// What is met from now on does not count.
+    is_closed: bool,
 }
 
 impl Quarantine {
@@ -109,6 +111,78 @@ impl Quarantine {
     /// # Errors
     /// The folder cannot be written, or the table has fewer rows than `state` says.
     pub fn open(folder: &Path, state: QuarantineState) -> Result<Self> {
+        Ok(Self { inner: Arc::new(Mutex::new(Inner::open(folder, state)?)) })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends counts and table at `state`, where a trainer stopped: what the data half met ahead of it is forgotten, and
+    /// what it still meets does not count.
+    ///
+    /// # Errors
+    /// The table cannot be written, or never had the rows of `state`.
+    pub fn close_at(&self, state: QuarantineState) -> Result<()> {
+        let mut inner = self.inner();
+        inner.write()?;
+        if let Some(folder) = inner.folder.clone() {
+            *inner = Inner::open(&folder, state)?;
+        }
+        (inner.items, inner.bad, inner.is_closed) = (state.items, state.bad, true);
+        Ok(())
+    }
+
+    /// Judges the share of bad items of a run that ended before it had [`JUDGED_AFTER_ITEMS`].
+    ///
+    /// # Errors
+    /// More than `max_bad_share` were bad.
+    pub fn judge(&self, max_bad_share: f64) -> Result<()> {
+        let inner = self.inner();
+        if inner.is_over(max_bad_share) { Err(inner.too_many_bad(max_bad_share)) } else { Ok(()) }
+    }
+
+    /// Counts a batch of `items` items, `bad` of them bad, and notes its bad rows; each row comes into the table once.
+    ///
+    /// # Errors
+    /// More than `max_bad_share` of at least 1,000 items were bad, or the table cannot be written.
+    pub fn settle(&self, items: u64, bad: u64, rows: Vec<BadRow>, max_bad_share: f64) -> Result<()> {
+        let mut inner = self.inner();
+        if inner.is_closed {
+            return Ok(());
+        }
+        inner.items += items;
+        inner.bad += bad;
+        for row in rows {
+            if inner.known.insert((row.shard.clone(), row.row)) {
+                inner.open.push(row);
+            }
+        }
+        let is_over = inner.items >= JUDGED_AFTER_ITEMS && inner.is_over(max_bad_share);
+        if is_over || inner.open.len() - inner.written >= LARGEST_PENDING {
+            inner.write()?;
+        }
+        if is_over { Err(inner.too_many_bad(max_bad_share)) } else { Ok(()) }
+    }
+
+    /// Writes what is not on disk yet: before the state goes into a checkpoint, and at the end of a run.
+    ///
+    /// # Errors
+    /// The table cannot be written.
+    pub fn flush(&self) -> Result<QuarantineState> {
+        self.inner().write()?;
+        Ok(self.state())
+    }
+
+    /// Counts so far.
+    pub fn state(&self) -> QuarantineState {
+        let inner = self.inner();
+        QuarantineState { rows: inner.full_rows + inner.open.len() as u64, items: inner.items, bad: inner.bad }
+    }
+}
+
+impl Inner {
+    fn open(folder: &Path, state: QuarantineState) -> Result<Self> {
         let place = folder.display().to_string();
         fs::create_dir_all(folder).context(Stage::Scan, &place, "cannot make the folder")?;
         let mut rows: Vec<BadRow> = vec![];
@@ -135,7 +209,7 @@ impl Quarantine {
             let path = part_path(folder, stale);
             fs::remove_file(&path).context(Stage::Scan, path.display().to_string(), "cannot be removed")?;
         }
-        let mut inner = Inner {
+        let mut inner = Self {
             folder: Some(folder.to_owned()),
             known,
             full_rows: rows.len() as u64,
@@ -146,67 +220,32 @@ impl Quarantine {
             exists: part > full_parts && !is_cut,
             items: state.items,
             bad: state.bad,
+            is_closed: false,
         };
         if is_cut {
             inner.write()?;
         }
-        Ok(Self { inner: Arc::new(Mutex::new(inner)) })
+        Ok(inner)
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn is_over(&self, max_bad_share: f64) -> bool {
+        self.bad as f64 > max_bad_share * self.items as f64
     }
 
-    /// Counts a batch of `items` items, `bad` of them bad, and notes its bad rows; each row comes into the table once.
-    ///
-    /// # Errors
-    /// More than `max_bad_share` of at least 1,000 items were bad, or the table cannot be written.
-    pub fn settle(&self, items: u64, bad: u64, rows: Vec<BadRow>, max_bad_share: f64) -> Result<()> {
-        let mut inner = self.inner();
-        inner.items += items;
-        inner.bad += bad;
-        for row in rows {
-            if inner.known.insert((row.shard.clone(), row.row)) {
-                inner.open.push(row);
-            }
-        }
-        let is_over = inner.items >= JUDGED_AFTER_ITEMS && inner.bad as f64 > max_bad_share * inner.items as f64;
-        if is_over || inner.open.len() - inner.written >= LARGEST_PENDING {
-            inner.write()?;
-        }
-        if !is_over {
-            return Ok(());
-        }
-        let share = inner.bad as f64 / inner.items as f64;
-        let table = inner.folder.as_ref().map_or(String::new(), |folder| format!(" that {} lists", folder.display()));
-        let last = inner.open.last().map_or(String::new(), |row| {
+    fn too_many_bad(&self, max_bad_share: f64) -> Error {
+        let share = self.bad as f64 / self.items as f64;
+        let table = self.folder.as_ref().map_or(String::new(), |folder| format!(" that {} lists", folder.display()));
+        let last = self.open.last().map_or(String::new(), |row| {
             format!(" (the last new one is {} row {}: {}: {})", row.shard, row.row, row.class, row.message)
         });
         let reason = format!(
             "{} of {} samples cannot be used, a share of {share:.4}{last}; leave out the rows{table} with SQL, \
              or raise max_bad_share",
-            inner.bad, inner.items
+            self.bad, self.items
         );
-        Err(Error::at(Stage::Augment, format!("scan.max_bad_share = {max_bad_share}"), reason))
+        Error::at(Stage::Augment, format!("scan.max_bad_share = {max_bad_share}"), reason)
     }
 
-    /// Writes what is not on disk yet: before the state goes into a checkpoint, and at the end of a run.
-    ///
-    /// # Errors
-    /// The table cannot be written.
-    pub fn flush(&self) -> Result<QuarantineState> {
-        self.inner().write()?;
-        Ok(self.state())
-    }
-
-    /// Counts so far.
-    pub fn state(&self) -> QuarantineState {
-        let inner = self.inner();
-        QuarantineState { rows: inner.full_rows + inner.open.len() as u64, items: inner.items, bad: inner.bad }
-    }
-}
-
-impl Inner {
     fn write(&mut self) -> Result<()> {
         let Some(folder) = self.folder.clone() else { return Ok(()) };
         while self.open.len() > self.written || !self.exists {
@@ -354,6 +393,38 @@ mod tests {
         quarantine.settle(999, 500, vec![], 0.01).expect("too early to judge");
         let error = quarantine.settle(1, 0, vec![bad(9)], 0.01).expect_err("half is bad");
         assert!(error.to_string().contains("500 of 1000") && error.to_string().contains("row 9"), "{error}");
+    }
+
+    #[test]
+    fn a_short_run_is_judged_at_its_end() {
+        let quarantine = Quarantine::in_memory();
+        quarantine.settle(100, 3, vec![bad(9)], 0.02).expect("too early to judge");
+        quarantine.judge(0.03).expect("not above");
+        let error = quarantine.judge(0.02).expect_err("three of a hundred");
+        assert!(error.to_string().contains("3 of 100"), "{error}");
+        Quarantine::in_memory().judge(0.0).expect("nothing was met");
+    }
+
+    #[test]
+    fn closing_forgets_what_was_met_ahead_and_what_comes_after() {
+        let folder = tempfile::tempdir().expect("folder");
+        let quarantine = Quarantine::open(folder.path(), QuarantineState::default()).expect("new");
+        quarantine.settle(5, 1, vec![bad(1)], 0.5).expect("below");
+        let trained = quarantine.state();
+        quarantine.settle(5, 2, vec![bad(2), bad(3)], 0.5).expect("below");
+        quarantine.close_at(trained).expect("closed");
+        quarantine.settle(5, 1, vec![bad(4)], 0.5).expect("ignored");
+        assert_eq!(quarantine.flush().expect("written"), trained);
+        assert_eq!(rows_in(folder.path()), [1]);
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_written_is_an_error() {
+        let folder = tempfile::tempdir().expect("folder");
+        let quarantine = Quarantine::open(folder.path(), QuarantineState::default()).expect("new");
+        quarantine.settle(5, 1, vec![bad(1)], 0.5).expect("below");
+        fs::create_dir(part_path(folder.path(), 0).with_extension("parquet.tmp")).expect("in the way");
+        assert!(quarantine.flush().is_err() && quarantine.close_at(quarantine.state()).is_err());
     }
 
     #[test]

@@ -3,8 +3,11 @@
 //! The slot's number within its global batch, s, decides which items may come: those at position s of the epoch's other
 //! batches. So two slots of one batch never draw the same item, whichever process computes them, and none of them draws
 //! an item of its own batch, which would be a perfect false negative.
+//!
+//! Where these give none (fewer than two full batches reach the slot, or all are bad), any item outside the batch may
+//! come. Then, and where a join repeats rows, two slots can draw the same row: the later slot of a process draws again.
 
-use std::{ops::Range, sync::Arc};
+use std::{collections::HashSet, ops::Range, sync::Arc};
 
 use datafusion::arrow::array::RecordBatch;
 
@@ -17,8 +20,11 @@ use crate::{
     seed::draws,
 };
 
-/// Draws for one slot before the run gives up.
-pub const LARGEST_DRAWS: u64 = 64;
+/// Draws for one slot among the items of its own place, and as many among all; a run gives up where all of them are bad.
+const LARGEST_DRAWS: u64 = 64;
+
+/// Up to so many items outside a batch are all looked at: nobody is told of a lack that luck made up.
+const ALL_DRAWN: u64 = 4_096;
 
 /// Draws substitutes and fetches them.
 #[derive(Debug, Clone)]
@@ -41,12 +47,16 @@ impl Substitutes {
         first..(first + self.batch_rows).min(self.items.order().items())
     }
 
-    /// Positions that `draw`s for the slot at `position` give, in their order. Items of the slot's own batch, also by
-    /// another repeat of the same row, are left out.
+    /// Items that draws for the slot at `position` give, in their order, each row once. Rows of the slot's own batch and
+    /// those in `used`, which took other slots, are left out.
     ///
     /// # Errors
     /// The epoch has no item outside the slot's batch.
-    pub fn candidates(&self, position: u64) -> Result<impl Iterator<Item = Result<Located>> + '_> {
+    pub fn candidates<'a>(
+        &'a self,
+        position: u64,
+        used: &HashSet<(u32, u64)>,
+    ) -> Result<impl Iterator<Item = Result<Located>> + use<'a>> {
         let order = self.items.order();
         let batch = self.batch_of(position);
         let slot = position % self.batch_rows;
@@ -61,24 +71,31 @@ impl Substitutes {
             );
             return Err(Error::at(Stage::Augment, "", reason));
         }
-        let taken = samples(&self.items.stretch(batch.clone())?);
-        let mut draws = draws(order.key().seed, "substitute", &order.key().numbers(&[position]));
-        let drawn = (0..LARGEST_DRAWS).filter_map(move |_| {
-            let candidate = if others > 0 {
-                let other = draws.below(others);
-                (other + u64::from(other >= own)) * self.batch_rows + slot
-            } else {
-                // Only a shorter last batch is left, and it does not reach as far as this slot.
-                let other = draws.below(outside);
-                if other < batch.start { other } else { other + (batch.end - batch.start) }
-            };
+        let mut taken = samples(&self.items.stretch(batch.clone())?);
+        taken.extend(used);
+        let drawn = |name: &'static str| draws(order.key().seed, name, &order.key().numbers(&[position]));
+        let mut of_slot = drawn("substitute");
+        let in_its_place = (0..if others > 0 { LARGEST_DRAWS } else { 0 }).map(move |_| {
+            let other = of_slot.below(others);
+            (other + u64::from(other >= own)) * self.batch_rows + slot
+        });
+        let mut of_all = drawn("substitute from anywhere");
+        let anywhere: Box<dyn Iterator<Item = u64> + Send> = if outside <= ALL_DRAWN {
+            let mut all: Vec<u64> = (0..outside).collect();
+            of_all.shuffle(&mut all);
+            Box::new(all.into_iter())
+        } else {
+            Box::new((0..LARGEST_DRAWS).map(move |_| of_all.below(outside)))
+        };
+        let anywhere = anywhere.map(move |other| other + if other < batch.start { 0 } else { batch.end - batch.start });
+        let fresh = in_its_place.chain(anywhere).filter_map(move |candidate| {
             let located = match self.items.stretch(candidate..candidate + 1) {
                 Ok(located) => located[0],
                 Err(error) => return Some(Err(error)),
             };
-            (!taken.contains(&(located.item.shard, located.item.row))).then_some(Ok(located))
+            taken.insert((located.item.shard, located.item.row)).then_some(Ok(located))
         });
-        Ok(drawn)
+        Ok(fresh.take(2 * LARGEST_DRAWS as usize))
     }
 
     /// One row by random access, as a batch of one.

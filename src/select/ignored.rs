@@ -43,7 +43,7 @@ pub(crate) fn check(sql: &str) -> Result<()> {
         "{} would be ignored; to sample write WHERE sample_uniform(sample_id, 0) < 0.1, to filter write WHERE",
         ignored.join(", ")
     );
-    Err(Error::at(Stage::Select, "the query", reason))
+    Err(Error::at(Stage::Sql, "the query", reason))
 }
 
 fn keyword(token: &Token) -> Option<Keyword> {

@@ -69,7 +69,7 @@ pub(crate) async fn locate(patterns: &[String], stores: &Stores) -> Result<(Vec<
     if patterns.is_empty() {
         problems.push("no shards are named; name a file, a glob or a folder".into());
     }
-    if problems.is_empty() { Ok((located, warnings)) } else { Err(Error::at(Stage::Select, "", problems.join("\n  "))) }
+    if problems.is_empty() { Ok((located, warnings)) } else { Err(Error::at(Stage::Shards, "", problems.join("\n  "))) }
 }
 
 fn local(pattern: &str) -> Result<Found> {
@@ -80,7 +80,7 @@ fn local(pattern: &str) -> Result<Found> {
     } else if path.exists() || !is_glob(pattern) {
         file(path)?
     } else {
-        matching(pattern)?
+        matching(pattern, &mut found)?
     };
     found.problems.extend(unfinished(files.iter().map(|(file, _)| file.as_path())));
     for (file, listed) in files {
@@ -140,7 +140,8 @@ fn folder(folder: &Path, found: &mut Found) -> Result<Listed<PathBuf>> {
     Ok(shards.shards.into_iter().map(|(file, listed)| (path(&file), listed)).collect())
 }
 
-/// The shards of a folder.
+/// What is found below a folder.
+#[derive(Default)]
 pub(super) struct ShardsBelow {
     /// In the order of the manifest, else by path.
     pub(super) shards: Listed<String>,
@@ -151,20 +152,21 @@ pub(super) struct ShardsBelow {
 /// What `files`, sorted paths below a folder, and its manifest make of it.
 pub(super) fn shards_below(files: &[String], manifest: Option<Manifest>) -> ShardsBelow {
     let mut left: BTreeSet<&String> = files.iter().filter(|file| is_shard(file)).collect();
+    let mut below = ShardsBelow::default();
     let Some(manifest) = manifest else {
-        let shards = left.into_iter().map(|file| (file.clone(), None)).collect();
-        return ShardsBelow { shards, left: vec![], missing: vec![] };
+        below.shards = left.into_iter().map(|file| (file.clone(), None)).collect();
+        return below;
     };
-    let (mut shards, mut missing) = (Vec::new(), Vec::new());
     for shard in manifest.shards {
         left.remove(&shard.file);
         if files.binary_search(&shard.file).is_ok() {
-            shards.push((shard.file.clone(), Some(shard)));
+            below.shards.push((shard.file.clone(), Some(shard)));
         } else {
-            missing.push(shard.file);
+            below.missing.push(shard.file);
         }
     }
-    ShardsBelow { shards, left: left.into_iter().cloned().collect(), missing }
+    below.left = left.into_iter().cloned().collect();
+    below
 }
 
 impl ShardsBelow {
@@ -172,7 +174,11 @@ impl ShardsBelow {
     pub(super) fn report(&self, name: impl Fn(&str) -> String, found: &mut Found) {
         for file in &self.left {
             let text = format!("is left out: {MANIFEST_FILE} does not list it (an import that did not finish?)");
-            found.warnings.push(Warning { place: name(file), text });
+            let warning = Warning { place: name(file), text };
+            match self.shards.is_empty() {
+                true => found.problems.push(format!("{warning}; name the file itself to use it all the same")),
+                false => found.warnings.push(warning),
+            }
         }
         for file in &self.missing {
             found.problems.push(format!("{}: {MANIFEST_FILE} lists it, but it is not there", name(file)));
@@ -191,7 +197,7 @@ pub(super) fn head_and_glob(pattern: &str) -> (String, Glob) {
     (head.join("/"), Glob::new(&rest.join("/")))
 }
 
-fn matching(pattern: &str) -> Result<Listed<PathBuf>> {
+fn matching(pattern: &str, found: &mut Found) -> Result<Listed<PathBuf>> {
     let (head, glob) = head_and_glob(pattern);
     let base = Path::new(if pattern.starts_with('/') { "/" } else { "" }).join(head);
     let search = if base.as_os_str().is_empty() { Path::new(".") } else { base.as_path() };
@@ -200,40 +206,57 @@ fn matching(pattern: &str) -> Result<Listed<PathBuf>> {
     }
     let mut manifests = Manifests::new(|folder: &str| Manifest::of_folder(&search.join(folder)));
     let matching = matching_below(&files_below(search)?, &glob, &mut manifests)?;
-    Ok(matching.into_iter().map(|(file, listed)| (base.join(file), listed)).collect())
+    matching.report(|file| base.join(file).display().to_string(), found);
+    Ok(matching.shards.into_iter().map(|(file, listed)| (base.join(file), listed)).collect())
 }
 
-/// Those of `files` that match, a data set's in the order of its manifest.
+/// What a glob matches among `files`, sorted paths. In a data set it means those of its shards that match, as a folder
+/// means all.
 pub(super) fn matching_below(
     files: &[String],
     glob: &Glob,
     manifests: &mut Manifests<impl FnMut(&str) -> Result<Option<Manifest>>>,
-) -> Result<Listed<String>> {
+) -> Result<ShardsBelow> {
+    let matches = |file: &str| glob.matches(&file.split('/').collect::<Vec<_>>());
+    // The manifest and the table of what import refused are no shards, whatever the glob.
+    let is_other = |file: &str| [MANIFEST_FILE, QUARANTINE_FILE].contains(&name_of(file));
     let mut found = Vec::new();
-    for file in files.iter().filter(|file| glob.matches(&file.split('/').collect::<Vec<_>>())) {
-        // A glob over a data set means its shards, not the table of what import refused.
-        if [MANIFEST_FILE, QUARANTINE_FILE].contains(&name_of(file)) {
-            continue;
-        }
-        let listed = manifests.entry(file)?;
-        let order = match &listed {
+    let mut below = ShardsBelow::default();
+    for file in files.iter().filter(|file| matches(file) && !is_other(file)) {
+        match manifests.entry(file)? {
             // A data set stands where its folder stands among the paths.
-            Some((folder, position, _)) if folder.is_empty() => (String::new(), *position),
-            Some((folder, position, _)) => (format!("{folder}/"), *position),
-            None => (file.clone(), usize::MAX),
-        };
-        found.push((order, (file.clone(), listed.map(|(_, _, shard)| shard))));
+            Entry::Listed { folder, position, shard } => {
+                found.push(((path_below(&folder, ""), position), (file.clone(), Some(shard))));
+            }
+            Entry::Unlisted => below.left.push(file.clone()),
+            Entry::NoManifest => found.push(((file.clone(), 0), (file.clone(), None))),
+        }
     }
+    let listed = manifests.listed().filter(|file| matches(file));
+    below.missing = listed.filter(|file| files.binary_search(file).is_err()).collect();
     found.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(found.into_iter().map(|(_, listed)| listed).collect())
+    below.shards = found.into_iter().map(|(_, listed)| listed).collect();
+    Ok(below)
 }
 
 fn parent(file: &str) -> &str {
     file.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
+/// A file below a folder, which is empty for the folder that is searched.
+pub(super) fn path_below(folder: &str, file: &str) -> String {
+    if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") }
+}
+
 /// Positions and entries of one manifest, by file.
 type Entries = BTreeMap<String, (usize, ManifestShard)>;
+
+/// What the nearest manifest at or above a file says of it.
+enum Entry {
+    Listed { folder: String, position: usize, shard: ManifestShard },
+    Unlisted,
+    NoManifest,
+}
 
 /// Manifests by folder, each read once.
 pub(super) struct Manifests<F> {
@@ -247,8 +270,8 @@ impl<F: FnMut(&str) -> Result<Option<Manifest>>> Manifests<F> {
         Self { read, by_folder: BTreeMap::new() }
     }
 
-    /// Folder, position and entry of `file` in the nearest manifest at or above it.
-    fn entry(&mut self, file: &str) -> Result<Option<(String, usize, ManifestShard)>> {
+    /// `file` in the nearest manifest at or above it.
+    fn entry(&mut self, file: &str) -> Result<Entry> {
         let mut folder = parent(file);
         loop {
             if !self.by_folder.contains_key(folder) {
@@ -261,13 +284,24 @@ impl<F: FnMut(&str) -> Result<Option<Manifest>>> Manifests<F> {
             }
             if let Some(Some(entries)) = self.by_folder.get(folder) {
                 let below = if folder.is_empty() { file } else { &file[folder.len() + 1..] };
-                return Ok(entries.get(below).map(|(position, shard)| (folder.to_owned(), *position, shard.clone())));
+                let listed = |(position, shard): &(usize, ManifestShard)| Entry::Listed {
+                    folder: folder.to_owned(),
+                    position: *position,
+                    shard: shard.clone(),
+                };
+                return Ok(entries.get(below).map_or(Entry::Unlisted, listed));
             }
             if folder.is_empty() {
-                return Ok(None);
+                return Ok(Entry::NoManifest);
             }
             folder = parent(folder);
         }
+    }
+
+    /// Every file that a manifest met so far lists, below the folder that is searched.
+    fn listed(&self) -> impl Iterator<Item = String> + '_ {
+        let files = self.by_folder.iter().filter_map(|(folder, entries)| Some((folder, entries.as_ref()?)));
+        files.flat_map(|(folder, entries)| entries.keys().map(move |file| path_below(folder, file)))
     }
 }
 
@@ -350,8 +384,30 @@ mod tests {
         assert_eq!(names(&tree, &[""]).unwrap(), ["c.parquet", "a.parquet"]);
         let (_, warnings) = run(&[tree.path().display().to_string()]).unwrap();
         assert!(warnings[0].place.ends_with("b.parquet"), "{warnings:?}");
-        assert_eq!(names(&tree, &["*.parquet"]).unwrap(), ["c.parquet", "a.parquet", "b.parquet"]);
+        assert_eq!(names(&tree, &["b.parquet"]).unwrap(), ["b.parquet"]);
         std::fs::write(tree.path().join(MANIFEST_FILE), manifest(&["gone.parquet"])).unwrap();
         assert!(names(&tree, &[""]).unwrap_err().to_string().contains("gone.parquet: diptych.json lists it"));
+    }
+
+    #[test]
+    fn a_glob_over_a_data_set_means_its_shards_too() {
+        let tree = tree(&["set/b.parquet", "set/a.parquet", "set/c.parquet", "set/quarantine.parquet", "d.parquet"]);
+        let list =
+            |files: &[&str]| std::fs::write(tree.path().join("set").join(MANIFEST_FILE), manifest(files)).unwrap();
+        list(&["c.parquet", "a.parquet"]);
+        for glob in ["set/*.parquet", "set/*", "*/*.parquet"] {
+            assert_eq!(names(&tree, &[glob]).unwrap(), ["set/c.parquet", "set/a.parquet"], "{glob}");
+        }
+        assert_eq!(names(&tree, &["**/*.parquet"]).unwrap(), ["d.parquet", "set/c.parquet", "set/a.parquet"]);
+        let (_, warnings) = run(&[tree.path().join("set/*.parquet").display().to_string()]).unwrap();
+        assert!(warnings.len() == 1 && warnings[0].place.ends_with("b.parquet"), "{warnings:?}");
+
+        list(&["c.parquet", "gone.parquet"]);
+        for glob in ["set/*.parquet", "**/*.parquet"] {
+            let text = names(&tree, &[glob]).unwrap_err().to_string();
+            assert!(text.contains("set/gone.parquet: diptych.json lists it"), "{text}");
+        }
+        // Who asks for a part of a data set gets it.
+        assert_eq!(names(&tree, &["set/[a-c].parquet"]).unwrap(), ["set/c.parquet"]);
     }
 }

@@ -6,7 +6,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::glob::is_glob;
 use super::locate::{
-    Found, Located, Manifests, SUFFIX, head_and_glob, matching_below, shards_below, unfinished_problem,
+    Found, Located, Manifests, SUFFIX, head_and_glob, matching_below, path_below, shards_below, unfinished_problem,
 };
 use super::manifest::{MANIFEST_FILE, Manifest, ManifestShard};
 use crate::error::{Cause, Error, Result, Stage};
@@ -57,7 +57,7 @@ async fn object_or_nothing(address: &Address, stores: &Stores) -> Result<Found> 
 async fn object(address: &Address, stores: &Stores) -> Result<Option<Found>> {
     let Some(meta) = head(address, stores).await? else { return Ok(None) };
     let (folder, name) = address.path.rsplit_once('/').unwrap_or(("", &address.path));
-    let manifest = manifest(&address.with_path(below(folder, MANIFEST_FILE)), stores).await?;
+    let manifest = manifest(&address.with_path(path_below(folder, MANIFEST_FILE)), stores).await?;
     let listed = manifest.and_then(|manifest| manifest.shards.into_iter().find(|shard| shard.file == name));
     let located = vec![one(meta, address.to_string(), listed)];
     Ok(Some(Found { located, ..Found::default() }))
@@ -92,7 +92,7 @@ async fn listed(address: &Address, stores: &Stores) -> Result<Found> {
         return Ok(found);
     };
     let folder = address.path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let place = |shard: &ManifestShard| address.with_path(below(folder, &shard.file));
+    let place = |shard: &ManifestShard| address.with_path(path_below(folder, &shard.file));
     let places: Vec<Address> = manifest.shards.iter().map(place).collect();
     let heads: Vec<_> = places.iter().map(|place| head(place, stores).boxed()).collect();
     let heads: Vec<_> = futures::stream::iter(heads).buffered(HEADS_AT_A_TIME).try_collect().await?;
@@ -135,7 +135,8 @@ async fn matching(address: &Address, stores: &Stores) -> Result<Found> {
     let mut manifests = Manifests::new(|folder: &str| Ok(by_folder.get(folder).cloned()));
     let shards = matching_below(&listing.names(), &glob, &mut manifests)?;
     let mut found = Found::default();
-    listing.add(shards, &mut found);
+    shards.report(|file| listing.address(file).to_string(), &mut found);
+    listing.add(shards.shards, &mut found);
     Ok(found)
 }
 
@@ -167,7 +168,7 @@ impl Listing {
     }
 
     fn address(&self, file: &str) -> Address {
-        self.base.with_path(below(&self.base.path, file))
+        self.base.with_path(path_below(&self.base.path, file))
     }
 
     fn add(&self, shards: Vec<(String, Option<ManifestShard>)>, found: &mut Found) {
@@ -178,7 +179,7 @@ impl Listing {
             found.located.push(one(meta, self.address(&file).to_string(), listed));
         }
         for folder in folders {
-            let has = |name: &str| self.files.contains_key(&below(&folder, name));
+            let has = |name: &str| self.files.contains_key(&path_below(&folder, name));
             if has(IMPORTING_FILE) && !has(MANIFEST_FILE) {
                 found.problems.push(unfinished_problem(&self.address(&folder)));
             }
@@ -188,10 +189,6 @@ impl Listing {
 
 fn one(meta: ObjectMeta, name: String, listed: Option<ManifestShard>) -> Located {
     Located { location: meta.location, name, bytes: meta.size, e_tag: meta.e_tag, listed }
-}
-
-fn below(folder: &str, file: &str) -> String {
-    if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") }
 }
 
 async fn head(address: &Address, stores: &Stores) -> Result<Option<ObjectMeta>> {

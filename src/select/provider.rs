@@ -67,6 +67,15 @@ impl ShardTable {
         }
     }
 
+    /// Bytes that a column of blobs takes in all shards; `None` for other columns.
+    pub(crate) fn blob_bytes_of(&self, column: &str) -> Option<u64> {
+        let bytes = || {
+            let ranges = self.set.shards.iter().flat_map(|shard| shard.chunk_ranges(column));
+            ranges.map(|range| range.end - range.start).sum()
+        };
+        self.set.blob_columns.iter().any(|blob| blob == column).then(bytes)
+    }
+
     fn sample_id(&self) -> ProjectionExpr {
         let stored = self.set.columns.fields().len();
         let first: Arc<dyn PhysicalExpr> = Arc::new(Column::new(FIRST_SAMPLE_ID, stored));

@@ -54,8 +54,9 @@ pub(crate) fn report(
     plan: &dyn ExecutionPlan,
     wire: Wire,
     seconds: f64,
-    warnings: Vec<Warning>,
+    mut warnings: Vec<Warning>,
 ) -> SelectReport {
+    warnings.extend(repeated(set, selection));
     let mut pruning = Pruning::default();
     pruning.visit(plan);
     let blob_bytes_selected = selection.groups.iter().map(|group| blob_bytes(set, group)).sum();
@@ -76,6 +77,20 @@ pub(crate) fn report(
         seconds,
         warnings,
     }
+}
+
+/// Rows that a join multiplied, and one of them by name.
+fn repeated(set: &ShardSet, selection: &Selection) -> Option<Warning> {
+    let rows: usize = selection.groups.iter().map(|group| group.repeats.len()).sum();
+    let group = selection.groups.iter().find(|group| !group.repeats.is_empty())?;
+    let (row, times) = group.repeats.first_key_value()?;
+    let shard = set.shards.get(group.shard as usize).map_or("", |shard| shard.name.as_str());
+    let text = format!(
+        "{rows} rows are kept more than once (such as {shard} row {}, {times} times): copies that meet in a batch are \
+         negatives of themselves; write SELECT DISTINCT sample_id, unless repeats are wanted",
+        group.first_row + u64::from(*row)
+    );
+    Some(Warning { place: "the query".into(), text })
 }
 
 #[derive(Default)]
@@ -163,7 +178,7 @@ impl fmt::Display for SelectReport {
 }
 
 /// Bytes for people.
-struct Bytes(u64);
+pub(crate) struct Bytes(pub(crate) u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -61,7 +61,7 @@ pub(crate) fn check(plan: &LogicalPlan) -> Result<Vec<Warning>> {
     }
     let reasons: Vec<String> = findings.refused.into_iter().collect();
     let head = "its answer would not be the same in every run:";
-    Err(Error::at(Stage::Select, "the query", format!("{head}\n  {}", reasons.join("\n  "))))
+    Err(Error::at(Stage::Sql, "the query", format!("{head}\n  {}", reasons.join("\n  "))))
 }
 
 /// Whether rows are multiplied and then chosen among. DataFusion keeps keys through `unnest`, where they are none.

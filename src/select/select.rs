@@ -13,9 +13,11 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::{FutureExt, StreamExt};
 
+use super::blob_reads;
 use super::collect::Collector;
 use super::columns::is_binary;
 use super::ignored;
+use super::precedence;
 use super::provider::SAMPLE_ID;
 use super::report::{SelectReport, report};
 use super::reproducible;
@@ -95,6 +97,7 @@ pub struct SelectPlan {
 /// As [`select`], as far as the text of the query tells.
 pub async fn plan(shards: &ShardSet, schema: &Schema, sql: &str, partitions: usize) -> Result<SelectPlan> {
     ignored::check(sql)?;
+    precedence::check(sql)?;
     let state = session(shards, partitions)?.state();
     let refused = match shards.shards.iter().any(|shard| shard.is_reference()) {
         false => "is not accepted (the table is `shards`); correct what the cause says",
@@ -103,13 +106,16 @@ pub async fn plan(shards: &ShardSet, schema: &Schema, sql: &str, partitions: usi
              width, height and format, import the data set, or correct what the cause says"
         }
     };
-    let plan = state.create_logical_plan(sql).await.context(Stage::Select, QUERY, refused)?;
+    let plan = state.create_logical_plan(sql).await.context(Stage::Sql, QUERY, refused)?;
     let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    only_queries.verify_plan(&plan).context(Stage::Select, QUERY, "must be one SELECT, which changes nothing")?;
+    only_queries.verify_plan(&plan).context(Stage::Sql, QUERY, "must be one SELECT, which changes nothing")?;
     check_output(&plan, shards, schema)?;
     let mut warnings = shards.warnings.clone();
     warnings.extend(reproducible::check(&plan)?);
-    let physical = state.create_physical_plan(&plan).await.context(Stage::Select, QUERY, refused)?;
+    let optimized = state.optimize(&plan).context(Stage::Sql, QUERY, refused)?;
+    warnings.extend(blob_reads::of_shards(&optimized).context(Stage::Internal, QUERY, "cannot walk its plan")?);
+    let planner = Arc::clone(state.query_planner());
+    let physical = planner.create_physical_plan(&optimized, &state).await.context(Stage::Sql, QUERY, refused)?;
     Ok(SelectPlan { physical, state, warnings })
 }
 
@@ -172,5 +178,5 @@ fn check_output(plan: &LogicalPlan, shards: &ShardSet, schema: &Schema) -> Resul
             format!("returns {name:?} beside {SAMPLE_ID}; leave it out: a selection holds samples only")
         });
     }
-    if problems.is_empty() { Ok(()) } else { Err(Error::at(Stage::Select, QUERY, problems.join("\n  "))) }
+    if problems.is_empty() { Ok(()) } else { Err(Error::at(Stage::Sql, QUERY, problems.join("\n  "))) }
 }

@@ -105,7 +105,11 @@ fn write_through(
     files.push((STATE, text));
 
     let mut publish = || {
-        fs::create_dir_all(&parent)?;
+        if !parent.exists() {
+            fs::create_dir_all(&parent)?;
+            // Else a crash may take the whole folder, whose entries are flushed below, out of the run's.
+            sync_folder(run)?;
+        }
         remove_folder(&partial)?;
         fs::create_dir(&partial)?;
         for (name, bytes) in &files {

@@ -12,6 +12,8 @@ const NO_SIGNAL_SHARE: f64 = 0.01;
 const NO_SIGNAL_STEPS: u64 = 500;
 /// Items that the effective rank looks at: its eigenvalues cost the cube of what is counted.
 const RANK_ITEMS: usize = 256;
+/// Side of the matrix up to which its eigenvalues are cheap beside a step: about 20 ms.
+const CHEAP_RANK_SIDE: usize = 256;
 /// Halvings of the interval around an eigenvalue: to a 10¹²th of the largest.
 const BISECTIONS: usize = 40;
 
@@ -25,7 +27,8 @@ pub struct Embeddings {
     /// Standard deviation over items, mean over dimensions; healthy ≈ 1/√width.
     pub embedding_std: f64,
     /// exp of the entropy of the covariance's normalised eigenvalues (after Roy and Vetterli 2007) over the first 256 items,
-    /// 1 … min(width, 511). Eigenvalues cost more than the rest together, so only every tenth report has it.
+    /// 1 … min(width, 511). Above 256 eigenvalues, which cost more than the rest of a report together, only every tenth
+    /// report and the first have it.
     pub effective_rank: Option<f64>,
     /// Mean cosine of the two views of an item.
     pub positive_cosine: f64,
@@ -86,6 +89,11 @@ fn spread_matrix(first: &Tensor<2>, second: &Tensor<2>) -> Tensor<2> {
     let rows = rows.clone() - rows.sum_dim(0) / (2.0 * items as f64);
     let turned = rows.clone().transpose(); // [width, 2 items]
     if width <= 2 * items { turned.matmul(rows) } else { rows.matmul(turned) }
+}
+
+/// Whether every report can have the effective rank of embeddings of this shape.
+pub fn rank_is_cheap(items: usize, width: usize) -> bool {
+    width.min(2 * items.min(RANK_ITEMS)) <= CHEAP_RANK_SIDE
 }
 
 /// What the watch has seen so far; a part of every checkpoint.

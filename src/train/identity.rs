@@ -27,15 +27,33 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// The names by which changes may be accepted.
+    pub const NAMES: [&str; 7] = ["selection", "order", "seed", "batch", "recipe", "method", "optimizer"];
+
+    /// Whether these are names of changes.
+    ///
+    /// # Errors
+    /// Lists those that are not, and those that there are.
+    pub fn check_names(accepted: &[String]) -> Result<()> {
+        let unknown: Vec<&str> =
+            accepted.iter().map(String::as_str).filter(|name| !Self::NAMES.contains(name)).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let reason = format!("no change has the name {}; there are {}", unknown.join(", "), Self::NAMES.join(", "));
+        Err(Error::at(Stage::CommandLine, "--accept-change", reason))
+    }
+
     fn parts(&self) -> [(&'static str, String); 7] {
+        let [selection, order, seed, batch, recipe, method, optimizer] = Self::NAMES;
         [
-            ("selection", self.selection_digest.clone()),
-            ("order", self.order.clone()),
-            ("seed", self.seed.to_string()),
-            ("batch", self.batch_rows.to_string()),
-            ("recipe", self.recipe.clone()),
-            ("method", self.method.clone()),
-            ("optimizer", self.optimizer.clone()),
+            (selection, self.selection_digest.clone()),
+            (order, self.order.clone()),
+            (seed, self.seed.to_string()),
+            (batch, self.batch_rows.to_string()),
+            (recipe, self.recipe.clone()),
+            (method, self.method.clone()),
+            (optimizer, self.optimizer.clone()),
         ]
     }
 
@@ -125,6 +143,14 @@ mod tests {
         let error = now.check(&identity(), &["seed".into()]).unwrap_err().to_string();
         assert!(!error.contains("seed was") && error.contains("batch was"), "{error}");
         assert_eq!(now.check(&identity(), &["seed".into(), "batch".into()]).unwrap(), ["seed", "batch"]);
+    }
+
+    #[test]
+    fn a_name_that_no_change_has_is_a_mistake_of_the_command_line() {
+        Identity::check_names(&["seed".into(), "batch".into()]).unwrap();
+        let error = Identity::check_names(&["seed".into(), "bogus".into()]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("name bogus; there are selection, order, seed"), "{error}");
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub mod stop;
 #[cfg(test)]
 mod toy;
 
+pub use optimizer::{adamw::AdamWSettings, lars::LarsSettings, sgd::SgdSettings};
 pub use run_loop::{BatchSource, Observer, TrainPlan, TrainReport, train};
 
 /// `[train]` of a pipeline.
@@ -114,64 +115,6 @@ pub enum OptimizerSettings {
     AdamW(AdamWSettings),
     /// You et al., as google-research/simclr defines it.
     Lars(LarsSettings),
-}
-
-/// `optimizer.sgd`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SgdSettings {
-    /// Learning rate before scaling.
-    pub rate: f64,
-    /// Momentum.
-    pub momentum: f64,
-    /// Nesterov's form.
-    pub nesterov: bool,
-    /// Added to the gradient, not to biases and norms.
-    pub weight_decay: f64,
-}
-impl Default for SgdSettings {
-    fn default() -> Self {
-        Self { rate: 0.06, momentum: 0.9, nesterov: false, weight_decay: 0.0 }
-    }
-}
-
-/// `optimizer.adamw`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AdamWSettings {
-    /// Learning rate before scaling.
-    pub rate: f64,
-    /// β₁, β₂.
-    pub betas: [f64; 2],
-    /// ε.
-    pub epsilon: f64,
-    /// Decoupled, not on biases and norms.
-    pub weight_decay: f64,
-}
-impl Default for AdamWSettings {
-    fn default() -> Self {
-        Self { rate: 1e-3, betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 1e-2 }
-    }
-}
-
-/// `optimizer.lars`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LarsSettings {
-    /// Learning rate before scaling; default .075 (square root scaling), .3 under linear.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rate: Option<f64>,
-    /// Momentum.
-    pub momentum: f64,
-    /// Added to the gradient, not to biases and norms.
-    pub weight_decay: f64,
-    /// η.
-    pub trust_coefficient: f64,
-}
-impl Default for LarsSettings {
-    fn default() -> Self {
-        Self { rate: None, momentum: 0.9, weight_decay: 1e-6, trust_coefficient: 1e-3 }
-    }
 }
 
 /// How the peak rate follows the batch.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use burn::tensor::Tensor;
 
 use super::checkpoint::{self, CheckpointState, CheckpointTensors};
-use super::collapse::measure;
+use super::collapse::{measure, rank_is_cheap};
 use super::ema::Ema;
 use super::identity::Origin;
 use super::metrics::{MetricsFile, MetricsLine, ScoresLine};
@@ -17,7 +17,7 @@ use crate::batch::Batch;
 use crate::error::{Context, Error, Result, Stage};
 use crate::method::{Method, MethodOutput};
 
-/// Reports between two effective ranks.
+/// Reports between two effective ranks where one costs more than the rest of a report together.
 const RANK_EVERY_REPORTS: u64 = 10;
 
 /// A step whose loss has not been read from the device yet.
@@ -36,7 +36,7 @@ pub(super) struct Recorder<'a> {
     metrics: MetricsFile,
     origin: Origin,
     unread: Vec<Unread>,
-    last_loss: f64,
+    last_loss: Option<f64>,
     last_ids: Vec<u64>,
     checkpoint_step: Option<u64>,
     since: Instant,
@@ -61,7 +61,7 @@ impl<'a> Recorder<'a> {
             metrics,
             origin,
             unread: Vec::new(),
-            last_loss: f64::NAN,
+            last_loss: None,
             last_ids: Vec::new(),
             checkpoint_step: None,
             since: Instant::now(),
@@ -102,7 +102,7 @@ impl<'a> Recorder<'a> {
     ///
     /// Reading at reports and before checkpoints only keeps a GPU busy, and still the step that broke is known: its
     /// batch is kept until its loss has been read, and no checkpoint is written over a loss that nobody looked at.
-    fn read_losses(&mut self) -> Result<f64> {
+    fn read_losses(&mut self) -> Result<Option<f64>> {
         let unread = std::mem::take(&mut self.unread);
         if unread.is_empty() {
             return Ok(self.last_loss);
@@ -119,7 +119,7 @@ impl<'a> Recorder<'a> {
                 );
                 return Err(Error::at(Stage::Train, place, reason));
             }
-            self.last_loss = f64::from(*loss);
+            self.last_loss = Some(f64::from(*loss));
             self.last_ids = unread.sample_ids;
         }
         Ok(self.last_loss)
@@ -134,7 +134,7 @@ impl<'a> Recorder<'a> {
         facts: &StepFacts,
         observer: &mut dyn Observer<M>,
     ) -> Result<()> {
-        let loss = self.read_losses()?;
+        let Some(loss) = self.read_losses()? else { return Err(Error::internal("a report before any step")) };
         let gradient_norm = match &facts.gradient_norm {
             None => 0.0,
             Some(norm) => {
@@ -143,8 +143,9 @@ impl<'a> Recorder<'a> {
             }
         };
         let reports = progress.step / self.plan.settings.report_every_steps.max(1);
-        let embeddings = measure(&output.embeddings, reports % RANK_EVERY_REPORTS == 1)?;
         let [items, width] = output.embeddings[0].dims();
+        let with_rank = rank_is_cheap(items, width) || reports % RANK_EVERY_REPORTS == 1 || progress.step == 1;
+        let embeddings = measure(&output.embeddings, with_rank)?;
         for warning in progress.collapse.look(progress.step, loss, items, width, &embeddings) {
             observer.warn(&warning);
         }
@@ -194,6 +195,7 @@ impl<'a> Recorder<'a> {
             return Ok(());
         }
         self.read_losses()?;
+        observer.before_checkpoint(progress)?;
         let weights = collect(method);
         if let Some(name) = first_non_finite(&weights) {
             let reason = format!(
@@ -213,7 +215,7 @@ impl<'a> Recorder<'a> {
         Ok(())
     }
 
-    pub(super) fn last_loss(&self) -> f64 {
+    pub(super) fn last_loss(&self) -> Option<f64> {
         self.last_loss
     }
 }

@@ -51,9 +51,17 @@ pub trait Observer<M> {
     fn step(&mut self, _step: u64, _of: u64) {}
     /// A line was written.
     fn report(&mut self, _line: &MetricsLine) {}
+    /// A checkpoint of `progress` is about to be written: what it names must be on the disk by then.
+    ///
+    /// # Errors
+    /// It is not, which stops the run with the checkpoint before.
+    fn before_checkpoint(&mut self, _progress: &Progress) -> Result<()> {
+        Ok(())
+    }
     /// A checkpoint was written.
     fn checkpoint(&mut self, _step: u64, _folder: &Path) {}
-    /// An epoch, from 0, ended: scores of `method`, by name, to be written down. Empty: none.
+    /// An epoch, from 0, ended: scores of `method` (with averaged weights, where an average is kept), by name, to be
+    /// written down. Empty: none.
     ///
     /// # Errors
     /// An evaluation that fails stops the run.
@@ -96,6 +104,11 @@ impl TrainPlan {
         self.settings.max_steps.map_or(all, |most| most.min(all))
     }
 
+    /// Every so many steps, and the first and the last: the shortest run has its loss on record.
+    fn reports_at(&self, step: u64) -> bool {
+        step == 1 || step == self.steps() || step.is_multiple_of(self.settings.report_every_steps.max(1))
+    }
+
     fn epoch_consumed(&self, progress: &Progress) -> bool {
         progress.batches_consumed >= self.batches_per_epoch
     }
@@ -110,8 +123,8 @@ pub struct TrainReport<M> {
     pub averaged: Option<M>,
     /// How far it got.
     pub progress: Progress,
-    /// Loss of the last step; NaN where this process took none.
-    pub last_loss: f64,
+    /// Loss of the last step; `None` where this process took none.
+    pub last_loss: Option<f64>,
 }
 
 struct Start<M> {
@@ -163,7 +176,7 @@ where
                 progress.step_taken(batch.sample_ids.len(), batch.replaced);
                 progress.quarantine_offset = source.quarantine_offset();
                 let step = progress.step;
-                let reports = step.is_multiple_of(settings.report_every_steps.max(1));
+                let reports = plan.reports_at(step);
                 let wants_norm = reports || settings.clip_gradient_norm.is_some();
                 let gradient_norm = if wants_norm { global_norm(&gradients) } else { None };
                 if let (Some(maximum), Some(norm)) = (settings.clip_gradient_norm, &gradient_norm) {
@@ -194,7 +207,8 @@ where
         if stops && !plan.epoch_consumed(&progress) {
             break;
         }
-        let scores = recorder.aside(|_| observer.epoch_end(progress.epoch, &method))?;
+        let averaged = ema.as_ref().map(|ema| ema.apply(method.clone()));
+        let scores = recorder.aside(|_| observer.epoch_end(progress.epoch, averaged.as_ref().unwrap_or(&method)))?;
         recorder.scores(&progress, scores)?;
         progress.epoch_done();
         if settings.checkpoint_every_steps.is_none() || progress.epoch >= settings.epochs {
@@ -272,6 +286,8 @@ mod tests {
         warnings: Vec<String>,
         epochs: Vec<u64>,
         scored: bool,
+        full_disk_at: Option<u64>,
+        scored_weights: Vec<super::super::state::Tensors>,
     }
 
     impl Observer<Toy> for Watcher {
@@ -281,8 +297,15 @@ mod tests {
         fn warn(&mut self, text: &str) {
             self.warnings.push(text.to_owned());
         }
-        fn epoch_end(&mut self, epoch: u64, _: &Toy) -> Result<BTreeMap<String, f64>> {
+        fn before_checkpoint(&mut self, progress: &Progress) -> Result<()> {
+            match self.full_disk_at == Some(progress.step) {
+                true => Err(Error::at(Stage::Scan, "quarantine", "cannot be written; is the disk full?")),
+                false => Ok(()),
+            }
+        }
+        fn epoch_end(&mut self, epoch: u64, method: &Toy) -> Result<BTreeMap<String, f64>> {
             self.epochs.push(epoch);
+            self.scored_weights.push(super::super::state::collect(method));
             let scores = self.scored.then(|| ("knn_accuracy".to_owned(), 0.5));
             Ok(scores.into_iter().collect())
         }
@@ -464,13 +487,46 @@ mod tests {
         let read = || std::fs::read_to_string(run.path().join(METRICS_FILE)).unwrap();
         let text = read();
         assert_eq!(text.lines().filter(|line| line.contains("knn_accuracy")).count(), 3);
-        assert_eq!(text.lines().filter(|line| line.contains("batch_digest")).count(), 6);
+        // Every fourth of 24, and the first.
+        assert_eq!(text.lines().filter(|line| line.contains("batch_digest")).count(), 7);
         let (progress, _) = saved(run.path());
         assert_eq!((progress.step, progress.epoch, progress.batches_consumed), (24, 3, 0));
         assert_eq!((progress.samples, progress.bad_items), (24 * ITEMS as u64, 2));
         plan.resume = true;
-        assert_eq!(go(0, &plan, &mut watcher).unwrap().progress.step, 24);
+        let again = go(0, &plan, &mut watcher).unwrap();
+        assert_eq!((again.progress.step, again.last_loss), (24, None));
         assert_eq!(read(), text);
+    }
+
+    #[test]
+    fn a_run_shorter_than_its_report_interval_reports_its_first_and_last_step() {
+        let run = tempfile::tempdir().unwrap();
+        let mut plan = plan(run.path(), sgd());
+        (plan.settings.max_steps, plan.settings.report_every_steps) = (Some(5), 10);
+        go(0, &plan, &mut Watcher::default()).unwrap();
+        assert_eq!(lines(run.path()).iter().map(|line| line.step).collect::<Vec<_>>(), [1, 5]);
+    }
+
+    #[test]
+    fn what_a_checkpoint_names_and_cannot_be_written_stops_the_run_before_it() {
+        let run = tempfile::tempdir().unwrap();
+        let mut plan = plan(run.path(), sgd());
+        plan.settings.checkpoint_every_steps = Some(2);
+        let error = go(0, &plan, &mut Watcher { full_disk_at: Some(6), ..Watcher::default() }).unwrap_err();
+        assert!(error.to_string().contains("is the disk full?"), "{error}");
+        assert_eq!(saved(run.path()).0.step, 4);
+    }
+
+    #[test]
+    fn an_epochs_end_scores_the_weights_that_an_evaluation_of_its_checkpoint_scores() {
+        let run = tempfile::tempdir().unwrap();
+        let mut plan = plan(run.path(), sgd());
+        plan.settings.max_steps = Some(PER_EPOCH);
+        let mut watcher = Watcher::default();
+        go(0, &plan, &mut watcher).unwrap();
+        let (_, tensors) = saved(run.path());
+        assert_eq!(watcher.scored_weights, [tensors.ema.unwrap()]);
+        assert_ne!(watcher.scored_weights, [tensors.weights]);
     }
 
     #[test]

@@ -218,7 +218,7 @@ fn hostile_archives_lose_their_hostile_entries_only() {
         assert_eq!(report.rows, 2, "{name}");
         let quarantine = quarantine(to.path());
         let refused = |part: &str| quarantine.iter().any(|(source, class)| source.contains(part) && class != "missing");
-        for part in ["leads_out", "absolute", "link", "hard", "device", "huge"] {
+        for part in ["leads_out", "absolute", "link", "hard", "device", "#huge"] {
             assert!(refused(part), "{part} is not in {quarantine:?}");
         }
         std::fs::remove_file(from.join(name)).unwrap();
@@ -249,7 +249,9 @@ fn an_archive_cut_off_at_any_block_gives_what_is_whole_and_never_a_panic() {
             match report {
                 Ok(report) => {
                     rows.push(report.rows);
-                    assert!(cut + 1024 > whole.len() || report.quarantined > 0, "cut at {cut}, unnoticed");
+                    // The second block of zeros, and the last bytes of a gzip, add nothing to what is read.
+                    let is_whole = if packed { cut + 64 > bytes.len() } else { cut + 1024 > bytes.len() };
+                    assert!(is_whole || report.quarantined > 0, "cut at {cut}, unnoticed");
                     let a = &words(to.path())["cut.tar#a"];
                     assert!(a[0].is_none() || a[0] == some("words"), "cut at {cut}: {a:?}");
                 }

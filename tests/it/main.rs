@@ -1,13 +1,16 @@
 //! Integration tests: one topic per file.
 mod architecture;
 mod augment;
+mod bad_data;
 mod cli;
+mod commands;
 mod evaluate;
 mod gradients;
 mod import;
 mod import_sources;
 mod index;
 mod loss;
+mod memory;
 mod optimizers;
 mod pipeline;
 mod prefetch;
@@ -15,4 +18,5 @@ mod resume;
 mod s3_server;
 mod scan;
 mod select;
+mod sql;
 mod stores;

@@ -29,7 +29,7 @@ fn digests(plan: &EpochPlan, capacity_bytes: u64, pause: Duration) -> Vec<String
     let mut queue = start(plan, capacity_bytes, &runtime);
     let mut digests = vec![];
     while let Some(batch) = queue.next_batch().expect("no failure") {
-        let batch = Batch::from_record_batch(&batch, &Device::flex(), &plan.shards.shards).expect("batch");
+        let batch = Batch::from_record_batch(&batch, &Device::flex(), &plan.shards.shards, None).expect("batch");
         assert_eq!(batch.items(), plan.batch_rows);
         digests.push(batch.digest);
         std::thread::sleep(pause);
@@ -111,7 +111,7 @@ fn pixels_reach_the_device_without_a_copy() {
     let views = record_batch.column_by_name("views").expect("views").as_fixed_size_list();
     let values = views.values().as_primitive::<datafusion::arrow::datatypes::UInt8Type>().values();
     let (expected, address) = (values.to_vec(), values.as_ptr());
-    let batch = Batch::from_record_batch(&record_batch, &Device::flex(), &plan.shards.shards).expect("batch");
+    let batch = Batch::from_record_batch(&record_batch, &Device::flex(), &plan.shards.shards, None).expect("batch");
     drop(record_batch);
     assert_eq!(batch.pixels.dims(), [32, 2, 3, 4, 4]);
     let view = batch.view(1);
@@ -142,7 +142,7 @@ fn tensors_hold_their_memory_until_the_trainer_lets_go_of_them() {
     };
     while has_next(&queue) {
         let batch = queue.next_batch().expect("no failure").expect("not the end");
-        held.push(Batch::from_record_batch(&batch, &Device::flex(), &plan.shards.shards).expect("batch"));
+        held.push(Batch::from_record_batch(&batch, &Device::flex(), &plan.shards.shards, None).expect("batch"));
     }
     let pixels = 32 * 96;
     let most = plan.memory().expect("enough").tensor_bytes / pixels;
@@ -160,12 +160,17 @@ fn tensors_hold_their_memory_until_the_trainer_lets_go_of_them() {
 #[test]
 fn a_batch_knows_its_items() {
     let data = small();
-    let plan = all(&data);
+    let plan = EpochPlan { extra_columns: vec!["label".into(), "source".into()], ..all(&data) };
     let runtime = runtime();
     let mut queue = start(&plan, 4 * plan.batch_bytes(), &runtime);
     let record_batch = queue.next_batch().expect("no failure").expect("a batch");
-    let batch = Batch::from_record_batch(&record_batch, &Device::flex(), &plan.shards.shards).expect("batch");
+    let labelled = |label| Batch::from_record_batch(&record_batch, &Device::flex(), &plan.shards.shards, label);
+    assert_eq!(labelled(None).expect("batch").labels, None);
+    let sources = labelled(Some("source")).expect("batch").labels.expect("the plan carries it");
+    assert!(labelled(Some("split")).expect_err("not carried").to_string().contains("split"));
+    let batch = labelled(Some("label")).expect("batch");
     assert_eq!(batch.positions, (0..32).collect::<Vec<_>>());
+    assert!(batch.keys.iter().zip(sources).all(|(key, source)| source == Some(format!("{}.png", key.row))));
     let labels = batch.labels.expect("the plan carries labels");
     for ((key, sample_id), label) in batch.keys.iter().zip(&batch.sample_ids).zip(labels) {
         let shard = &plan.shards.shards[(sample_id >> 40) as usize];

@@ -583,6 +583,54 @@ fn a_bad_row_without_any_other_batch_is_a_clear_error() {
     assert_eq!(table(folder.path()).len(), 1, "the table that the error speaks of names the row");
 }
 
+/// One shard of these many rows, some of them bad, in batches of 16.
+fn one_batch_and_a_rest(rows: usize, bad: &[usize]) -> (Data, EpochPlan) {
+    let mut content = Content::new("a", rows, 50, 8);
+    bad.iter().for_each(|&row| content.images[row] = b"BAD".to_vec());
+    let data = data(&[content]);
+    let plan = EpochPlan { batch_rows: 16, ..all(&data) };
+    (data, plan)
+}
+
+#[test]
+fn two_bad_slots_of_a_batch_never_get_the_same_row() {
+    let (_data, plan) = one_batch_and_a_rest(20, &[3, 9, 14]);
+    let mut replaced = 0;
+    for seed in 0..40 {
+        let batches = run(&EpochPlan { seed, ..plan.clone() }, 0, 0);
+        assert_eq!(batches.len(), 1);
+        let once: HashSet<_> = batches[0].iter().map(|seen| (seen.shard, seen.row)).collect();
+        assert_eq!(once.len(), 16, "seed {seed}");
+        replaced += batches[0].iter().filter(|seen| seen.replaced).count();
+    }
+    assert!(replaced > 80, "{replaced} are too few to meet by chance");
+}
+
+#[test]
+fn too_few_rows_to_give_every_bad_slot_one_of_its_own_are_a_clear_error() {
+    let (_data, plan) = one_batch_and_a_rest(17, &[3, 9, 14]);
+    let error = try_run(&plan, 0, 0, |_| ()).expect_err("two slots, one row");
+    assert!(error.to_string().contains("no row may stand in a batch twice"), "{error}");
+}
+
+#[test]
+fn a_row_that_a_join_repeats_never_replaces_two_slots_of_a_batch() {
+    let mut content = Content::new("a", 100, 50, 20);
+    (0..40).for_each(|row| content.images[row] = b"BAD".to_vec());
+    let data = data(&[content]);
+    // Bad rows once, the others twice: 160 items in ten batches of 16.
+    let selection = selection(&data.shards, |_, row| if row < 40 { 1 } else { 2 });
+    for seed in 0..20 {
+        let plan = EpochPlan { batch_rows: 16, seed, ..plan(&data, &selection) };
+        for batch in run(&plan, 0, 0) {
+            let (substitutes, others): (Vec<_>, Vec<_>) = batch.iter().partition(|seen| seen.replaced);
+            let rows: HashSet<u64> = substitutes.iter().map(|seen| seen.row).collect();
+            assert_eq!(rows.len(), substitutes.len(), "seed {seed}");
+            assert!(others.iter().all(|seen| !rows.contains(&seen.row)), "seed {seed}");
+        }
+    }
+}
+
 #[test]
 fn evaluation_walks_by_sample_id_and_leaves_bad_rows_out() {
     let (data, bad) = damaged(40);

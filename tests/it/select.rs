@@ -246,6 +246,12 @@ async fn joins_and_repeats_are_counted() {
     let join = "SELECT a.sample_id FROM shards a JOIN shards b ON a.width = b.width WHERE a.width < 10";
     let (joined, report) = run(folder.path(), join).await.unwrap();
     assert_eq!((joined.items(), report.scans), (40, 2));
+    let about_repeats: Vec<_> =
+        report.warnings.iter().filter(|warning| warning.text.contains("more than once")).collect();
+    assert!(about_repeats.len() == 1 && about_repeats[0].text.contains("20 rows"), "{:?}", report.warnings);
+    assert!(about_repeats[0].text.contains("00.parquet row 0, 2 times"), "{about_repeats:?}");
+    let (_, once) = run(folder.path(), "SELECT sample_id FROM shards").await.unwrap();
+    assert!(!once.warnings.iter().any(|warning| warning.text.contains("more than once")), "{:?}", once.warnings);
     assert!(joined.groups.iter().all(|group| group.repeats.values().all(|&times| times == 2)));
     verify(&open(folder.path()).await.unwrap(), &schema(), join, joined.digest()).await.unwrap();
 }

@@ -1,6 +1,7 @@
 //! The slots of one batch: filled by the decode threads, bad ones replaced, assembled without a copy of the pixels.
 
 use std::{
+    collections::HashSet,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError, Weak},
 };
@@ -33,7 +34,7 @@ use crate::{
         items::Item,
         ordered_scan::{FETCHED, OCCURRENCE, POSITION, ROW, SHARD},
         quarantine::BadRow,
-        substitute::{LARGEST_DRAWS, Substitutes},
+        substitute::Substitutes,
         tensor_column::element,
     },
 };
@@ -144,9 +145,7 @@ impl Worker {
         match &self.augment.bad_items {
             BadItems::Replace(substitutes) => {
                 let positions = batch.column(POSITION).as_primitive::<UInt64Type>();
-                let replace = |slot: usize| self.replace(substitutes, slot, positions.value(slot));
-                let done = stream::iter(bad_slots).map(replace).buffered(REPLACED_AT_A_TIME).try_collect().await;
-                replacements = match done {
+                replacements = match self.replace_all(substitutes, &bad_slots, positions).await {
                     Ok(done) => done,
                     Err(error) => {
                         // The error sends its reader to the table.
@@ -218,9 +217,40 @@ impl Worker {
         }))
     }
 
-    async fn replace(self: &Arc<Self>, substitutes: &Substitutes, slot: usize, position: u64) -> Result<Replacement> {
+    /// Side by side, and again one after the other where two slots drew the same row: a perfect false negative. So the
+    /// outcome is that of replacing them in their order.
+    async fn replace_all(
+        self: &Arc<Self>,
+        substitutes: &Substitutes,
+        slots: &[usize],
+        positions: &UInt64Array,
+    ) -> Result<Vec<Replacement>> {
+        let (none_used, mut used) = (HashSet::new(), HashSet::new());
+        let replace = |slot: usize| self.replace(substitutes, slot, positions.value(slot), &none_used);
+        let mut replacements: Vec<Replacement> =
+            stream::iter(slots.to_vec()).map(replace).buffered(REPLACED_AT_A_TIME).try_collect().await?;
+        for replacement in &mut replacements {
+            let row = |replacement: &Replacement| (replacement.item.shard, replacement.item.row);
+            if used.contains(&row(replacement)) {
+                let slot = replacement.slot;
+                let mut again = self.replace(substitutes, slot, positions.value(slot), &used).await?;
+                again.bad_rows.append(&mut replacement.bad_rows);
+                *replacement = again;
+            }
+            used.insert(row(replacement));
+        }
+        Ok(replacements)
+    }
+
+    async fn replace(
+        self: &Arc<Self>,
+        substitutes: &Substitutes,
+        slot: usize,
+        position: u64,
+        used: &HashSet<(u32, u64)>,
+    ) -> Result<Replacement> {
         let mut bad_rows = vec![];
-        for located in substitutes.candidates(position)? {
+        for located in substitutes.candidates(position, used)? {
             let located = located?;
             let fetched = substitutes.fetch(&located).await?;
             let (pixels, outcome) = self
@@ -239,8 +269,10 @@ impl Worker {
             }
         }
         let reason = format!(
-            "none of {LARGEST_DRAWS} draws replaced the bad sample at position {position}; leave out what the \
-             quarantine table lists with SQL"
+            "nothing can replace the bad sample at position {position}: {} other samples were tried and are bad too, and \
+             no row may stand in a batch twice; leave out what the quarantine table lists with SQL, or choose smaller \
+             batches",
+            bad_rows.len()
         );
         Err(Error::at(Stage::Augment, "", reason))
     }

@@ -34,6 +34,7 @@ pub mod resize;
 mod simd;
 pub mod solarize;
 pub mod source;
+pub mod thumbnail;
 pub mod views;
 
 use planes::{PlanarImage, Planes};

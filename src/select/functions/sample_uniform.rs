@@ -5,8 +5,11 @@ use datafusion::arrow::array::{Array, Float64Array};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::cast::{as_int64_array, as_uint64_array};
 use datafusion::common::{Result, exec_err};
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{
+    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+};
 
+use super::function::{Group, documented};
 use crate::seed;
 use crate::select::shards::{MAX_ROWS, ROW_BITS};
 
@@ -36,6 +39,7 @@ pub struct SampleUniform {
     signature: Signature,
     /// First 16 bytes of each shard's fingerprint as two numbers, by ordinal.
     shards: Arc<[[u64; 2]]>,
+    documentation: Documentation,
 }
 
 impl SampleUniform {
@@ -44,8 +48,24 @@ impl SampleUniform {
         let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |number, &byte| (number << 8) | u64::from(byte));
         let shards = fingerprints.into_iter().map(|bytes| [number(&bytes[..8]), number(&bytes[8..16])]);
         let signature = Signature::exact(vec![DataType::UInt64, DataType::Int64], Volatility::Immutable);
-        Self { signature, shards: shards.collect() }
+        Self { signature, shards: shards.collect(), documentation: documentation() }
     }
+}
+
+fn documentation() -> Documentation {
+    documented(
+        Group::Sampling,
+        "sample_uniform(sample_id, seed)",
+        "A random number in [0, 1) per sample, the same in every run: what `random()` is for, reproducibly. It follows \
+         the shard's fingerprint and the row, so it stays when files are moved or renamed and when shards are added.",
+        &[("sample_id", "That of the table `shards`, unchanged."), ("seed", "A whole number that names the draw.")],
+        "> SELECT count(*) BETWEEN 70 AND 130 AS about_a_tenth FROM shards WHERE sample_uniform(sample_id, 42) < 0.1;
++---------------+
+| about_a_tenth |
++---------------+
+| true          |
++---------------+",
+    )
 }
 
 impl ScalarUDFImpl for SampleUniform {
@@ -78,6 +98,10 @@ impl ScalarUDFImpl for SampleUniform {
             numbers.push(Some(seed::draws(seed, "sample_uniform", &[low, high, id & (MAX_ROWS - 1)]).uniform()));
         }
         Ok(ColumnarValue::Array(Arc::new(Float64Array::from(numbers))))
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        Some(&self.documentation)
     }
 }
 

@@ -68,9 +68,9 @@ impl Optimizer {
     /// The optimizer at its first step for the trained parameters of `module`.
     pub fn new<M: Module>(settings: &OptimizerSettings, compat: Option<Compat>, module: &M, device: &Device) -> Self {
         let rule: Box<dyn UpdateRule> = match settings {
-            OptimizerSettings::Sgd(settings) => Box::new(sgd::Sgd(settings.clone())),
-            OptimizerSettings::AdamW(settings) => Box::new(adamw::AdamW(settings.clone())),
-            OptimizerSettings::Lars(settings) => Box::new(lars::Lars(settings.clone())),
+            OptimizerSettings::Sgd(settings) => Box::new(settings.clone()),
+            OptimizerSettings::AdamW(settings) => Box::new(settings.clone()),
+            OptimizerSettings::Lars(settings) => Box::new(settings.clone()),
         };
         let device = device.clone().inner();
         let mut slots = BTreeMap::new();

@@ -34,6 +34,9 @@ pub(crate) fn scores(scores: &Scores) -> String {
         for (name, score) in &lines {
             let _ = write!(html, "<li>{}: {}</li>", escape(name), escape(&score.protocol));
         }
+        for (n, reason) in scores.left_out.get(label).into_iter().flatten() {
+            let _ = write!(html, "<li>kNN, {n} labels per class, is left out: {}</li>", escape(reason));
+        }
         html.push_str("</ul></details>\n");
     }
     html

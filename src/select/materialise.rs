@@ -1,0 +1,164 @@
+//! The rows of a query as shards of their own.
+//!
+//! Rows with an image become a data set that training reads: checked, in a keyed random order, with width, height, format
+//! and checksum made anew. Other rows become plain Parquet files. Either appears complete or not at all.
+use std::{io::Write as _, ops::ControlFlow, path::Path, sync::Arc};
+
+use datafusion::{
+    arrow::datatypes::DataType,
+    parquet::{
+        arrow::ArrowWriter,
+        basic::{Compression, Encoding, ZstdLevel},
+        file::properties::{EnabledStatistics, WriterProperties},
+        schema::types::ColumnPath,
+    },
+};
+use tokio::runtime::Handle;
+
+use super::{
+    columns::is_binary,
+    spool::{IMAGE, Spool, check_columns},
+    sql::Query,
+};
+use crate::{
+    error::{Context as _, Error, Result, Stage},
+    ingest::{
+        BLOB_PAGE_BYTES, ImportReport, ImportSettings, Progress,
+        destination::Destination,
+        import_made, into_folder,
+        manifest::{Manifest, ManifestShard},
+    },
+    schema::Schema,
+};
+
+/// Rows of a row group of plain files; of those with blobs `row_group_rows` counts.
+const ROW_GROUP_ROWS: usize = 131_072;
+const MEGABYTE: u64 = 1 << 20;
+const CANNOT_WRITE: &str = "cannot be written; check permissions and free space, and run it again";
+
+/// What [`materialise`] makes of the rows of a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Shards of the schema `image_text`.
+    ImageText,
+    /// Parquet files that training cannot read: there is no column `image`.
+    Plain,
+}
+
+impl Shape {
+    /// That of a query's rows.
+    pub fn of(query: &Query) -> Self {
+        let is_image = |data_type: &DataType| match data_type {
+            DataType::Struct(fields) => fields.iter().any(|field| field.name() == "bytes"),
+            other => is_binary(other),
+        };
+        match query.schema().field_with_name(IMAGE) {
+            Ok(field) if is_image(field.data_type()) => Self::ImageText,
+            _ => Self::Plain,
+        }
+    }
+}
+
+/// Runs a query and writes its rows into shards in `to`. Blocks: not to be called from asynchronous code.
+///
+/// Of images, `caption`, `label`, `split` and `source` are the query's where it returns them; columns that the schema does
+/// not know are kept. Images that cannot be used go to quarantine. Their bytes pass through a temporary file beside the
+/// shards, because their random order is known only when the last has been seen; narrow columns wait in memory.
+///
+/// # Errors
+/// The query's; two columns of one name; a folder that holds something else; no row at all.
+pub fn materialise(
+    runtime: &Handle,
+    query: &Query,
+    to: &Path,
+    settings: &ImportSettings,
+    progress: &mut dyn FnMut(&Progress) -> Result<()>,
+) -> Result<ImportReport> {
+    check_columns(&query.schema())?;
+    match Shape::of(query) {
+        Shape::ImageText => import_made(|| runtime.block_on(Spool::of(query, to)), to, settings, progress),
+        Shape::Plain => into_folder(to, settings, |destination| {
+            destination.clear()?;
+            runtime.block_on(plain(query, destination, settings))
+        }),
+    }
+}
+
+/// Rows in the order of the query.
+async fn plain(
+    query: &Query,
+    destination: &mut Destination,
+    settings: &ImportSettings,
+) -> Result<(Manifest, ImportReport)> {
+    let schema = query.schema();
+    let properties = properties(query, settings)?;
+    let mut open: Option<(String, ArrowWriter<std::fs::File>, u64)> = None;
+    let mut shards: Vec<ManifestShard> = Vec::new();
+    let mut close =
+        |destination: &Destination, (name, writer, rows): (String, ArrowWriter<std::fs::File>, u64)| -> Result<usize> {
+            let mut file = writer.into_inner().context(Stage::Import, &name, CANNOT_WRITE)?;
+            file.flush().context(Stage::Import, &name, CANNOT_WRITE)?;
+            destination.publish(&name, &file)?;
+            shards.push(ManifestShard::of_file(destination.folder(), &name, shards.len() as u32, rows)?);
+            Ok(shards.len())
+        };
+    let mut number = 0;
+    query
+        .run(|batch| {
+            let is_full = open.as_ref().is_some_and(|(_, writer, rows)| {
+                (writer.bytes_written() + writer.in_progress_size()) as u64 > settings.shard_megabytes * MEGABYTE
+                    || settings.shard_rows.is_some_and(|limit| *rows >= limit)
+            });
+            if is_full && let Some(full) = open.take() {
+                number = close(destination, full)?;
+            }
+            if open.is_none() {
+                let name = format!("rows-{number:05}.parquet");
+                let file = destination.begin(&name)?;
+                let writer = ArrowWriter::try_new(file, Arc::clone(&schema), Some(properties.clone()));
+                open = Some((name.clone(), writer.context(Stage::Import, &name, CANNOT_WRITE)?, 0));
+            }
+            if let Some((name, writer, rows)) = &mut open {
+                *rows += batch.num_rows() as u64;
+                writer.write(&batch).context(Stage::Import, name.as_str(), CANNOT_WRITE)?;
+            }
+            Ok(ControlFlow::Continue(()))
+        })
+        .await?;
+    if let Some(last) = open.take() {
+        close(destination, last)?;
+    }
+    if shards.is_empty() {
+        return Err(Error::at(Stage::Import, "the query", "returns no rows; nothing was written"));
+    }
+    let none = Schema { name: "none".to_owned(), version: 0, columns: Vec::new() };
+    let manifest = Manifest::new(&none, shards);
+    let report = ImportReport { kind: "rows of a query".to_owned(), rows: manifest.rows, ..ImportReport::default() };
+    Ok((manifest, report))
+}
+
+fn properties(query: &Query, settings: &ImportSettings) -> Result<WriterProperties> {
+    let zstd = ZstdLevel::try_new(3).context(Stage::Internal, "zstd", "has no level 3")?;
+    let schema = query.schema();
+    let blobs: Vec<&str> = schema
+        .fields()
+        .iter()
+        .filter(|field| matches!(field.data_type(), DataType::Binary | DataType::LargeBinary | DataType::BinaryView))
+        .map(|field| field.name().as_str())
+        .collect();
+    let group_rows = if blobs.is_empty() { ROW_GROUP_ROWS } else { settings.row_group_rows };
+    let mut properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(zstd))
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_max_row_group_row_count(Some(group_rows));
+    for name in blobs {
+        let path = ColumnPath::from(name);
+        properties = properties
+            .set_column_compression(path.clone(), Compression::UNCOMPRESSED)
+            .set_column_encoding(path.clone(), Encoding::PLAIN)
+            .set_column_dictionary_enabled(path.clone(), false)
+            .set_column_statistics_enabled(path.clone(), EnabledStatistics::None)
+            .set_column_data_page_size_limit(path, BLOB_PAGE_BYTES);
+    }
+    Ok(properties.build())
+}
