@@ -187,7 +187,8 @@ impl Shard {
             Format::Parquet(metadata) => {
                 let Some(footer) = metadata.row_groups().get(row_group) else { return BlobBytes::default() };
                 // Blobs in other files are read alone.
-                let referenced = columns.iter().map(|column| of_selected(self.referenced_bytes(row_group, column))).sum();
+                let referenced =
+                    columns.iter().map(|column| of_selected(self.referenced_bytes(row_group, column))).sum();
                 let mut bytes = BlobBytes { wanted: referenced, read: referenced };
                 for leaf in columns.iter().flat_map(|column| self.blob_leaves(column)) {
                     let whole = footer.column(leaf).byte_range().1;

@@ -22,7 +22,7 @@ use diptych::{
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
-    s3_server::{BUCKET, KEY, S3Server, SECRET},
+    s3_server::{BUCKET, KEY, S3Server, SECRET, web},
     scan::runtime,
 };
 
@@ -211,10 +211,96 @@ fn every_command_takes_references() {
     assert_eq!((bench["samples"].as_u64(), bench["bad_rows"].as_u64()), (Some(64), Some(0)));
     ok(&command("train", &shards, &["--run", workshop.path("run").to_str().unwrap()]));
 
-    let sql = "scan.sql=SELECT sample_id FROM shards WHERE octet_length(image) > 3";
-    let refused = command("select", &shards, &["--set", sql]);
-    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && text.contains("some shards refer to their images"), "{text}");
+    let shards = shards.to_str().unwrap();
+    let hostile = "SELECT sample_id FROM shards WHERE octet_length(image) <> blob_length OR NOT image_decodes(image)";
+    assert_eq!(ok(&diptych(&["sql", hostile, "--shards", shards, "--csv"])), "sample_id\n");
+    let linted = ok(&diptych(&["lint", "--shards", shards, "--json", "--fail-on", "bad"]));
+    let linted: serde_json::Value = serde_json::from_str(linted.lines().last().unwrap()).unwrap();
+    let (statistics, bad) = (&linted["statistics"], linted["bad_images"].as_u64());
+    assert_eq!((statistics["rows"].as_u64(), bad), (Some(workshop.images.len() as u64), Some(0)));
+    assert_eq!(statistics["nulls"]["image"].as_u64(), Some(0), "{statistics}");
+}
+
+#[test]
+fn sql_has_the_images_of_references_as_it_has_those_of_shards() {
+    let workshop = Workshop::new();
+    workshop.index("images", "referring");
+    let settings = ImportSettings { row_group_rows: 32, ..ImportSettings::default() };
+    import(&workshop.path("images"), &workshop.path("holding"), &settings, &mut |_| Ok(())).unwrap();
+    let rows = |names: &[&str], sql: &str| {
+        let paths: Vec<String> = names.iter().map(|name| workshop.path(name).display().to_string()).collect();
+        let mut words = vec!["sql", sql, "--csv", "--shards"];
+        words.extend(paths.iter().map(String::as_str));
+        let text = ok(&diptych(&words));
+        let mut lines: Vec<String> = text.lines().skip(1).map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let sql = "SELECT source, label, split, image_sha256(image) AS sha, image_phash(image) AS hash, octet_length(image) AS n, \
+               image IS NULL AS none FROM shards WHERE label <> 'disk' AND octet_length(image) > 10";
+    let held = rows(&["holding"], sql);
+    assert!(held.len() > 20 && held.len() < workshop.images.len(), "{}", held.len());
+    assert_eq!(rows(&["referring"], sql), held);
+    // Both together, and with the image in no column of the result.
+    assert_eq!(rows(&["holding", "referring"], sql).len(), 2 * held.len());
+    let twice =
+        "SELECT source FROM shards GROUP BY source HAVING count(DISTINCT image_sha256(image)) = 1 AND count(*) = 2";
+    assert_eq!(rows(&["holding", "referring"], twice).len(), workshop.images.len());
+
+    // Rows that hold their images again are what import would have made.
+    let again = workshop.path("again");
+    let all = "SELECT image, caption, label, split, source FROM shards";
+    let referring = workshop.path("referring").display().to_string();
+    ok(&diptych(&["sql", all, "--shards", &referring, "--to", again.to_str().unwrap()]));
+    assert_eq!(rows(&["again"], sql), held);
+}
+
+#[test]
+fn narrow_filters_decide_before_images_are_read() {
+    let workshop = Workshop::new();
+    workshop.index("tars", "shards");
+    let set = workshop.open("shards");
+    let read = |sql: &str| {
+        let before = set.store.wire();
+        let (selection, _) = runtime().block_on(select(&set, &Schema::named("image_text").unwrap(), sql)).unwrap();
+        (selection.items(), set.store.wire().since(before).blob_bytes)
+    };
+    let few = "source LIKE '000.tar/%' AND image_bytes % 2 = 0";
+    let (items, narrow) = read(&format!("SELECT sample_id FROM shards WHERE {few}"));
+    assert_eq!(narrow, 0);
+    let (decoded, bytes) = read(&format!("SELECT sample_id FROM shards WHERE {few} AND image_decodes(image)"));
+    assert!(items > 3 && decoded == items, "{decoded} of {items}");
+    assert!(bytes > 0 && bytes < set.blob_bytes() / 3, "{bytes} of {}", set.blob_bytes());
+    let (all, bytes) = read("SELECT sample_id FROM shards WHERE image_decodes(image)");
+    assert_eq!((all, bytes), (workshop.images.len() as u64, set.blob_bytes()));
+}
+
+#[test]
+fn references_that_sql_rewrote_lead_to_a_web_server() {
+    let workshop = Workshop::new();
+    workshop.index("tars", "shards");
+    let address = web(&workshop.path("tars"));
+    let tars = workshop.path("tars").display().to_string();
+    let sql = format!(
+        "SELECT * EXCLUDE (sample_id, image) REPLACE (replace(blob_uri, '{tars}', 'http://{address}') AS blob_uri) FROM shards"
+    );
+    let (from, to) = (workshop.path("shards").display().to_string(), workshop.path("remote"));
+    let written = diptych(&["sql", &sql, "--shards", &from, "--to", to.to_str().unwrap(), "--row-group-rows", "40"]);
+    let log = String::from_utf8_lossy(&written.stderr).into_owned();
+    assert!(!log.contains("training cannot read"), "{log}");
+    ok(&written);
+    let (local, remote) = (workshop.open("shards"), workshop.open("remote"));
+    assert!(remote.shards[0].format.row_groups() > 2);
+    assert!(remote.blob_bytes() >= local.blob_bytes(), "bounds of sizes are no less than the sizes");
+    let sorted = |set: &ShardSet| {
+        let mut found = fetched(set, "caption");
+        found.sort();
+        found
+    };
+    assert!(sorted(&local) == sorted(&remote));
+    let count = "SELECT count(*) AS n FROM shards WHERE image_decodes(image)";
+    let counted = ok(&diptych(&["sql", count, "--shards", to.to_str().unwrap(), "--csv"]));
+    assert_eq!(counted, format!("n\n{}\n", workshop.images.len()));
 }
 
 #[test]
