@@ -8,7 +8,7 @@ use datafusion::arrow::datatypes::{Field, FieldRef};
 use super::rows::Row;
 use super::source::Source;
 use crate::error::{Context, Error, Result, Stage};
-use crate::select::reference::COLUMNS;
+use crate::select::reference::{COLUMNS, location};
 
 /// Columns that say where a blob lies.
 pub(super) fn fields() -> [FieldRef; 3] {
@@ -63,5 +63,8 @@ fn uri(file: &Path) -> Result<String> {
     let has_parents = file.components().any(|part| part == Component::ParentDir);
     let absolute = if has_parents { file.canonicalize() } else { std::path::absolute(file) };
     let text = absolute.context(Stage::Import, place(), "has no absolute path")?.into_os_string().into_string();
-    text.map_err(|_| Error::at(Stage::Import, place(), "has a name that is no text (UTF-8); rename it"))
+    let text = text.map_err(|_| Error::at(Stage::Import, place(), "has a name that is no text (UTF-8); rename it"))?;
+    // Stores refuse some names that disks allow, such as those with line breaks.
+    location(&text).context(Stage::Import, place(), "has a name that no reference can have; rename it")?;
+    Ok(text)
 }

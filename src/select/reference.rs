@@ -35,6 +35,8 @@ pub const BLOB_LENGTH: &str = "blob_length";
 /// The three of them with their types.
 pub(crate) const COLUMNS: [(&str, DataType); 3] =
     [(BLOB_URI, DataType::Utf8), (BLOB_OFFSET, DataType::UInt64), (BLOB_LENGTH, DataType::UInt64)];
+/// What the blobs are called where the schema does not say.
+const IMAGE: &str = "image";
 /// Footer key: bytes of the blobs of each row group, as JSON.
 pub const KEY_BLOB_BYTES: &str = "diptych.blob_bytes";
 
@@ -57,10 +59,11 @@ impl Referenced {
         let Some(metadata) = shard.parquet().filter(|_| COLUMNS.iter().all(|(name, _)| has(name))) else {
             return Ok(None);
         };
-        let Some(blob) = schema.stored().find(|column| column.role == Role::Blob) else { return Ok(None) };
-        let in_file = blob.mapped_to.as_deref().unwrap_or(&blob.name);
+        let blob = schema.stored().find(|column| column.role == Role::Blob);
+        let name = blob.map_or(IMAGE, |blob| &blob.name);
+        let in_file = blob.and_then(|blob| blob.mapped_to.as_deref()).unwrap_or(name);
         let root = in_file.split_once('.').map_or(in_file, |(root, _)| root);
-        if [in_file, root, &blob.name].into_iter().any(has) {
+        if [in_file, root, name].into_iter().any(has) {
             return Ok(None);
         }
         let is_integer = |data_type: &DataType| matches!(data_type, DataType::UInt64 | DataType::Int64);
@@ -73,7 +76,7 @@ impl Referenced {
         if !wrong.is_empty() {
             return Err(Error::at(Stage::Schema, &shard.name, wrong.join("\n  ")));
         }
-        Ok(Some(Self { column: blob.name.clone(), group_bytes: group_bytes(metadata) }))
+        Ok(Some(Self { column: name.to_owned(), group_bytes: group_bytes(metadata) }))
     }
 
     /// Schema and columns of the file as if it held its blobs.

@@ -204,6 +204,13 @@ fn every_command_takes_references() {
     let (tars, shards) = (workshop.path("tars"), workshop.path("shards"));
     ok(&diptych(&["index", tars.to_str().unwrap(), shards.to_str().unwrap(), "--row-group-rows", "16"]));
     assert!(ok(&command("select", &shards, &["--verify", "--json"])).contains("\"blob_bytes_read\":0"));
+    let sql = "SELECT sample_id FROM shards WHERE image_decodes(image)";
+    let selected = ok(&diptych(&["select", sql, "--shards", shards.to_str().unwrap(), "--json"]));
+    let selected: serde_json::Value = serde_json::from_str(selected.lines().last().unwrap()).unwrap();
+    let bytes = |key: &str| selected[key].as_u64();
+    assert_eq!(bytes("items"), Some(workshop.images.len() as u64));
+    assert_eq!(bytes("blob_bytes_read"), bytes("blob_bytes_selected"), "{selected}");
+    assert_eq!(bytes("blob_bytes_never_read"), Some(0), "{selected}");
     ok(&command("preview", &shards, &["--to", workshop.path("views.png").to_str().unwrap(), "--pairs", "4"]));
     let bench: serde_json::Value =
         serde_json::from_str(ok(&command("bench", &shards, &["--batches", "4", "--json"])).lines().last().unwrap())
@@ -212,7 +219,7 @@ fn every_command_takes_references() {
     ok(&command("train", &shards, &["--run", workshop.path("run").to_str().unwrap()]));
 
     let shards = shards.to_str().unwrap();
-    let hostile = "SELECT sample_id FROM shards WHERE octet_length(image) <> blob_length OR NOT image_decodes(image)";
+    let hostile = "SELECT sample_id FROM shards WHERE octet_length(encode(image, 'hex')) <> 2 * blob_length OR NOT image_decodes(image)";
     assert_eq!(ok(&diptych(&["sql", hostile, "--shards", shards, "--csv"])), "sample_id\n");
     let linted = ok(&diptych(&["lint", "--shards", shards, "--json", "--fail-on", "bad"]));
     let linted: serde_json::Value = serde_json::from_str(linted.lines().last().unwrap()).unwrap();
@@ -229,15 +236,15 @@ fn sql_has_the_images_of_references_as_it_has_those_of_shards() {
     import(&workshop.path("images"), &workshop.path("holding"), &settings, &mut |_| Ok(())).unwrap();
     let rows = |names: &[&str], sql: &str| {
         let paths: Vec<String> = names.iter().map(|name| workshop.path(name).display().to_string()).collect();
-        let mut words = vec!["sql", sql, "--csv", "--shards"];
-        words.extend(paths.iter().map(String::as_str));
+        let mut words = vec!["sql", sql, "--csv"];
+        words.extend(paths.iter().flat_map(|path| ["--shards", path]));
         let text = ok(&diptych(&words));
         let mut lines: Vec<String> = text.lines().skip(1).map(str::to_owned).collect();
         lines.sort();
         lines
     };
-    let sql = "SELECT source, label, split, image_sha256(image) AS sha, image_phash(image) AS hash, octet_length(image) AS n, \
-               image IS NULL AS none FROM shards WHERE label <> 'disk' AND octet_length(image) > 10";
+    let sql = "SELECT source, label, split, image_sha256(image) AS sha, image_phash(image) AS hash, encode(image, 'hex') LIKE '89504e47%' AS png, \
+               image IS NULL AS none FROM shards WHERE label <> 'disk' AND image_luma_mean(image) > 1";
     let held = rows(&["holding"], sql);
     assert!(held.len() > 20 && held.len() < workshop.images.len(), "{}", held.len());
     assert_eq!(rows(&["referring"], sql), held);
@@ -265,7 +272,7 @@ fn narrow_filters_decide_before_images_are_read() {
         let (selection, _) = runtime().block_on(select(&set, &Schema::named("image_text").unwrap(), sql)).unwrap();
         (selection.items(), set.store.wire().since(before).blob_bytes)
     };
-    let few = "source LIKE '000.tar/%' AND image_bytes % 2 = 0";
+    let few = "source LIKE '000.tar#%' AND image_bytes % 2 = 0";
     let (items, narrow) = read(&format!("SELECT sample_id FROM shards WHERE {few}"));
     assert_eq!(narrow, 0);
     let (decoded, bytes) = read(&format!("SELECT sample_id FROM shards WHERE {few} AND image_decodes(image)"));
@@ -341,7 +348,41 @@ fn what_no_reference_can_name_is_refused() {
     gz.finish().unwrap();
     let output = diptych(&["index", workshop.path("packed").to_str().unwrap(), workshop.path("to").to_str().unwrap()]);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && text.contains("no reference can name its bytes; import"), "{text}");
+    assert!(!output.status.success() && text.contains("no reference can name its bytes; unpack"), "{text}");
+}
+
+#[test]
+fn files_of_a_table_are_found_behind_parents_and_odd_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::create_dir_all(path("lists")).unwrap();
+    fs::create_dir_all(path("pictures")).unwrap();
+    let names = ["plain.png", "a b.png", "p%20q.png", "h#1.png", "ü?.png", "st*r{1}.png"];
+    let mut table = "path,caption\n".to_owned();
+    for (number, name) in names.iter().enumerate() {
+        let light = number as u8 * 40;
+        image::RgbImage::from_pixel(20 + number as u32, 20, image::Rgb([light; 3]))
+            .save(path("pictures").join(name))
+            .unwrap();
+        table += &format!("../pictures/{name},{name}\n");
+    }
+    fs::write(path("lists/all.csv"), table).unwrap();
+    let settings = ImportSettings { reference: true, ..ImportSettings::default() };
+    import(&path("lists/all.csv"), &path("shards"), &settings, &mut |_| Ok(())).unwrap();
+    let schema = Schema::named("image_text").unwrap();
+    let set = runtime().block_on(ShardSet::open(&[path("shards").display().to_string()], &schema)).unwrap();
+    let mut found = fetched(&set, "caption");
+    found.sort_by(|a, b| a.1.cmp(&b.1));
+    let mut expected: Vec<(Vec<u8>, Option<String>)> =
+        names.iter().map(|name| (fs::read(path("pictures").join(name)).unwrap(), Some((*name).to_owned()))).collect();
+    expected.sort_by(|a, b| a.1.cmp(&b.1));
+    assert!(found == expected);
+
+    // No store has such a name.
+    fs::create_dir_all(path("broken/class")).unwrap();
+    fs::copy(path("pictures/plain.png"), path("broken/class/a\nb.png")).unwrap();
+    let refused = import(&path("broken"), &path("none"), &settings, &mut |_| Ok(())).unwrap_err().report();
+    assert!(refused.contains("has a name that no reference can have; rename it"), "{refused}");
 }
 
 #[test]
