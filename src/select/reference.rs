@@ -232,13 +232,17 @@ pub(crate) fn column(rows: usize, blobs: impl IntoIterator<Item = (usize, Bytes)
 
 #[cfg(test)]
 mod tests {
+    use datafusion::arrow::array::Int64Array;
+
     use super::*;
 
-    fn references(rows: &[(Option<&str>, Option<i64>, Option<i64>)]) -> Result<References> {
+    /// URI, offset and length.
+    type Written = (Option<&'static str>, Option<i64>, Option<i64>);
+
+    fn references(rows: &[Written]) -> Result<References> {
         let uris: ArrayRef = Arc::new(rows.iter().map(|row| row.0).collect::<StringArray>());
-        let number = |of: fn(&(Option<&str>, Option<i64>, Option<i64>)) -> Option<i64>| -> ArrayRef {
-            Arc::new(rows.iter().map(of).collect::<datafusion::arrow::array::Int64Array>())
-        };
+        let number =
+            |of: fn(&Written) -> Option<i64>| -> ArrayRef { Arc::new(rows.iter().map(of).collect::<Int64Array>()) };
         References::new([&uris, &number(|row| row.1), &number(|row| row.2)], "a.parquet")
     }
 
