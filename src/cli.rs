@@ -9,7 +9,7 @@ use diptych::{
     error::Result,
     ingest::{ColumnName, ImportSettings, Kind},
     lint::LintSettings,
-    run::{self, bench, check, evaluate, explain, import, lint, preview, select, train},
+    run::{self, bench, check, evaluate, explain, import, index, lint, preview, select, train},
 };
 
 /// Contrastive pre-training, from web-scale shards to a trained encoder.
@@ -29,6 +29,12 @@ enum Command {
                             diptych import 'cc3m/{00000..00331}.tar' data/cc3m\n  \
                             diptych import list.tsv data/listed --column image=where --column caption=alt")]
     Import(ImportWords),
+    /// Turns tars and folders of images into shards that refer to the images where they are.
+    ///
+    /// Every command then reads the images from those files, which must stay as they are. Takes uncompressed tars, class
+    /// folders, metadata folders and tables of paths. Rows of tars keep their order, so that neighbours are read together.
+    #[command(after_help = "Example:\n  diptych index 'cc3m/{00000..00331}.tar' data/cc3m")]
+    Index(ImportWords),
     #[command(after_help = "Examples:\n  \
         diptych select simclr_small --set 'scan.shards=[\"data/shards\"]' --json\n  \
         diptych select \"SELECT sample_id, weight FROM shards JOIN scores USING (source) WHERE \\\n    \
@@ -295,6 +301,7 @@ impl CommandLine {
     pub(crate) fn run(self) -> Result<()> {
         match self.command {
             Command::Import(words) => import::run(&words.into()),
+            Command::Index(words) => index::run(words.shard_megabytes, words.into()),
             Command::Select(words) => select::run(&select::Request {
                 what: select::what(&words.what, &words.sets, &words.shards, &words.tables)?,
                 json: words.json,

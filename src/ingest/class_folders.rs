@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use super::source::{Source, read_file};
+use super::source::{Place, Source, read_file};
 use super::walk::Listed;
 use crate::error::{Error, Result, Stage};
 
@@ -103,6 +103,10 @@ impl Source for ClassFolders {
     fn read(&self, image: usize) -> Result<Vec<u8>> {
         let file = &self.files[image];
         read_file(&self.root.join(&file.path), file.bytes)
+    }
+
+    fn place(&self, image: usize) -> Option<Place> {
+        Some(Place { file: self.root.join(&self.files[image].path), offset: 0 })
     }
 
     fn split(&self, image: usize) -> Option<&str> {

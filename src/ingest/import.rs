@@ -9,7 +9,7 @@ use super::order::{Group, groups};
 use super::rows::{Outcome, Rejected, chunks, read_all};
 use super::shard::ShardWriter;
 use super::source::Source;
-use super::{ImportReport, ImportSettings, LABELS_COUNTED, Progress, quarantine};
+use super::{ImportReport, ImportSettings, LABELS_COUNTED, Progress, quarantine, references};
 use crate::error::{Context, Error, Result, Stage};
 use crate::schema::Schema;
 
@@ -119,13 +119,17 @@ fn write(
         let reason = format!("{} images are more than one import takes; import them in parts", source.images());
         return Err(Error::at(Stage::Import, "", reason));
     }
+    if settings.reference {
+        references::check(source)?;
+    }
+    let keep_order = settings.keep_order || settings.reference && source.is_packed();
     let schema = Schema::named("image_text")?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(settings.threads)
         .thread_name(|number| format!("import-{number}"))
         .build()
         .context(Stage::Import, "", "cannot start its threads")?;
-    let groups = groups(source, settings.seed, settings.keep_order);
+    let groups = groups(source, settings.seed, keep_order);
     destination.clear()?;
     let mut writing = Writing {
         shards: ShardWriter::new(source, &schema, settings)?,
@@ -145,7 +149,7 @@ fn write(
     quarantine::write(destination, rejected)?;
     let manifest = Manifest {
         quarantined: report.quarantined,
-        order: if settings.keep_order { "kept" } else { "keyed" }.to_owned(),
+        order: if keep_order { "kept" } else { "keyed" }.to_owned(),
         seed: settings.seed,
         ..Manifest::new(&schema, shards.shards().to_vec())
     };

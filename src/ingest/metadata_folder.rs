@@ -14,7 +14,7 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use super::class_folders::{source_name, split_of};
 use super::columns::{ColumnName, Filled, find};
 use super::metadata_table::{self, TEXT_COLUMNS, value};
-use super::source::{Source, read_file};
+use super::source::{Place, Source, read_file};
 use super::walk::Listed;
 use crate::error::{Context, Error, Result, Stage};
 use crate::schema::{Schema, alike};
@@ -229,6 +229,10 @@ impl Source for MetadataFolder {
     fn read(&self, image: usize) -> Result<Vec<u8>> {
         let file = &self.files[image];
         read_file(&self.root.join(&file.path), file.bytes)
+    }
+
+    fn place(&self, image: usize) -> Option<Place> {
+        Some(Place { file: self.root.join(&self.files[image].path), offset: 0 })
     }
 
     fn split(&self, image: usize) -> Option<&str> {

@@ -40,6 +40,7 @@ mod parquet_rows;
 mod path_table;
 mod patterns;
 mod quarantine;
+mod references;
 mod rows;
 mod samples;
 mod shard;
@@ -111,6 +112,8 @@ pub struct ImportSettings {
     pub read_as: Option<Kind>,
     /// What fills which column of the schema, where it is not called as usual.
     pub columns: Vec<ColumnName>,
+    /// Write reference shards: the images stay in the files they are in.
+    pub reference: bool,
     /// Replace a data set that is already there.
     pub overwrite: bool,
 }
@@ -130,6 +133,7 @@ impl Default for ImportSettings {
             label_names: vec![],
             read_as: None,
             columns: vec![],
+            reference: false,
             overwrite: false,
         }
     }

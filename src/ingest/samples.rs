@@ -12,7 +12,7 @@ use datafusion::arrow::datatypes::FieldRef;
 use datafusion::arrow::row::{RowConverter, SortField};
 
 use super::rows::Rejected;
-use super::source::Source;
+use super::source::{Place, Source};
 use super::spool::{Span, Spool, read_span};
 use crate::augment::{BadClass, BadSample};
 use crate::error::{Context, Error, Result, Stage};
@@ -206,6 +206,17 @@ impl Source for Samples {
             }
         };
         Ok((self.read(image)?, caption))
+    }
+
+    fn place(&self, image: usize) -> Option<Place> {
+        match self.samples[image].image {
+            Stored::File(number, span) => Some(Place { file: self.files[number as usize].clone(), offset: span.at }),
+            Stored::Spool(_) => None,
+        }
+    }
+
+    fn is_packed(&self) -> bool {
+        true
     }
 
     fn split(&self, image: usize) -> Option<&str> {

@@ -19,10 +19,12 @@ use datafusion::parquet::schema::types::ColumnPath;
 use super::ImportSettings;
 use super::destination::Destination;
 use super::manifest::ManifestShard;
+use super::references;
 use super::rows::Row;
 use super::source::Source;
 use crate::error::{Context, Error, Result, Stage};
 use crate::schema::{Role, Schema};
+use crate::select::reference::KEY_BLOB_BYTES;
 
 /// A page of blobs ends with the blob that reaches this: one photo, or a dozen 28-pixel PNGs. Reading 4 KB costs a disk
 /// or a network what reading one byte costs.
@@ -56,12 +58,18 @@ struct OpenShard {
     writer: ArrowWriter<File>,
     rows: u64,
     image_bytes: u64,
+    /// Of each row group.
+    group_bytes: Vec<u64>,
     content: blake3::Hasher,
 }
 
 impl<'a> ShardWriter<'a> {
     pub(super) fn new(source: &'a dyn Source, schema: &'a Schema, settings: &'a ImportSettings) -> Result<Self> {
         let mut fields: Vec<FieldRef> = schema.arrow_schema().fields().iter().cloned().collect();
+        if settings.reference {
+            fields.retain(|field| schema.column(field.name()).is_ok_and(|column| column.role == Role::Narrow));
+            fields.extend(references::fields());
+        }
         fields.extend(source.further_fields());
         Ok(Self {
             source,
@@ -120,7 +128,7 @@ impl<'a> ShardWriter<'a> {
             &name,
             CANNOT_WRITE,
         )?;
-        Ok(OpenShard { name, writer, rows: 0, image_bytes: 0, content: blake3::Hasher::new() })
+        Ok(OpenShard { name, writer, rows: 0, image_bytes: 0, group_bytes: vec![], content: blake3::Hasher::new() })
     }
 
     /// Writes the pending rows as one row group.
@@ -129,8 +137,9 @@ impl<'a> ShardWriter<'a> {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let batch = batch(self.source, self.file_schema.clone(), std::mem::take(&mut self.pending))?;
-        self.pending_bytes = 0;
+        let rows = std::mem::take(&mut self.pending);
+        let batch = batch(self.source, self.file_schema.clone(), rows, self.settings.reference)?;
+        open.group_bytes.push(std::mem::take(&mut self.pending_bytes));
         open.writer.write(&batch).and_then(|()| open.writer.flush()).context(Stage::Import, &open.name, CANNOT_WRITE)
     }
 
@@ -144,6 +153,10 @@ impl<'a> ShardWriter<'a> {
             (KEY_CONTENT, open.content.finalize().to_hex().to_string()),
         ] {
             open.writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
+        }
+        if self.settings.reference {
+            let bytes = serde_json::to_string(&open.group_bytes).context(Stage::Internal, &open.name, CANNOT_WRITE)?;
+            open.writer.append_key_value_metadata(KeyValue::new(KEY_BLOB_BYTES.to_owned(), bytes));
         }
         let file = open.writer.into_inner().context(Stage::Import, &open.name, CANNOT_WRITE)?;
         destination.publish(&open.name, &file)?;
@@ -191,7 +204,7 @@ fn properties(schema: &Schema) -> Result<WriterProperties> {
     Ok(properties.build())
 }
 
-fn batch(source: &dyn Source, schema: SchemaRef, rows: Vec<Row>) -> Result<RecordBatch> {
+fn batch(source: &dyn Source, schema: SchemaRef, rows: Vec<Row>, reference: bool) -> Result<RecordBatch> {
     let numbers: Vec<u32> = rows.iter().map(|row| row.number).collect();
     let further = source.further_columns(&numbers)?;
     let text = |of: fn(&Row) -> Option<&str>| Arc::new(rows.iter().map(of).collect::<StringArray>()) as ArrayRef;
@@ -206,6 +219,11 @@ fn batch(source: &dyn Source, schema: SchemaRef, rows: Vec<Row>) -> Result<Recor
         Arc::new(UInt64Array::from_iter_values(rows.iter().map(|row| row.image.len() as u64))),
         Arc::new(UInt64Array::from_iter_values(rows.iter().map(|row| row.xxh3))),
     ];
+    let schema_error = "does not fit the schema";
+    if reference {
+        let columns = narrow.into_iter().chain(references::columns(source, &rows)?).chain(further).collect();
+        return RecordBatch::try_new(schema, columns).context(Stage::Internal, "row group", schema_error);
+    }
     let mut images = BinaryViewBuilder::with_capacity(rows.len());
     for row in rows {
         let length = row.image.len() as u32;
@@ -215,5 +233,5 @@ fn batch(source: &dyn Source, schema: SchemaRef, rows: Vec<Row>) -> Result<Recor
     }
     let image: ArrayRef = Arc::new(images.finish());
     let columns = std::iter::once(image).chain(narrow).chain(further).collect();
-    RecordBatch::try_new(schema, columns).context(Stage::Internal, "row group", "does not fit the schema")
+    RecordBatch::try_new(schema, columns).context(Stage::Internal, "row group", schema_error)
 }

@@ -2,7 +2,7 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::FieldRef;
@@ -39,6 +39,14 @@ pub trait Source: Sync {
     fn read_with_caption(&self, image: usize) -> Result<(Vec<u8>, Option<Cow<'_, str>>)> {
         Ok((self.read(image)?, self.caption(image).map(Cow::Borrowed)))
     }
+    /// The file that holds the encoded image as it is, which a reference may name; `None` where none does.
+    fn place(&self, _image: usize) -> Option<Place> {
+        None
+    }
+    /// Whether neighbours in the order of the source are neighbours in a file, so that references had better keep it.
+    fn is_packed(&self) -> bool {
+        false
+    }
     /// Narrow columns beyond the schema's.
     fn further_fields(&self) -> Vec<FieldRef> {
         vec![]
@@ -50,6 +58,15 @@ pub trait Source: Sync {
     fn further_columns(&self, _images: &[u32]) -> Result<Vec<ArrayRef>> {
         Ok(vec![])
     }
+}
+
+/// Where an encoded image lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub file: PathBuf,
+    /// Its first byte there.
+    pub offset: u64,
 }
 
 /// Reads a file that had `expected_bytes` when it was listed.

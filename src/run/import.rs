@@ -33,9 +33,10 @@ pub struct Request {
 /// The import's.
 pub fn run(request: &Request) -> Result<()> {
     let Request { from, to, settings, json } = request;
+    let work = if settings.reference { "index" } else { "import" };
     let report = match from.to_str() == Some(SYNTHETIC) {
         true => synthetic::write_shards(to, &SyntheticSettings::default(), settings)?,
-        false => with_progress("import", "images", |progress| ingest::import(from, to, settings, progress))?,
+        false => with_progress(work, "images", |progress| ingest::import(from, to, settings, progress))?,
     };
     output::line(&summary(&report, &to.display().to_string()))?;
     if *json { output::json(&report) } else { Ok(()) }

@@ -11,6 +11,7 @@ pub mod explain;
 pub mod folder;
 pub mod functions;
 pub mod import;
+pub mod index;
 pub mod lint;
 pub mod lint_page;
 pub mod memory;

@@ -92,17 +92,20 @@ pub fn run(request: &Request) -> Result<()> {
             let to = to.display().to_string();
             output::line(&match Shape::of(&query) {
                 Shape::ImageText => summary(&report, &to),
-                Shape::Plain => plain_summary(&report, &to),
+                Shape::References => in_order(&report, &to),
+                Shape::Plain => {
+                    progress::log(
+                        "plain Parquet: there is no binary column `image`, so training cannot read this; name one with AS image",
+                    );
+                    in_order(&report, &to)
+                }
             })?;
             if request.format == Format::JsonLines { output::json(&report) } else { Ok(()) }
         }
     }
 }
 
-fn plain_summary(report: &ImportReport, to: &str) -> String {
-    progress::log(
-        "plain Parquet: there is no binary column `image`, so training cannot read this; name one with AS image",
-    );
+fn in_order(report: &ImportReport, to: &str) -> String {
     let (rows, files, seconds) = (report.rows, report.shards.len(), report.seconds);
     format!("{to}: {rows} rows in {files} Parquet files, in the order of the query, in {seconds:.1} s")
 }

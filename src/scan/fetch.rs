@@ -20,7 +20,7 @@ use datafusion::{
         compute::{cast, is_null, nullif},
         datatypes::{DataType, Field, Int64Type, Schema as ArrowSchema, SchemaRef, UInt64Type},
     },
-    object_store::ObjectStore,
+    object_store::{ObjectStore, path::Path},
     physical_plan::metrics::Count,
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -213,14 +213,21 @@ impl Fetcher {
             },
             _ => shard.columns.get(&self.names[index]).cloned(),
         };
-        (0..self.names.len()).map(place).collect()
+        // Behind the columns of the batch stand those that say where blobs are.
+        (0..self.names.len()).map(place).chain(shard.reference_places().into_iter().map(Some)).collect()
     }
 
-    /// The pages in `ranges`, in a few large reads.
-    async fn fetch(&self, shard: &Shard, ranges: &[Range<u64>], reading: &Reading) -> Result<Vec<Bytes>> {
+    /// The bytes in `ranges` of a file that messages call `name`, in a few large reads.
+    pub(super) async fn fetch(
+        &self,
+        location: &Path,
+        name: &str,
+        ranges: &[Range<u64>],
+        reading: &Reading,
+    ) -> Result<Vec<Bytes>> {
         if ranges.iter().any(|range| range.end < range.start) {
             let reason = "its footer names pages that end before they begin: it is damaged; write it again";
-            return Err(Error::at(Stage::Scan, &shard.name, reason));
+            return Err(Error::at(Stage::Scan, name, reason));
         }
         let merged = ranges::merge(ranges);
         let reads: Vec<_> = ranges::batches(&merged)
@@ -228,10 +235,9 @@ impl Fetcher {
             .map(|batch| async move {
                 let wanted = batch.iter().map(|range| range.end - range.start).sum();
                 let charge = Arc::new(self.charge(wanted, reading).await);
-                let _request =
-                    self.requests.acquire().await.context(Stage::Scan, &shard.name, "reading has stopped")?;
-                let read = self.store.get_ranges(&shard.location, batch).await;
-                let read = read.context(Stage::Scan, &shard.name, "cannot be read; check the file and its disk")?;
+                let _request = self.requests.acquire().await.context(Stage::Scan, name, "reading has stopped")?;
+                let read = self.store.get_ranges(location, batch).await;
+                let read = read.context(Stage::Scan, name, "cannot be read; check the file and its disk")?;
                 reading.bytes.add(read.iter().map(Bytes::len).sum());
                 reading.requests.add(batch.len());
                 Ok::<_, Error>(read.into_iter().map(|bytes| Charged::into_bytes(bytes, Arc::clone(&charge))).collect())
@@ -244,7 +250,7 @@ impl Fetcher {
             .map(|range| {
                 ranges::slice(range, &merged, &fetched).ok_or_else(|| {
                     let reason = format!("ends before byte {}; it was cut off after selection", range.end);
-                    Error::at(Stage::Scan, &shard.name, reason)
+                    Error::at(Stage::Scan, name, reason)
                 })
             })
             .collect()

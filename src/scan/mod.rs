@@ -1,6 +1,6 @@
 //! The selection's rows in the order of an epoch.
 //!
-//! [`order`] counts, [`mixture`] and [`streams`] put several sources side by side, [`items`] names rows, [`window`] and [`fetch`] bring their bytes, [`ordered_scan`] hands them out
+//! [`order`] counts, [`mixture`] and [`streams`] put several sources side by side, [`items`] names rows, [`window`] and [`fetch`] bring their bytes (`referenced` those of other files), [`ordered_scan`] hands them out
 //! in batches; [`epoch`] puts the plan together.
 pub mod budget;
 pub mod epoch;
@@ -12,6 +12,7 @@ pub mod order;
 pub mod ordered_scan;
 pub mod quarantine;
 mod ranges;
+mod referenced;
 pub mod streams;
 pub mod substitute;
 pub mod tensor_column;

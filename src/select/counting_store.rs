@@ -73,12 +73,21 @@ pub struct CountingStore {
     merge_gap_bytes: u64,
     counts: Arc<Counts>,
     blobs: Arc<RwLock<BlobRanges>>,
+    /// Whether files that were not declared hold nothing but blobs.
+    has_blobs_elsewhere: bool,
 }
 
 impl CountingStore {
     /// Counts what is asked of `inner`. Only touching ranges are merged.
     pub fn new(inner: Arc<dyn ObjectStore>) -> Self {
-        Self { inner, fetch: Fetch::Apart, merge_gap_bytes: 0, counts: Arc::default(), blobs: Arc::default() }
+        Self {
+            inner,
+            fetch: Fetch::Apart,
+            merge_gap_bytes: 0,
+            counts: Arc::default(),
+            blobs: Arc::default(),
+            has_blobs_elsewhere: false,
+        }
     }
 
     /// Counts what is asked of the local file system; locations are absolute paths.
@@ -89,6 +98,12 @@ impl CountingStore {
     /// Counts what is asked of `inner`, whose `get_ranges` reads exactly the ranges that it is given.
     pub fn exact(inner: Arc<dyn ObjectStore>) -> Self {
         Self { fetch: Fetch::Together, ..Self::new(inner) }
+    }
+
+    /// The same store and counters; what is read of files that were not declared counts as blobs.
+    #[must_use]
+    pub fn with_blobs_elsewhere(self) -> Self {
+        Self { has_blobs_elsewhere: true, ..self }
     }
 
     /// The same store and counters; ranges up to `merge_gap_bytes` apart become one request.
@@ -117,8 +132,11 @@ impl CountingStore {
     fn count(&self, location: &Path, ranges: &[Range<u64>]) {
         let blobs = self.blobs.read().unwrap_or_else(PoisonError::into_inner).get(location).cloned();
         let bytes = ranges.iter().map(|range| range.end.saturating_sub(range.start)).sum();
-        let blob_bytes =
-            ranges.iter().map(|range| blobs.as_deref().map_or(0, |blobs| overlap_bytes(blobs, range))).sum();
+        let blob_bytes = match blobs.as_deref() {
+            Some(blobs) => ranges.iter().map(|range| overlap_bytes(blobs, range)).sum(),
+            None if self.has_blobs_elsewhere => bytes,
+            None => 0,
+        };
         self.counts.requests.fetch_add(ranges.len() as u64, Ordering::Relaxed);
         self.counts.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.counts.blob_bytes.fetch_add(blob_bytes, Ordering::Relaxed);

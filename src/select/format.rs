@@ -161,7 +161,8 @@ impl Shard {
 
     /// Bytes that a row group's values of these columns take: narrow ones in the file, blobs once they are read.
     pub(crate) fn group_bytes(&self, row_group: usize, columns: &[&str]) -> u64 {
-        match &self.format {
+        let referenced: u64 = columns.iter().map(|column| self.referenced_bytes(row_group, column)).sum();
+        let held = match &self.format {
             Format::Parquet(metadata) => {
                 let Some(group) = metadata.row_groups().get(row_group) else { return 0 };
                 let leaves = columns.iter().flat_map(|column| self.leaves(column));
@@ -170,13 +171,14 @@ impl Shard {
                     let read = if is_blob(metadata, leaf) { chunk.uncompressed_size() } else { 0 };
                     chunk.byte_range().1.max(u64::try_from(read).unwrap_or(0))
                 };
-                leaves.map(bytes).sum()
+                leaves.map(bytes).sum::<u64>()
             }
             Format::Ipc(index) => {
                 let roots: Vec<usize> = columns.iter().filter_map(|column| self.root(index, column)).collect();
                 index.ranges(row_group, &roots).iter().map(|range| range.end - range.start).sum()
             }
-        }
+        };
+        held + referenced
     }
 
     /// Bytes of the blobs of one row group's selected rows, by the mean over the group, and bytes of the pages that hold
@@ -188,7 +190,10 @@ impl Shard {
         match &self.format {
             Format::Parquet(metadata) => {
                 let Some(footer) = metadata.row_groups().get(row_group) else { return BlobBytes::default() };
-                let mut bytes = BlobBytes::default();
+                // Blobs in other files are read alone.
+                let referenced =
+                    columns.iter().map(|column| of_selected(self.referenced_bytes(row_group, column))).sum();
+                let mut bytes = BlobBytes { wanted: referenced, read: referenced };
                 // A field of a struct and the struct are two columns of SQL and one leaf.
                 let leaves: BTreeSet<usize> = columns.iter().flat_map(|column| self.blob_leaves(column)).collect();
                 for leaf in leaves {

@@ -1,7 +1,7 @@
 //! The rows of a query as shards of their own.
 //!
 //! Rows with an image become a data set that training reads: checked, in a keyed random order, with width, height, format
-//! and checksum made anew. Other rows become plain Parquet files. Either appears complete or not at all.
+//! and checksum made anew. Other rows become plain Parquet files, which training reads where they refer to images. Either appears complete or not at all.
 use std::{io::Write as _, ops::ControlFlow, path::Path, sync::Arc};
 
 use datafusion::{
@@ -15,6 +15,7 @@ use datafusion::{
 use tokio::runtime::Handle;
 
 use super::{
+    reference::COLUMNS,
     spool::{IMAGE, SpooledRows, check_columns},
     sql::Query,
 };
@@ -30,7 +31,7 @@ use crate::{
     schema::Schema,
 };
 
-/// Rows of a row group of plain files; of those with blobs `row_group_rows` counts.
+/// Rows of a row group of plain files; of those with blobs or references `row_group_rows` counts.
 const ROW_GROUP_ROWS: usize = 131_072;
 const MEGABYTE: u64 = 1 << 20;
 const CANNOT_WRITE: &str = "cannot be written; check permissions and free space, and run it again";
@@ -40,6 +41,8 @@ const CANNOT_WRITE: &str = "cannot be written; check permissions and free space,
 pub enum Shape {
     /// Shards of the schema `image_text`.
     ImageText,
+    /// Parquet files whose rows refer to their images, as those that index writes.
+    References,
     /// Parquet files that training cannot read: there is no column `image`.
     Plain,
 }
@@ -47,8 +50,10 @@ pub enum Shape {
 impl Shape {
     /// That of a query's rows.
     pub fn of(query: &Query) -> Self {
-        match query.schema().field_with_name(IMAGE) {
+        let schema = query.schema();
+        match schema.field_with_name(IMAGE) {
             Ok(field) if holds_images(field.data_type()) => Self::ImageText,
+            Err(_) if COLUMNS.iter().all(|(name, _)| schema.field_with_name(name).is_ok()) => Self::References,
             _ => Self::Plain,
         }
     }
@@ -72,7 +77,7 @@ pub fn materialise(
     check_columns(&query.schema())?;
     match Shape::of(query) {
         Shape::ImageText => import_made(|| runtime.block_on(SpooledRows::of(query, to)), to, settings, progress),
-        Shape::Plain => into_folder(to, settings, |destination| {
+        Shape::References | Shape::Plain => into_folder(to, settings, |destination| {
             destination.clear()?;
             runtime.block_on(plain(query, destination, settings))
         }),
@@ -140,7 +145,9 @@ fn properties(query: &Query, settings: &ImportSettings) -> Result<WriterProperti
         .filter(|field| matches!(field.data_type(), DataType::Binary | DataType::LargeBinary | DataType::BinaryView))
         .map(|field| field.name().as_str())
         .collect();
-    let group_rows = if blobs.is_empty() { ROW_GROUP_ROWS } else { settings.row_group_rows };
+    // Training reads these as it reads images: an epoch permutes row groups, and a window holds several.
+    let has_images = !blobs.is_empty() || Shape::of(query) == Shape::References;
+    let group_rows = if has_images { settings.row_group_rows } else { ROW_GROUP_ROWS };
     let mut properties = WriterProperties::builder()
         .set_compression(zstd()?)
         .set_statistics_enabled(EnabledStatistics::Page)

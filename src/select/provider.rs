@@ -26,6 +26,8 @@ use datafusion::scalar::ScalarValue;
 
 use super::footer_cache::FooterCache;
 use super::ipc::{IpcScanExec, MadeColumns};
+use super::reference::COLUMNS;
+use super::referenced::ReferencedExec;
 use super::shards::{Shard, ShardSet};
 
 /// Name of the column that identifies a sample.
@@ -74,7 +76,8 @@ impl ShardTable {
     pub(crate) fn blob_bytes_of(&self, column: &str) -> Option<u64> {
         let bytes = || {
             let ranges = self.set.shards.iter().flat_map(|shard| shard.chunk_ranges(column));
-            ranges.map(|range| range.end - range.start).sum()
+            let referenced = self.set.shards.iter().map(|shard| shard.all_referenced_bytes(column));
+            ranges.map(|range| range.end - range.start).chain(referenced).sum()
         };
         self.set.blob_columns.iter().any(|blob| blob == column).then(bytes)
     }
@@ -101,9 +104,9 @@ impl ShardTable {
         Ok(ProjectionExpr::new(Arc::new(field), name))
     }
 
-    /// The shards of one format in `partitions` groups of about equal bytes, in order.
-    fn groups(&self, partitions: usize, is_parquet: bool) -> Vec<Vec<Arc<Shard>>> {
-        let shards = || self.set.shards.iter().filter(|shard| shard.parquet().is_some() == is_parquet);
+    /// The wanted shards in `partitions` groups of about equal bytes, in order.
+    fn groups(&self, partitions: usize, is_wanted: impl Fn(&Shard) -> bool) -> Vec<Vec<Arc<Shard>>> {
+        let shards = || self.set.shards.iter().filter(|shard| is_wanted(shard));
         let total: u64 = shards().map(|shard| shard.bytes).sum();
         let share = total.div_ceil(partitions.max(1) as u64).max(1);
         let mut groups: Vec<Vec<Arc<Shard>>> = Vec::new();
@@ -130,6 +133,58 @@ impl ShardTable {
         file.object_meta.location = shard.location.clone();
         file.with_partition_values(vec![ScalarValue::UInt64(Some(shard.sample_id(0)))])
             .with_statistics(Arc::new(statistics))
+    }
+
+    /// Whether a column's values lie in other files, for some shards.
+    fn is_referenced(&self, column: &str) -> bool {
+        let mut referenced = self.set.shards.iter().filter_map(|shard| shard.referenced.as_ref());
+        referenced.any(|referenced| referenced.column == column)
+    }
+
+    /// The columns that say where, under names that SQL cannot have.
+    fn references(&self) -> Result<Vec<ProjectionExpr>> {
+        let columns = &self.set.stored.columns;
+        let reference = |(name, _): (&str, DataType)| {
+            let stored = Arc::new(Column::new(name, columns.index_of(name)?));
+            Ok(ProjectionExpr::new(stored, format!("{name} of the shard")))
+        };
+        COLUMNS.into_iter().map(reference).collect()
+    }
+
+    fn parquet(
+        &self,
+        state: &dyn Session,
+        groups: Vec<Vec<Arc<Shard>>>,
+        projected: &ProjectionExprs,
+        meets_blob: bool,
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let options = TableParquetOptions {
+            global: state.config_options().execution.parquet.clone(),
+            ..TableParquetOptions::default()
+        };
+        let mut source = ParquetSource::new(self.scanned.clone())
+            .with_table_parquet_options(options)
+            .with_parquet_file_reader_factory(Arc::clone(&self.readers) as _);
+        if meets_blob {
+            // Narrow filters first, then only the blob pages that are left: the one case in which this is always a win.
+            source = source.with_pushdown_filters(true).with_reorder_filters(true);
+        }
+        // The source starts from all columns, so this sets its projection.
+        let source: Arc<dyn FileSource> = match source.try_pushdown_projection(projected)? {
+            Some(source) => source,
+            None => Arc::new(source),
+        };
+        let mut statistics = Statistics::new_unknown(self.scanned.table_schema());
+        let rows = groups.iter().flatten().map(|shard| shard.rows()).sum::<u64>();
+        statistics.num_rows = Precision::Exact(rows as usize);
+        let files = |group: Vec<Arc<Shard>>| FileGroup::new(group.iter().map(|shard| self.file(shard)).collect());
+        let config = FileScanConfigBuilder::new(ObjectStoreUrl::parse(STORE_URL)?, source)
+            .with_file_groups(groups.into_iter().map(files).collect())
+            .with_statistics(statistics)
+            .with_limit(limit)
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
     }
 
     fn ipc(&self, groups: Vec<Vec<Arc<Shard>>>, projected: ProjectionExprs) -> Result<Arc<dyn ExecutionPlan>> {
@@ -164,41 +219,31 @@ impl TableProvider for ShardTable {
         let all: Vec<usize> = (0..self.schema.fields().len()).collect();
         let wanted = projection.unwrap_or(&all);
         let columns = wanted.iter().map(|&at| self.column(at, state)).collect::<Result<Vec<_>>>()?;
-        let projected = ProjectionExprs::new(columns);
         let partitions = state.config().target_partitions();
-        let (parquet, ipc) = (self.groups(partitions, true), self.groups(partitions, false));
-        if parquet.is_empty() && !ipc.is_empty() {
-            return self.ipc(ipc, projected);
-        }
-        let meets_blob =
-            wanted.iter().any(|&at| self.set.blob_columns.iter().any(|blob| blob == self.schema.field(at).name()));
+        let is_blob = |at: &usize| self.set.blob_columns.iter().any(|blob| blob == self.schema.field(*at).name());
+        let meets_blob = wanted.iter().any(is_blob);
+        let referenced = wanted.iter().position(|&at| self.is_referenced(self.schema.field(at).name()));
+        let is_read_elsewhere = |shard: &Shard| referenced.is_some() && shard.referenced.is_some();
 
-        let options = TableParquetOptions {
-            global: state.config_options().execution.parquet.clone(),
-            ..TableParquetOptions::default()
-        };
-        let mut source = ParquetSource::new(self.scanned.clone())
-            .with_table_parquet_options(options)
-            .with_parquet_file_reader_factory(Arc::clone(&self.readers) as _);
-        if meets_blob {
-            // Narrow filters first, then only the blob pages that are left: the one case in which this is always a win.
-            source = source.with_pushdown_filters(true).with_reorder_filters(true);
+        let held = self.groups(partitions, |shard| shard.parquet().is_some() && !is_read_elsewhere(shard));
+        let elsewhere = self.groups(partitions, is_read_elsewhere);
+        let ipc = self.groups(partitions, |shard| shard.parquet().is_none());
+        let mut scans: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
+        if !held.is_empty() || (elsewhere.is_empty() && ipc.is_empty()) {
+            scans.push(self.parquet(state, held, &ProjectionExprs::new(columns.clone()), meets_blob, limit)?);
         }
-        // The source starts from all columns, so this sets its projection.
-        let source: Arc<dyn FileSource> = match source.try_pushdown_projection(&projected)? {
-            Some(source) => source,
-            None => Arc::new(source),
-        };
-        let mut statistics = Statistics::new_unknown(self.scanned.table_schema());
-        let rows = parquet.iter().flatten().map(|shard| shard.rows()).sum::<u64>();
-        statistics.num_rows = Precision::Exact(rows as usize);
-        let files = |group: Vec<Arc<Shard>>| FileGroup::new(group.iter().map(|shard| self.file(shard)).collect());
-        let config = FileScanConfigBuilder::new(ObjectStoreUrl::parse(STORE_URL)?, source)
-            .with_file_groups(parquet.into_iter().map(files).collect())
-            .with_statistics(statistics)
-            .with_limit(limit)
-            .build();
-        let scan = DataSourceExec::from_data_source(config);
-        if ipc.is_empty() { Ok(scan) } else { UnionExec::try_new(vec![scan, self.ipc(ipc, projected)?]) }
+        if let Some(blob) = referenced.filter(|_| !elsewhere.is_empty()) {
+            let with_references = columns.iter().cloned().chain(self.references()?);
+            let projected = ProjectionExprs::new(with_references);
+            let rows = self.parquet(state, elsewhere, &projected, meets_blob, limit)?;
+            scans.push(Arc::new(ReferencedExec::new(Arc::clone(&self.set.reads), rows, blob)));
+        }
+        if !ipc.is_empty() {
+            scans.push(self.ipc(ipc, ProjectionExprs::new(columns))?);
+        }
+        match <[_; 1]>::try_from(scans) {
+            Ok([scan]) => Ok(scan),
+            Err(scans) => UnionExec::try_new(scans),
+        }
     }
 }

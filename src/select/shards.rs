@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
 use datafusion::object_store::ObjectStore;
 use datafusion::object_store::path::Path;
 use futures::StreamExt;
@@ -12,6 +12,7 @@ use super::counting_store::CountingStore;
 use super::faults::Faults;
 use super::format::Format;
 use super::locate::{Located, locate};
+use super::reference::Referenced;
 use super::warning::Warning;
 use crate::error::{Error, Result, Stage};
 use crate::schema::in_files::ColumnsInFile;
@@ -48,6 +49,8 @@ pub struct Shard {
     pub format: Format,
     /// Which of its columns is meant by which name.
     pub columns: ColumnsInFile,
+    /// What its rows refer to, where they do not hold their blobs.
+    pub referenced: Option<Referenced>,
 }
 
 impl Shard {
@@ -131,7 +134,7 @@ impl ShardSet {
             let reason = format!("{} shards are more than {MAX_SHARDS}; use larger ones", located.len());
             return Err(Error::at(Stage::Select, "", reason));
         }
-        let store = Arc::new(CountingStore::exact(Arc::clone(&stores) as _));
+        let store = Arc::new(CountingStore::exact(Arc::clone(&stores) as _).with_blobs_elsewhere());
         let loads = located.iter().enumerate().map(|(ordinal, located)| load(&store, ordinal as u32, located));
         let loaded: Vec<Result<Shard>> = futures::stream::iter(loads).buffered(FOOTERS_IN_FLIGHT).collect().await;
 
@@ -140,10 +143,8 @@ impl ShardSet {
         let mut shards = Vec::with_capacity(loaded.len());
         for shard in loaded {
             let Some(mut shard) = faults.take(shard) else { continue };
-            let Some(file) = faults.take(shard.format.arrow_schema(&shard.name)) else { continue };
-            let Some(found) = faults.take(schema.columns_in(&file, &shard.name)) else { continue };
-            faults.take(columns.add(&file, &found, &shard.name));
-            shard.columns = found;
+            let Some(file) = faults.take(find_columns(&mut shard, schema)) else { continue };
+            faults.take(columns.add(&file, &shard.columns, &shard.name));
             shards.push(Arc::new(shard));
         }
         faults.into_result()?;
@@ -173,11 +174,12 @@ impl ShardSet {
         self.shards.iter().map(|shard| shard.format.row_groups()).sum()
     }
 
-    /// Bytes that the blobs of all shards take in their files.
+    /// Bytes that the blobs of all shards take in their files, or in those that they refer to.
     pub fn blob_bytes(&self) -> u64 {
         let ranges = |shard: &Arc<Shard>| {
             let ranges = self.blob_columns.iter().flat_map(|column| shard.chunk_ranges(column));
-            ranges.map(|range| range.end - range.start).sum::<u64>()
+            let referenced = self.blob_columns.iter().map(|column| shard.all_referenced_bytes(column));
+            ranges.map(|range| range.end - range.start).chain(referenced).sum::<u64>()
         };
         self.shards.iter().map(ranges).sum()
     }
@@ -212,13 +214,36 @@ fn cached<'a>(
     Arc::new(caching)
 }
 
+/// Notes which columns are meant by which names, and returns the file's: with the blob's, also where it is referred to.
+fn find_columns(shard: &mut Shard, schema: &Schema) -> Result<ArrowSchema> {
+    let file = shard.format.arrow_schema(&shard.name)?;
+    shard.referenced = Referenced::of(shard, &file, schema)?;
+    let Some(referenced) = &shard.referenced else {
+        shard.columns = schema.columns_in(&file, &shard.name)?;
+        return Ok(file);
+    };
+    let (schema, file) = referenced.as_if_held(schema, &file);
+    shard.columns = schema.columns_in(&file, &shard.name)?;
+    Ok(file)
+}
+
 /// The shard without its columns.
 async fn load(store: &CountingStore, ordinal: u32, located: &Located) -> Result<Shard> {
     let name = &located.name;
     let location = located.location.clone();
+    // Known as a shard before anything is read of it: all else that is read are blobs.
+    store.declare_blobs(location.clone(), vec![]);
     let (format, fingerprint) = Format::load(store, &location, name, located.bytes).await?;
-    let columns = ColumnsInFile::default();
-    let shard = Shard { ordinal, location, name: name.clone(), fingerprint, bytes: located.bytes, format, columns };
+    let shard = Shard {
+        ordinal,
+        location,
+        name: name.clone(),
+        fingerprint,
+        bytes: located.bytes,
+        format,
+        columns: ColumnsInFile::default(),
+        referenced: None,
+    };
     if let Some(listed) = &located.listed {
         let found = hex(&shard.fingerprint);
         if listed.fingerprint != found || listed.bytes != shard.bytes || listed.rows != shard.rows() {

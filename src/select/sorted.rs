@@ -6,6 +6,7 @@ use std::sync::Arc;
 use datafusion::parquet::file::statistics::Statistics;
 
 use super::provider::SAMPLE_ID;
+use super::reference::COLUMNS;
 use super::shards::{Shard, ShardSet};
 use super::warning::Warning;
 use crate::schema::{Role, Schema};
@@ -28,7 +29,9 @@ pub fn sorted_by_low_cardinality(set: &ShardSet, schema: &Schema) -> Vec<Warning
         set.blob_columns.contains(name) || schema.columns.iter().any(|c| c.role == Role::Blob && c.name == *name)
     };
     let columns = set.columns.fields().iter().map(|field| field.name());
-    let columns = columns.filter(|name| !is_blob(name) && *name != SPLIT && *name != SAMPLE_ID);
+    // Neighbours in a tar are meant to stay neighbours.
+    let is_reference = |name: &str| COLUMNS.iter().any(|(column, _)| *column == name);
+    let columns = columns.filter(|name| !is_blob(name) && !is_reference(name) && *name != SPLIT && *name != SAMPLE_ID);
     columns.filter_map(|name| warning(set, name)).collect()
 }
 

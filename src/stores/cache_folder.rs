@@ -353,6 +353,29 @@ mod tests {
     }
 
     #[test]
+    fn two_that_share_a_folder_never_read_wrong_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let piece = |number: u64| bytes(50_000, number as u8);
+        std::thread::scope(|scope| {
+            for megabytes in [1, 1, 2] {
+                let cache = cache(folder.path(), megabytes);
+                scope.spawn(move || {
+                    for round in 0..150_u64 {
+                        let number = (round * 7 + megabytes) % 40;
+                        let range = number * 100_000..number * 100_000 + 50_000;
+                        match cache.read("a", &range).as_slice() {
+                            [] => cache.write("a", range.start, &piece(number)),
+                            found => assert_eq!(joined(found), piece(number)),
+                        }
+                    }
+                    assert!(!cache.is_refused());
+                });
+            }
+        });
+        assert!(disk_bytes(folder.path()) <= 3 << 20, "{}", disk_bytes(folder.path()));
+    }
+
+    #[test]
     fn spoiled_pieces_are_fetched_again() {
         let folder = tempfile::tempdir().unwrap();
         let cache = cache(folder.path(), 64);

@@ -9,22 +9,25 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use datafusion::object_store::path::Path;
 use datafusion::object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
 use futures::stream::BoxStream;
 
 use super::cache_folder::{CacheFolder, object_name};
+use super::routing_store::is_remote;
+use super::version_of;
 
 /// Store wrapper that answers ranges from a [`CacheFolder`] and asks `inner` for what is missing there.
 ///
-/// Only objects that were [declared](Self::declare) with their identity are kept: another state of the same object has
-/// another identity.
+/// Another state of the same object has another identity. That of shards is [declared](Self::declare); that of other
+/// remote files, which reference shards lead to, is asked for once: without an e-tag they are not kept.
 #[derive(Debug)]
 pub struct CachingStore {
     inner: Arc<dyn ObjectStore>,
     folder: Arc<CacheFolder>,
-    objects: RwLock<HashMap<Path, String>>,
+    /// Names in the folder; `None` for what is not kept.
+    objects: RwLock<HashMap<Path, Option<String>>>,
     bytes_found: AtomicU64,
 }
 
@@ -36,7 +39,7 @@ impl CachingStore {
 
     /// From now on ranges of the object at `location` are kept, under `identity`: its URL and what tells its states apart.
     pub fn declare(&self, location: Path, identity: &str) {
-        self.objects.write().unwrap_or_else(PoisonError::into_inner).insert(location, object_name(identity));
+        self.objects.write().unwrap_or_else(PoisonError::into_inner).insert(location, Some(object_name(identity)));
     }
 
     /// Bytes answered from the folder so far.
@@ -44,8 +47,19 @@ impl CachingStore {
         self.bytes_found.load(Ordering::Relaxed)
     }
 
-    fn object(&self, location: &Path) -> Option<String> {
-        self.objects.read().unwrap_or_else(PoisonError::into_inner).get(location).cloned()
+    async fn object(&self, location: &Path) -> Result<Option<String>> {
+        if let Some(known) = self.objects.read().unwrap_or_else(PoisonError::into_inner).get(location) {
+            return Ok(known.clone());
+        }
+        let object = match is_remote(location) {
+            false => None,
+            true => {
+                let meta = self.inner.head(location).await?;
+                version_of(&meta).map(|version| object_name(&format!("{location} {} {version}", meta.size)))
+            }
+        };
+        self.objects.write().unwrap_or_else(PoisonError::into_inner).insert(location.clone(), object.clone());
+        Ok(object)
     }
 
     async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
@@ -105,7 +119,9 @@ impl ObjectStore for CachingStore {
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        let Some(object) = self.object(location) else { return self.inner.get_ranges(location, ranges).await };
+        let Some(object) = self.object(location).await? else {
+            return self.inner.get_ranges(location, ranges).await;
+        };
         let (folder, name, wanted) = (Arc::clone(&self.folder), object.clone(), ranges.to_vec());
         let mut found: Vec<Vec<(u64, Bytes)>> =
             Self::blocking(move || wanted.iter().map(|range| folder.read(&name, range)).collect()).await?;
@@ -160,7 +176,6 @@ impl ObjectStore for CachingStore {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::object_store::ObjectStoreExt;
     use datafusion::object_store::memory::InMemory;
 
     use super::*;

@@ -13,6 +13,7 @@ mod hostile;
 mod import;
 mod import_sources;
 mod in_place;
+mod index;
 mod lint;
 mod loss;
 mod malformed;

@@ -105,9 +105,12 @@ impl Fetcher {
         let is_charged = !reader.is_compressed(row_group);
         let mut batches = vec![];
         for piece in pieces(rows, pages) {
-            let batch = self.piece(shard, reader, metadata, group, piece, reading, place).await?;
-            let batch = self.arrange(&batch, &reader.places, &place())?;
-            batches.push(self.compacted(batch, is_charged)?);
+            let read = self.piece(shard, reader, metadata, group, piece, reading, place).await?;
+            let batch = self.arrange(&read, &reader.places, &place())?;
+            batches.push(match &shard.referenced {
+                None => self.compacted(batch, is_charged)?,
+                Some(_) => self.with_referenced(&batch, &read, reading, &place()).await?,
+            });
         }
         match batches.as_slice() {
             [batch] => Ok(batch.clone()),
@@ -144,7 +147,7 @@ impl Fetcher {
             .context(Stage::Scan, place(), "cannot be read as Parquet; write it again")?;
         let mut step = decode(decoder, vec![], vec![], vec![], place).await?;
         while let Step::Needs { decoder, ranges, batches } = step {
-            let fetched = self.fetch(shard, &ranges, reading).await?;
+            let fetched = self.fetch(&shard.location, &shard.name, &ranges, reading).await?;
             step = decode(decoder, ranges, fetched, batches, place).await?;
         }
         let Step::Done(batches) = step else { return Err(Error::internal("a decoder stopped half way")) };

@@ -28,7 +28,8 @@ impl Fetcher {
         let places = self.places(shard);
         let roots = places.iter().flatten().filter_map(|place| index.schema().index_of(&place.root).ok());
         let roots: Vec<usize> = roots.collect::<BTreeSet<_>>().into_iter().collect();
-        let fetch = |ranges: Vec<Range<u64>>| async move { self.fetch(shard, &ranges, reading).await };
+        let fetch =
+            |ranges: Vec<Range<u64>>| async move { self.fetch(&shard.location, &shard.name, &ranges, reading).await };
         let own = |body: Vec<u8>| {
             let charge = Arc::new(self.budget.charge_now(body.len() as u64));
             Buffer::from(Charged::into_bytes(body, charge))
