@@ -286,7 +286,7 @@ fn narrow_filters_decide_before_images_are_read() {
 fn references_that_sql_rewrote_lead_to_a_web_server() {
     let workshop = Workshop::new();
     workshop.index("tars", "shards");
-    let address = web(&workshop.path("tars"));
+    let address = web(&workshop.path("tars"), || None);
     let tars = workshop.path("tars").display().to_string();
     let sql = format!(
         "SELECT * EXCLUDE (sample_id, image) REPLACE (replace(blob_uri, '{tars}', 'http://{address}') AS blob_uri) FROM shards"
