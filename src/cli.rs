@@ -214,7 +214,8 @@ struct PreviewWords {
 
 /// Trains an encoder, with metrics, checkpoints and a report in a run folder.
 ///
-/// SIGINT and SIGTERM finish the step, write a checkpoint and exit with 130 and 143.
+/// SIGINT and SIGTERM finish the step, write a checkpoint and exit with 130 and 143. Progress and report count epochs from
+/// 1; `epoch` in metrics.jsonl is the number of epochs that are complete, from 0.
 #[derive(Debug, Args)]
 struct TrainWords {
     /// A pipeline file, or the name of a built-in one: simclr, simclr_small.

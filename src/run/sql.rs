@@ -88,7 +88,8 @@ pub fn run(request: &Request) -> Result<()> {
             }
             let report = with_progress("write", "rows", |progress| {
                 materialise(runtime.handle(), &query, to, &request.settings, progress)
-            })?;
+            });
+            let report = report.map_err(as_output)?;
             let to = to.display().to_string();
             output::line(&match Shape::of(&query) {
                 Shape::ImageText => summary(&report, &to),
@@ -96,6 +97,16 @@ pub fn run(request: &Request) -> Result<()> {
             })?;
             if request.format == Format::JsonLines { output::json(&report) } else { Ok(()) }
         }
+    }
+}
+
+/// The importer writes the shards, but nobody has imported anything.
+fn as_output(error: Error) -> Error {
+    match error {
+        Error::Stage { stage: Stage::Import, place, reason, source } => {
+            Error::Stage { stage: Stage::Output, place, reason, source }
+        }
+        other => other,
     }
 }
 

@@ -11,12 +11,16 @@ use datafusion::{
         listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl},
     },
     execution::SessionState,
-    object_store::{self, ObjectMeta, ObjectStore, prefix::PrefixStore},
+    object_store::{
+        self, ObjectMeta, ObjectStore, ObjectStoreExt as _, path::Path as Location, prefix::PrefixStore,
+    },
     prelude::SessionContext,
 };
 use futures::TryStreamExt as _;
 
 use super::columns::is_binary;
+use super::glob::is_glob;
+use super::locate::local_files;
 use crate::ingest::BESIDE_SHARDS;
 use crate::stores::{address::Address, routing_store::Stores};
 
@@ -66,21 +70,40 @@ impl UrlTableFactory for FilesAsTables {
             return Ok(None);
         }
         let state = self.state()?;
-        let url = ListingTableUrl::parse(name)?;
+        let expanded = expanded(name)?;
+        let url = ListingTableUrl::parse(if expanded.is_some() { LOCAL_ROOT } else { name })?;
         self.reach(&state, &url, name)?;
-        let listed = files(&state, &url, name).await?;
+        let listed = match &expanded {
+            Some(locations) => heads(&state, &url, locations, name).await?,
+            None => files(&state, &url, name).await?,
+        };
         let count = listed.len();
         // A file that is named by itself is meant, whatever it is called.
-        let is_meant = |file: &ObjectMeta| has_rows(file) || name.ends_with(file_name(file));
+        let is_meant = |file: &ObjectMeta| {
+            let is_hidden = || url.strip_prefix(&file.location).is_some_and(|mut parts| parts.any(|p| p.starts_with('.')));
+            name.ends_with(file_name(file)) || (has_rows(file) && (expanded.is_some() || !is_hidden()))
+        };
         let rows: Vec<ObjectMeta> = listed.into_iter().filter(is_meant).collect();
         let kind = kind(&rows, name)?;
-        let is_filtered = rows.len() < count;
+        let is_filtered = expanded.is_some() || rows.len() < count;
         let store = state.runtime_env().object_store(&url)?;
-        let schema = kind
-            .format(&state, false)
-            .infer_schema(&state, &store, &rows)
-            .await
-            .map_err(|error| error.context(format!("'{name}' cannot be read as {}", kind.name())))?;
+        if kind == Kind::ArrowIpc {
+            one_ipc_layout(store.as_ref(), &rows, name).await?;
+        }
+        let format = kind.format(&state, false);
+        let schema = match format.infer_schema(&state, &store, &rows).await {
+            Ok(schema) => schema,
+            Err(error) => {
+                let mut broken = name;
+                for file in &rows {
+                    if format.infer_schema(&state, &store, std::slice::from_ref(file)).await.is_err() {
+                        broken = file.location.as_ref();
+                        break;
+                    }
+                }
+                return Err(error.context(format!("'{broken}' cannot be read as {}", kind.name())));
+            }
+        };
         let has_blobs = schema.fields().iter().any(|field| is_binary(field.data_type()));
         let options = ListingOptions::new(kind.format(&state, has_blobs)).with_file_extension("");
         let config = if is_filtered {
@@ -88,11 +111,89 @@ impl UrlTableFactory for FilesAsTables {
             let urls = rows.iter().map(each).collect::<Result<_>>()?;
             ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options)
         } else {
-            let config = ListingTableConfig::new(url).with_listing_options(options);
-            config.infer_partitions_from_path(&state).await?
+            let config = ListingTableConfig::new(url.clone()).with_listing_options(options);
+            let config = config.infer_partitions_from_path(&state).await?;
+            check_partitions(&config, &url, &rows, name)?;
+            config
         };
         let table = ListingTable::try_new(config.with_schema(schema))?;
         Ok(Some(Arc::new(table)))
+    }
+}
+
+/// Names the store of local files.
+const LOCAL_ROOT: &str = "file:///";
+
+/// The files of a local glob, found without listing a folder in which it cannot match; `None` for what is no such glob, or
+/// has columns in the names of folders, which are seen only from above.
+fn expanded(name: &str) -> Result<Option<Vec<Location>>> {
+    if Address::parse(name).is_some() || !is_glob(name) || std::path::Path::new(name).exists() {
+        return Ok(None);
+    }
+    let (base, files) = local_files(name).map_err(|error| DataFusionError::External(Box::new(error)))?;
+    let has_columns = |file: &String| file.rsplit_once('/').is_some_and(|(folders, _)| folders.contains('='));
+    if files.iter().any(has_columns) {
+        return Ok(None);
+    }
+    let location = |file: &String| Ok(Location::from_absolute_path(std::path::absolute(base.join(file))?)?);
+    files.iter().map(location).collect::<Result<_>>().map(Some)
+}
+
+/// What the store says of these files.
+async fn heads(
+    state: &SessionState,
+    url: &ListingTableUrl,
+    locations: &[Location],
+    name: &str,
+) -> Result<Vec<ObjectMeta>> {
+    if locations.is_empty() {
+        return nothing_there(name);
+    }
+    let store = state.runtime_env().object_store(url)?;
+    let mut files = Vec::with_capacity(locations.len());
+    for location in locations {
+        files.push(store.head(location).await?);
+    }
+    Ok(files)
+}
+
+/// DataFusion reads every file as it reads the first, and would name none of those that are laid out otherwise.
+async fn one_ipc_layout(store: &dyn ObjectStore, files: &[ObjectMeta], name: &str) -> Result<()> {
+    let (mut file, mut stream) = (None, None);
+    for found in files {
+        let magic = store.get_range(&found.location, 0..found.size.min(IPC_FILE_MAGIC.len() as u64)).await?;
+        let is_file = magic.as_ref() == IPC_FILE_MAGIC.as_slice();
+        let first = if is_file { &mut file } else { &mut stream };
+        first.get_or_insert(found.location.as_ref());
+    }
+    match (file, stream) {
+        (Some(file), Some(stream)) => plan_err!(
+            "'{name}' holds Arrow IPC files such as {file} and IPC streams such as {stream}; name them apart, or read both \
+             as the table `shards` with --shards"
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// First bytes of the file format, which a stream has not.
+const IPC_FILE_MAGIC: [u8; 6] = *b"ARROW1";
+
+/// A file below folders that are no columns would be left out without a word.
+fn check_partitions(config: &ListingTableConfig, url: &ListingTableUrl, rows: &[ObjectMeta], name: &str) -> Result<()> {
+    let columns = config.options.as_ref().map(|options| options.table_partition_cols.as_slice()).unwrap_or_default();
+    let fits = |file: &&ObjectMeta| {
+        let parts: Vec<&str> = url.strip_prefix(&file.location).into_iter().flatten().collect();
+        let values = columns.iter().zip(&parts).filter(|((column, _), part)| {
+            part.split_once('=').is_some_and(|(key, _)| key == column)
+        });
+        values.count() == columns.len()
+    };
+    match rows.iter().find(|file| !fits(file)) {
+        Some(file) => plan_err!(
+            "'{name}' has columns in the names of its folders, and {} does not lie in such folders; name its folder apart",
+            file.location
+        ),
+        None => Ok(()),
     }
 }
 
@@ -116,9 +217,13 @@ async fn files(state: &SessionState, url: &ListingTableUrl, name: &str) -> Resul
         Err(error) => return Err(error.context(format!("'{name}' cannot be listed"))),
     };
     if files.is_empty() {
-        return plan_err!("'{name}' is no file, no folder with files and no glob that matches any");
+        return nothing_there(name);
     }
     Ok(files)
+}
+
+fn nothing_there<T>(name: &str) -> Result<T> {
+    plan_err!("'{name}' is no file, no folder with files and no glob that matches any")
 }
 
 fn is_not_found(error: &object_store::Error) -> bool {

@@ -262,7 +262,7 @@ fn hugging_face_structs_are_images() {
 
     let to = folder.path().join("shards");
     let words = ["sql", &format!("SELECT image, 'a caption' AS caption FROM '{path}'"), "--to", to.to_str().unwrap()];
-    assert!(ok(&words).contains("1 rows in 1 shards"));
+    assert!(ok(&words).contains("1 row in 1 shard,"));
 }
 
 #[tokio::test]
