@@ -108,7 +108,7 @@ fn folder_of_splits(files: &[Listed]) -> Option<PathBuf> {
         let folders: Vec<Cow<'_, str>> = folders_of(&file.path).take(depth + 1).collect();
         folders.len() > depth && folders[..depth] == first[..depth] && is_split(&folders[depth])
     };
-    files.iter().all(is_below).then(|| first[..depth].iter().map(Cow::as_ref).collect())
+    files.iter().all(is_below).then(|| first[..depth].iter().map(|name| &**name).collect())
 }
 
 fn first_few(names: &[&str]) -> String {

@@ -157,7 +157,7 @@ fn write(
 fn no_rows(place: &str, rejected: &[Rejected]) -> Error {
     let first = rejected.first().map(|r| format!("; the first is {}: {}", r.source, r.reason)).unwrap_or_default();
     let reason = match rejected.len() {
-        0 => "holds no image at all; name something with images".to_owned(),
+        0 => "holds no images, so none of them can be used; name something with images".to_owned(),
         images => format!("none of {images} images can be used{first}; name something with images"),
     };
     Error::at(Stage::Import, place, reason)

@@ -108,7 +108,7 @@ fn read_json_lines(path: &Path, text_columns: &[&str]) -> Batches {
 
 /// The first line that is no JSON, and what is wrong with it.
 fn faulty_line(path: &Path) -> std::io::Result<Option<String>> {
-    for (number, line) in (1..).zip(open_text(path)?.lines()) {
+    for (number, line) in (1_u64..).zip(open_text(path)?.lines()) {
         let line = line?;
         if !line.trim().is_empty()
             && let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&line)

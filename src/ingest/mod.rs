@@ -158,7 +158,7 @@ impl ImportSettings {
             wrong.push(format!("max_megapixels is {}; give a number above 0", self.max_megapixels));
         }
         wrong.extend(columns::check(&self.columns).err());
-        if wrong.is_empty() { Ok(()) } else { Err(Error::at(Stage::CommandLine, "import", wrong.join("; "))) }
+        if wrong.is_empty() { Ok(()) } else { Err(Error::at(Stage::CommandLine, "", wrong.join("; "))) }
     }
 }
 

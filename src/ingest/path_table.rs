@@ -105,7 +105,9 @@ fn read(path: &Path, columns: &[ColumnName], place: &str) -> Result<MetadataTabl
 fn no_paths(table: &MetadataTable, present: &[&str], place: &str) -> Error {
     let usual = USUAL_PATHS.join(", ");
     let reason = if let Some(path) = present.iter().find(|name| looks_like_a_path(name)) {
-        format!("has no line with the names of its columns: the first one holds {path}; put one such as image,caption first")
+        format!(
+            "has no line with the names of its columns: the first one holds {path}; put one such as image,caption first"
+        )
     } else if let [only] = present
         && let Some(delimiter) = [';', '|'].into_iter().find(|delimiter| only.contains(*delimiter))
     {

@@ -174,7 +174,8 @@ mod tests {
 
     #[test]
     fn a_file_that_may_not_be_read_is_one_image_less_and_a_broken_disk_is_an_error() {
-        let error = |kind: ErrorKind| Error::at(crate::error::Stage::Import, "a", "x").caused_by(std::io::Error::from(kind));
+        let error =
+            |kind: ErrorKind| Error::at(crate::error::Stage::Import, "a", "x").caused_by(std::io::Error::from(kind));
         assert!(own_fault(&error(ErrorKind::PermissionDenied)).unwrap().contains("permissions"));
         assert!(own_fault(&error(ErrorKind::NotFound)).is_some());
         assert!(own_fault(&error(ErrorKind::Other)).is_none() && own_fault(&Error::internal("x")).is_none());

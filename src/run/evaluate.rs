@@ -180,7 +180,8 @@ pub fn run(run: &Path, sets: &[String], json: bool) -> Result<()> {
     let line = scores.to_json_line().map_err(|error| Error::internal("scores are no JSON").caused_by(error))?;
     // Computed for long, so shown whatever becomes of the files.
     output::line(&scores.to_string())?;
-    let written = folder.write("scores.json", format!("{line}\n").as_bytes()).and_then(|()| write_report(folder.path()));
+    let written =
+        folder.write("scores.json", format!("{line}\n").as_bytes()).and_then(|()| write_report(folder.path()));
     if let Ok(report) = &written {
         output::line(&format!("see {}", report.display()))?;
     }

@@ -87,7 +87,11 @@ pub(super) fn summary(report: &ImportReport, to: &str) -> String {
         text.push_str(&format!("\nlabels: {}", report.labels.keys().filter(|label| !label.is_empty()).count()));
     }
     if report.quarantined > 0 {
-        text.push_str(&format!("\nbad: {}, listed in {to}/{}", output::counted(report.quarantined, "image"), ingest::QUARANTINE_FILE));
+        text.push_str(&format!(
+            "\nbad: {}, listed in {to}/{}",
+            output::counted(report.quarantined, "image"),
+            ingest::QUARANTINE_FILE
+        ));
     }
     if !report.left_out.is_empty() {
         text.push_str(&format!("\nleft out, by status: {}", counts(&report.left_out)));

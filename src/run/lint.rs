@@ -146,7 +146,11 @@ fn bad_images(linted: &Lint) -> u64 {
 
 fn text(linted: &Lint) -> String {
     let Statistics { rows, image_bytes, nulls, formats, splits, labels, histograms } = &linted.statistics;
-    let mut text = format!("{rows} rows in {}, {:.1} MB of images", output::counted(linted.shards, "shard"), *image_bytes as f64 / 1e6);
+    let mut text = format!(
+        "{rows} rows in {}, {:.1} MB of images",
+        output::counted(linted.shards, "shard"),
+        *image_bytes as f64 / 1e6
+    );
     if linted.unread_shards > 0 {
         let _ = write!(text, "; {} could not be read", output::counted(linted.unread_shards, "shard"));
     }

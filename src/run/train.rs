@@ -264,7 +264,11 @@ impl<M: Method> Observer<M> for Watch<'_> {
     fn epoch_end(&mut self, epoch: u64, method: &M) -> Result<BTreeMap<String, f64>> {
         let Some(knn) = self.knn.as_ref().filter(|knn| knn.is_due(epoch)) else { return Ok(BTreeMap::new()) };
         let accuracy = knn.accuracy(method)?;
-        self.bar.say(&format!("after epoch {} of {}: kNN accuracy {accuracy:.4}", epoch + 1, self.plan.pipeline.train.epochs));
+        self.bar.say(&format!(
+            "after epoch {} of {}: kNN accuracy {accuracy:.4}",
+            epoch + 1,
+            self.plan.pipeline.train.epochs
+        ));
         Ok(BTreeMap::from([("knn_accuracy".to_owned(), accuracy)]))
     }
 

@@ -11,9 +11,7 @@ use datafusion::{
         listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl},
     },
     execution::SessionState,
-    object_store::{
-        self, ObjectMeta, ObjectStore, ObjectStoreExt as _, path::Path as Location, prefix::PrefixStore,
-    },
+    object_store::{self, ObjectMeta, ObjectStore, ObjectStoreExt as _, path::Path as Location, prefix::PrefixStore},
     prelude::SessionContext,
 };
 use futures::TryStreamExt as _;
@@ -70,8 +68,8 @@ impl UrlTableFactory for FilesAsTables {
             return Ok(None);
         }
         let state = self.state()?;
-        let expanded = expanded(name)?;
-        let url = ListingTableUrl::parse(if expanded.is_some() { LOCAL_ROOT } else { name })?;
+        let Named { listed, expanded } = named(name)?;
+        let url = ListingTableUrl::parse(&listed)?;
         self.reach(&state, &url, name)?;
         let listed = match &expanded {
             Some(locations) => heads(&state, &url, locations, name).await?,
@@ -80,7 +78,8 @@ impl UrlTableFactory for FilesAsTables {
         let count = listed.len();
         // A file that is named by itself is meant, whatever it is called.
         let is_meant = |file: &ObjectMeta| {
-            let is_hidden = || url.strip_prefix(&file.location).is_some_and(|mut parts| parts.any(|p| p.starts_with('.')));
+            let is_hidden =
+                || url.strip_prefix(&file.location).is_some_and(|mut parts| parts.any(|p| p.starts_with('.')));
             name.ends_with(file_name(file)) || (has_rows(file) && (expanded.is_some() || !is_hidden()))
         };
         let rows: Vec<ObjectMeta> = listed.into_iter().filter(is_meant).collect();
@@ -124,19 +123,32 @@ impl UrlTableFactory for FilesAsTables {
 /// Names the store of local files.
 const LOCAL_ROOT: &str = "file:///";
 
-/// The files of a local glob, found without listing a folder in which it cannot match; `None` for what is no such glob, or
-/// has columns in the names of folders, which are seen only from above.
-fn expanded(name: &str) -> Result<Option<Vec<Location>>> {
+/// What stands for a table in SQL.
+struct Named {
+    /// File, folder or URL that DataFusion lists.
+    listed: String,
+    /// The files of a local glob: found without listing a folder in which it cannot match.
+    expanded: Option<Vec<Location>>,
+}
+
+fn named(name: &str) -> Result<Named> {
+    let as_written = |listed: &str| Ok(Named { listed: listed.to_owned(), expanded: None });
     if Address::parse(name).is_some() || !is_glob(name) || std::path::Path::new(name).exists() {
-        return Ok(None);
+        return as_written(name);
     }
-    let (base, files) = local_files(name).map_err(|error| DataFusionError::External(Box::new(error)))?;
+    let matching = |glob: &str| local_files(glob).map_err(|error| DataFusionError::External(Box::new(error)));
+    let (base, files) = matching(name)?;
     let has_columns = |file: &String| file.rsplit_once('/').is_some_and(|(folders, _)| folders.contains('='));
     if files.iter().any(has_columns) {
-        return Ok(None);
+        // Columns in the names of folders are seen from above: where the glob means all that is there, the folder does too.
+        let folder = base.display().to_string();
+        if matching(&format!("{folder}/**"))?.1.len() == files.len() {
+            return as_written(&folder);
+        }
     }
     let location = |file: &String| Ok(Location::from_absolute_path(std::path::absolute(base.join(file))?)?);
-    files.iter().map(location).collect::<Result<_>>().map(Some)
+    let expanded = files.iter().map(location).collect::<Result<_>>()?;
+    Ok(Named { listed: LOCAL_ROOT.to_owned(), expanded: Some(expanded) })
 }
 
 /// What the store says of these files.
@@ -159,10 +171,10 @@ async fn heads(
 
 /// DataFusion reads every file as it reads the first, and would name none of those that are laid out otherwise.
 async fn one_ipc_layout(store: &dyn ObjectStore, files: &[ObjectMeta], name: &str) -> Result<()> {
-    let (mut file, mut stream) = (None, None);
+    let (mut file, mut stream): (Option<&str>, Option<&str>) = (None, None);
     for found in files {
         let magic = store.get_range(&found.location, 0..found.size.min(IPC_FILE_MAGIC.len() as u64)).await?;
-        let is_file = magic.as_ref() == IPC_FILE_MAGIC.as_slice();
+        let is_file = *magic == IPC_FILE_MAGIC;
         let first = if is_file { &mut file } else { &mut stream };
         first.get_or_insert(found.location.as_ref());
     }
@@ -183,9 +195,10 @@ fn check_partitions(config: &ListingTableConfig, url: &ListingTableUrl, rows: &[
     let columns = config.options.as_ref().map(|options| options.table_partition_cols.as_slice()).unwrap_or_default();
     let fits = |file: &&ObjectMeta| {
         let parts: Vec<&str> = url.strip_prefix(&file.location).into_iter().flatten().collect();
-        let values = columns.iter().zip(&parts).filter(|((column, _), part)| {
-            part.split_once('=').is_some_and(|(key, _)| key == column)
-        });
+        let values = columns
+            .iter()
+            .zip(&parts)
+            .filter(|((column, _), part)| part.split_once('=').is_some_and(|(key, _)| key == column));
         values.count() == columns.len()
     };
     match rows.iter().find(|file| !fits(file)) {

@@ -202,6 +202,9 @@ fn files_globs_and_folders_are_tables() {
     write("scores.jsonl", "{\"source\": \"cat/1.png\", \"score\": 0.5}\n{\"source\": \"dog/1.png\", \"score\": 0.1}\n");
     write("by_day/day=1/a.csv", "n\n1\n");
     write("by_day/day=2/a.csv", "n\n2\n");
+    write("deep/a.csv", "n\n1\n");
+    write("deep/x/y/a.csv", "n\n2\n3\n");
+    write("deep/.hidden/a.csv", "n\n4\n");
     write("mixed/a.csv", "n\n1\n");
     write("mixed/a.tsv", "n\tm\n1\t2\n");
     let count = |from: &str| {
@@ -216,6 +219,11 @@ fn files_globs_and_folders_are_tables() {
     assert_eq!((count("by_day"), count("shards/quarantine.parquet")), (2, 1));
     let days = format!("SELECT sum(CAST(day AS INT) * n) AS s FROM '{}'", workshop.text("by_day"));
     assert_eq!(ok(&["sql", &days, "--json"]).trim(), "{\"s\":5}");
+
+    assert_eq!((count("by_day"), count("by_day/day=1/*.csv"), count("shards/quarantine.parquet")), (2, 1, 1));
+    let all_days = days.replace("by_day'", "by_day/**/*.csv'");
+    assert_eq!(ok(&["sql", &all_days, "--json"]).trim(), "{\"s\":5}");
+    assert_eq!((count("deep"), count("deep/**/*.csv"), count("deep/*.csv"), count("deep/*/*/a.csv")), (3, 3, 1, 2));
 
     let joined = format!(
         "SELECT s.label, t.score FROM shards s JOIN '{}' t ON s.source = t.source WHERE t.score > 0.3",
@@ -233,7 +241,9 @@ fn files_globs_and_folders_are_tables() {
         let text = fails(2, &["sql", &format!("SELECT * FROM '{}'", workshop.text(from))]);
         assert!(text.contains(part), "{from}: {text}");
     }
-    assert!(fails(2, &["sql", "SELECT * FROM shrads"]).contains("shrads"));
+    let unknown = fails(2, &["sql", "SELECT * FROM shrads"]);
+    assert!(unknown.contains("shrads") && unknown.contains("quote a file"), "{unknown}");
+    assert!(fails(2, &["sql", "SELECT * FROM shards"]).contains("name its files with --shards"));
 }
 
 #[test]
@@ -298,7 +308,7 @@ async fn rows_with_images_become_a_data_set_that_selects_and_trains() {
         fs::read(Path::new(&again).join("diptych.json")).unwrap()
     );
     let text = fails(1, &["sql", sql, "--shards", &from, "--to", &to]);
-    assert!(text.contains("--overwrite"), "{text}");
+    assert!(text.contains("--overwrite") && text.starts_with("error: output: "), "{text}");
     ok(&["sql", "SELECT * FROM shards LIMIT 3", "--shards", &to, "--to", &to, "--overwrite"]);
     assert_eq!(shards(Path::new(&to)).await.rows(), 3);
 }
@@ -329,7 +339,7 @@ fn sorted_shards_keep_their_order_and_rows_without_images_are_plain() {
         1,
         &["sql", "SELECT sample_id FROM shards WHERE false", "--shards", &from, "--to", &workshop.text("none")],
     );
-    assert!(text.contains("no rows"), "{text}");
+    assert!(text.contains("no rows") && !workshop.path("none").exists(), "{text}");
 }
 
 #[test]
