@@ -205,7 +205,7 @@ struct PreviewWords {
     #[command(flatten)]
     pipeline: PipelineWords,
     /// Where to write the PNG.
-    #[arg(long, value_name = "FILE", default_value = "views.png")]
+    #[arg(long, value_name = "FILE", default_value = "views.png", value_parser = png)]
     to: PathBuf,
     /// Pairs to draw.
     #[arg(long, default_value_t = 24, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
@@ -272,6 +272,15 @@ struct CheckWords {
     /// Prints the pipeline as resolved.
     #[arg(long)]
     resolved: bool,
+}
+
+/// A file whose name says what will be in it.
+fn png(text: &str) -> std::result::Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png")) {
+        true => Ok(path),
+        false => Err("the contact sheet is a PNG; name a file that ends in .png".to_owned()),
+    }
 }
 
 /// A time in which something can be measured.
@@ -395,6 +404,7 @@ mod tests {
         for words in ["bench p --seconds", "bench p --batches", "preview p --pairs"] {
             assert!(parses(&format!("diptych {words} 1")) && !parses(&format!("diptych {words} 0")), "{words}");
         }
+        assert!(parses("diptych preview p --to a.PNG") && !parses("diptych preview p --to a.jpg"));
         assert!(parses("diptych bench p --seconds 0.5") && !parses("diptych bench p --seconds inf"));
     }
 

@@ -6,29 +6,21 @@ use super::{
     choose::choose,
     contact_sheet::write_contact_sheet,
     data::{Data, first_pairs},
-    output, progress,
+    output,
 };
-use crate::{
-    error::{Error, Result, Stage},
-    pipeline::Plan,
-    scan::epoch::EpochPlan,
-};
+use crate::{error::Result, pipeline::Plan, scan::epoch::EpochPlan};
 
 /// Writes the contact sheet of the first pairs that training would see.
 ///
 /// # Errors
-/// Another ending than `.png`, mistakes of the pipeline, the data's, or the file cannot be written.
+/// Mistakes of the pipeline, the data's, or the file cannot be written.
 pub fn run(named: &Named, to: &Path, pairs: usize) -> Result<()> {
-    if !to.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png")) {
-        let reason = "the contact sheet is a PNG; name a file that ends in .png";
-        return Err(Error::at(Stage::CommandLine, format!("--to {}", to.display()), reason));
-    }
     let plan = named.plan()?;
     let data = Data::open(&plan)?;
     let epochs = data.training(&plan, choose(&data, &plan)?.mixture, None)?;
     let drawn = draw(&data, &plan, &epochs, to, pairs)?;
     if drawn < pairs {
-        progress::log(&format!("the selection has {drawn} items, so there are no {pairs} pairs to draw"));
+        super::progress::log(&format!("the selection has {drawn} items, so there are no {pairs} pairs to draw"));
     }
     output::line(&format!("{}: {drawn} pairs of {}-pixel views", to.display(), plan.side_pixels))
 }

@@ -100,16 +100,6 @@ pub fn run(request: &Request) -> Result<()> {
     }
 }
 
-/// The importer writes the shards, but nobody has imported anything.
-fn as_output(error: Error) -> Error {
-    match error {
-        Error::Stage { stage: Stage::Import, place, reason, source } => {
-            Error::Stage { stage: Stage::Output, place, reason, source }
-        }
-        other => other,
-    }
-}
-
 fn plain_summary(report: &ImportReport, to: &str) -> String {
     progress::log(
         "plain Parquet: there is no binary column `image`, so training cannot read this; name one with AS image",
@@ -123,6 +113,16 @@ async fn print(query: &Query, request: &Request) -> Result<()> {
         Format::Table => print_table(query, request.rows).await,
         Format::JsonLines => print_all(query, json_lines).await,
         Format::Csv => print_all(query, csv_lines).await,
+    }
+}
+
+/// The importer writes the shards, but nobody has imported anything.
+fn as_output(error: Error) -> Error {
+    match error {
+        Error::Stage { stage: Stage::Import, place, reason, source } => {
+            Error::Stage { stage: Stage::Output, place, reason, source }
+        }
+        other => other,
     }
 }
 
