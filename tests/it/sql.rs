@@ -10,6 +10,7 @@ use datafusion::{
     arrow::{
         array::{ArrayRef, BinaryArray, RecordBatch, StringArray, StructArray},
         datatypes::{DataType, Field},
+        ipc::writer::{FileWriter, StreamWriter},
     },
     parquet::arrow::ArrowWriter,
 };
@@ -244,6 +245,23 @@ fn files_globs_and_folders_are_tables() {
     let unknown = fails(2, &["sql", "SELECT * FROM shrads"]);
     assert!(unknown.contains("shrads") && unknown.contains("quote a file"), "{unknown}");
     assert!(fails(2, &["sql", "SELECT * FROM shards"]).contains("name its files with --shards"));
+}
+
+#[test]
+fn arrow_files_and_streams_in_one_table_are_told_apart_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let column: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
+    let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
+    let create = |name: &str| fs::File::create(folder.path().join(name)).unwrap();
+    let mut file = FileWriter::try_new(create("file.arrow"), &batch.schema()).unwrap();
+    file.write(&batch).unwrap();
+    file.finish().unwrap();
+    let mut stream = StreamWriter::try_new(create("stream.arrow"), &batch.schema()).unwrap();
+    stream.write(&batch).unwrap();
+    stream.finish().unwrap();
+    let sql = format!("SELECT * FROM '{}/*.arrow'", folder.path().display());
+    let text = fails(2, &["sql", &sql]);
+    assert!(text.contains("streams such as") && text.contains("stream.arrow") && text.contains("--shards"), "{text}");
 }
 
 #[test]
