@@ -220,7 +220,7 @@ struct PreviewWords {
     #[command(flatten)]
     pipeline: PipelineWords,
     /// Where to write the PNG.
-    #[arg(long, value_name = "FILE", default_value = "views.png", value_parser = local)]
+    #[arg(long, value_name = "FILE", default_value = "views.png", value_parser = png)]
     to: PathBuf,
     /// Pairs to draw.
     #[arg(long, default_value_t = 24, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
@@ -229,7 +229,8 @@ struct PreviewWords {
 
 /// Trains an encoder, with metrics, checkpoints and a report in a run folder.
 ///
-/// SIGINT and SIGTERM finish the step, write a checkpoint and exit with 130 and 143.
+/// SIGINT and SIGTERM finish the step, write a checkpoint and exit with 130 and 143. Progress and report count epochs from
+/// 1; `epoch` in metrics.jsonl is the number of epochs that are complete, from 0.
 #[derive(Debug, Args)]
 struct TrainWords {
     /// A pipeline file, or the name of a built-in one: simclr, simclr_small.
@@ -286,6 +287,15 @@ struct CheckWords {
     /// Prints the pipeline as resolved.
     #[arg(long)]
     resolved: bool,
+}
+
+/// A file whose name says what will be in it.
+fn png(text: &str) -> std::result::Result<PathBuf, String> {
+    let path = local(text)?;
+    match path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png")) {
+        true => Ok(path),
+        false => Err("the contact sheet is a PNG; name a file that ends in .png".to_owned()),
+    }
 }
 
 /// A time in which something can be measured.
@@ -410,6 +420,7 @@ mod tests {
         for words in ["bench p --seconds", "bench p --batches", "preview p --pairs"] {
             assert!(parses(&format!("diptych {words} 1")) && !parses(&format!("diptych {words} 0")), "{words}");
         }
+        assert!(parses("diptych preview p --to a.PNG") && !parses("diptych preview p --to a.jpg"));
         assert!(parses("diptych bench p --seconds 0.5") && !parses("diptych bench p --seconds inf"));
     }
 

@@ -46,7 +46,7 @@ pub fn parse(name: &str) -> Result<Device> {
 }
 
 fn unknown(name: &str) -> Error {
-    Error::at(Stage::Device, name, "there is no such device; write `cpu` or `cuda:0`, `cuda:1`, …")
+    Error::at(Stage::Device, "", format!("there is no device {name:?}; write `cpu` or `cuda:0`, `cuda:1`, …"))
 }
 
 #[cfg(feature = "cuda")]

@@ -44,7 +44,7 @@ pub enum Stage {
     Checkpoint,
     /// Frozen embeddings and their scores.
     Evaluate,
-    /// Results on their way to stdout.
+    /// Results on their way to stdout or into shards of their own.
     Output,
     /// What is odd about a data set.
     Lint,

@@ -183,7 +183,7 @@ impl fmt::Display for Scores {
             let any_floor = lines.iter().any(|(_, score)| score.floor.is_some());
             writeln!(
                 f,
-                "{:<26}{:<21}{}{}{}",
+                "{:<34}{:<21}{}{}{}",
                 "accuracy [95 % interval]",
                 "encoder",
                 column("untrained encoder", any_untrained),
@@ -191,7 +191,7 @@ impl fmt::Display for Scores {
                 if any_untrained || any_floor { "encoder - better floor" } else { "" }
             )?;
             for (name, score) in &lines {
-                write!(f, "{name:<26}{:<21}", figure(score.accuracy, score.ci95))?;
+                write!(f, "{name:<34}{:<21}", figure(score.accuracy, score.ci95))?;
                 for (present, value, ci95) in
                     [(any_untrained, score.untrained, score.untrained_ci95), (any_floor, score.floor, score.floor_ci95)]
                 {
@@ -206,7 +206,7 @@ impl fmt::Display for Scores {
                 writeln!(f)?;
             }
             for (n, reason) in self.left_out.get(label).into_iter().flatten() {
-                writeln!(f, "{:<26}left out: {reason}", format!("kNN, {n} labels per class"))?;
+                writeln!(f, "{:<34}left out: {reason}", format!("kNN, {n} labels per class"))?;
             }
             writeln!(f, "Protocol:")?;
             for (name, score) in &lines {

@@ -45,7 +45,7 @@ pub(super) struct ClassFolders {
 
 impl ClassFolders {
     /// # Errors
-    /// Splits lie beside folders that are none, so that neither reading is safe.
+    /// Splits lie beside folders that are none, so that neither reading is safe, or below a folder that holds all files.
     pub(super) fn new(root: &Path, files: Vec<Listed>) -> Result<Self> {
         let tops: BTreeSet<Cow<'_, str>> = files.iter().filter_map(|file| folders_of(&file.path).next()).collect();
         let (splits, others): (Vec<&str>, Vec<&str>) = tops.iter().map(Cow::as_ref).partition(|top| is_split(top));
@@ -54,6 +54,13 @@ impl ClassFolders {
                 "holds the splits {} beside {}, which may be classes; move one of the two kinds elsewhere",
                 splits.join(", "),
                 first_few(&others)
+            );
+            return Err(Error::at(Stage::Import, root.display().to_string(), reason));
+        }
+        if let Some(meant) = folder_of_splits(&files) {
+            let reason = format!(
+                "holds one folder, and the splits are further down: import {} instead",
+                root.join(meant).display()
             );
             return Err(Error::at(Stage::Import, root.display().to_string(), reason));
         }
@@ -74,6 +81,34 @@ impl ClassFolders {
         }
         Ok(Self { root: root.to_owned(), has_splits, places, names, files })
     }
+
+    /// What to say where all images are of one class: then FROM may be one folder too high.
+    pub(super) fn only_class(&self) -> Option<String> {
+        let class = self.places.first()?.1?;
+        if self.places.len() < 2 || self.places.iter().any(|place| place.1 != Some(class)) {
+            return None;
+        }
+        let class = &self.names[class as usize];
+        let depth = if self.has_splits { 2 } else { 1 };
+        let has_folders = self.files.iter().any(|file| folders_of(&file.path).nth(depth).is_some());
+        let mut text = format!("all {} images are of one class, {class}", self.files.len());
+        if has_folders && !self.has_splits {
+            let below = self.root.join(class);
+            text.push_str(&format!("; where its folders are the classes, import {} instead", below.display()));
+        }
+        Some(text)
+    }
+}
+
+/// Where all files lie in one folder that holds nothing but splits: that folder. As classes they would be one.
+fn folder_of_splits(files: &[Listed]) -> Option<PathBuf> {
+    let first: Vec<Cow<'_, str>> = folders_of(&files.first()?.path).collect();
+    let depth = first.iter().position(|name| is_split(name)).filter(|depth| *depth > 0)?;
+    let is_below = |file: &Listed| {
+        let folders: Vec<Cow<'_, str>> = folders_of(&file.path).take(depth + 1).collect();
+        folders.len() > depth && folders[..depth] == first[..depth] && is_split(&folders[depth])
+    };
+    files.iter().all(is_below).then(|| first[..depth].iter().map(|name| &**name).collect())
 }
 
 fn first_few(names: &[&str]) -> String {
@@ -147,6 +182,26 @@ mod tests {
     fn splits_come_before_classes_and_may_have_none() {
         let found = places(&["Train/cat/1.png", "test/cat/1.png", "val/1.png", "stray.png"]);
         assert_eq!(found, [place("Train", "cat"), place("test", "cat"), place("val", ""), place("", "")]);
+    }
+
+    #[test]
+    fn splits_one_folder_further_down_are_refused_with_the_folder_that_is_meant() {
+        for paths in [&["cifar/train/cat/1.png", "cifar/test/cat/1.png"][..], &["a/b/train/cat/1.png"]] {
+            let meant = if paths.len() == 2 { "root/cifar instead" } else { "root/a/b instead" };
+            let error = source(paths).unwrap_err().to_string();
+            assert!(error.contains(meant), "{error}");
+        }
+        source(&["cat/train/1.png", "dog/train/1.png"]).unwrap();
+    }
+
+    #[test]
+    fn one_class_for_all_images_is_told() {
+        let told = |paths: &[&str]| source(paths).unwrap().only_class();
+        let text = told(&["set/cat/1.png", "set/dog/1.png"]).unwrap();
+        assert!(text.contains("one class, set") && text.contains("import root/set instead"), "{text}");
+        assert_eq!(told(&["cat/1.png", "cat/2.png"]).unwrap(), "all 2 images are of one class, cat");
+        assert!(told(&["cat/1.png", "dog/2.png"]).is_none() && told(&["1.png", "2.png"]).is_none());
+        assert!(told(&["cat/1.png", "2.png"]).is_none());
     }
 
     #[test]

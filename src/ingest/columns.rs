@@ -106,7 +106,7 @@ pub(super) fn find<'a>(
                 None => format!("there are {}", present.join(", ")),
             };
             Error::at(
-                Stage::Import,
+                Stage::CommandLine,
                 place,
                 format!("has no column {name:?}, which is to be the {}; {remedy}", filled.name()),
             )

@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+use super::made_folders::MadeFolders;
 use super::manifest::{Manifest, is_plain_name};
 use super::{IMPORTING_FILE, MANIFEST_FILE, QUARANTINE_FILE};
 use crate::error::{Context, Error, Result, Stage};
@@ -20,6 +21,7 @@ const CANNOT_WRITE: &str = "cannot be written; check permissions and free space,
 #[derive(Debug)]
 pub struct Destination {
     folder: PathBuf,
+    made: MadeFolders,
     /// Locked until dropped; other processes see an import running.
     journal: File,
 }
@@ -32,7 +34,7 @@ impl Destination {
     /// import wrote.
     pub fn claim(folder: &Path, overwrite: bool) -> Result<Self> {
         let place = folder.display().to_string();
-        std::fs::create_dir_all(folder).context(Stage::Import, &place, "cannot be made a folder; name another")?;
+        let made = MadeFolders::make(folder).context(Stage::Import, &place, "cannot be made a folder; name another")?;
         refuse_occupied(folder, overwrite)?;
         let path = folder.join(IMPORTING_FILE);
         let journal = OpenOptions::new().read(true).append(true).create(true).open(&path).context(
@@ -54,7 +56,7 @@ impl Destination {
                 );
             }
         }
-        let claimed = Self { folder: folder.to_owned(), journal };
+        let claimed = Self { folder: folder.to_owned(), made, journal };
         // The other import can have finished between the first look and the lock.
         if let Err(error) = refuse_occupied(folder, overwrite) {
             claimed.abandon();
@@ -197,6 +199,7 @@ impl Destination {
         if removed {
             // A journal that stays behind does no harm: the next import empties it.
             let _ = self.remove(IMPORTING_FILE);
+            self.made.remove_if_empty();
         }
     }
 

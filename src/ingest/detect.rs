@@ -22,6 +22,7 @@ pub(super) struct Detected {
     pub(super) left_out: BTreeMap<String, u64>,
     pub(super) unlisted: u64,
     pub(super) ignored_columns: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl Detected {
@@ -33,6 +34,7 @@ impl Detected {
             left_out: BTreeMap::new(),
             unlisted: 0,
             ignored_columns: vec![],
+            warnings: vec![],
         }
     }
 }
@@ -74,7 +76,11 @@ pub(super) fn detect(
     skip_others(kind, &mut listing);
     let columns = &settings.columns;
     match kind {
-        Kind::ClassFolders => Ok(Detected::of(ClassFolders::new(&root, listing.images)?, listing.skipped)),
+        Kind::ClassFolders => {
+            let found = ClassFolders::new(&root, listing.images)?;
+            let warnings = found.only_class().into_iter().collect();
+            Ok(Detected { warnings, refused: listing.missing, ..Detected::of(found, listing.skipped) })
+        }
         Kind::Idx => Ok(Detected::of(IdxFiles::open(&root, &listing.idx, &settings.label_names, to)?, listing.skipped)),
         Kind::MetadataFolder => {
             let found = MetadataFolder::new(&root, &listing.metadata, &listing.images, columns)?;
@@ -83,7 +89,7 @@ pub(super) fn detect(
         }
         Kind::Webdataset => {
             let found = webdataset::open(&root, &listing.archives, columns, Spool::new(to)?, progress)?;
-            let webdataset::Archives { mut samples, skipped, ignored_keys } = found;
+            let webdataset::Archives { mut samples, skipped, ignored_keys, warnings } = found;
             let refused = std::mem::take(&mut samples.rejected);
             for (what, count) in skipped {
                 *listing.skipped.entry(what).or_default() += count;
@@ -91,7 +97,7 @@ pub(super) fn detect(
             let ignored_columns =
                 ignored_keys.into_iter().map(|key| format!("{key}: a key of json that is not imported"));
             let ignored_columns = ignored_columns.collect();
-            Ok(Detected { refused, ignored_columns, ..Detected::of(samples, listing.skipped) })
+            Ok(Detected { refused, ignored_columns, warnings, ..Detected::of(samples, listing.skipped) })
         }
         Kind::Parquet | Kind::Img2dataset => {
             let spool = Spool::new(to)?;
@@ -130,6 +136,11 @@ fn sorted_in(root: &Path, files: Vec<PathBuf>, read_as: Option<Kind>) -> Result<
             }
             Some(Kind::ClassFolders | Kind::Img2dataset) | None => {
                 if let Err(file) = listing.add(file) {
+                    if is_arrow_ipc(&file.path) {
+                        let reason = "is Arrow IPC, which is read in place, without import: name it in scan.shards, or \
+                                      write shards with diptych sql \"SELECT * FROM shards\" --shards FILE --to FOLDER";
+                        return Err(Error::at(Stage::Import, full.display().to_string(), reason));
+                    }
                     let reason = format!("has a name that says nothing; say what it is with --as ({})", Kind::list());
                     return Err(Error::at(Stage::Import, root.join(file.path).display().to_string(), reason));
                 }
@@ -141,6 +152,11 @@ fn sorted_in(root: &Path, files: Vec<PathBuf>, read_as: Option<Kind>) -> Result<
         return Err(Error::at(Stage::Import, root.join(&listing.idx[0]).display().to_string(), reason));
     }
     Ok(listing)
+}
+
+fn is_arrow_ipc(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default();
+    ["arrow", "feather", "ipc"].iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
 /// Whether there is anything of a kind that was asked for.
@@ -160,7 +176,7 @@ fn check_forced(kind: Kind, listing: &Listing, place: &str) -> Result<Kind> {
         return Ok(kind);
     }
     let reason = format!("holds no {what}, so it cannot be read as {kind}; there are {}", Kind::list());
-    Err(Error::at(Stage::Import, place, reason))
+    Err(Error::at(Stage::CommandLine, place, reason))
 }
 
 /// The one kind of source that is there.

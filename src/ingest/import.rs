@@ -37,10 +37,11 @@ pub fn import(
             let reason = "is both source and destination; name another folder to write into";
             return Err(Error::at(Stage::Import, to.display().to_string(), reason));
         }
-        let Detected { source, refused, skipped, left_out, unlisted, ignored_columns } =
+        let Detected { source, refused, skipped, left_out, unlisted, ignored_columns, warnings } =
             detect(from, &to_path, settings, progress)?;
-        let (manifest, report) = write(source.as_ref(), refused, destination, settings, progress)?;
-        Ok((manifest, ImportReport { skipped, left_out, unlisted, ignored_columns, ..report }))
+        let place = from.display().to_string();
+        let (manifest, report) = write(source.as_ref(), &place, refused, destination, settings, progress)?;
+        Ok((manifest, ImportReport { skipped, left_out, unlisted, ignored_columns, warnings, ..report }))
     })
 }
 
@@ -54,7 +55,7 @@ pub fn import_source(
     settings: &ImportSettings,
     progress: &mut dyn FnMut(&Progress) -> Result<()>,
 ) -> Result<ImportReport> {
-    into_folder(to, settings, |destination| write(source, vec![], destination, settings, progress))
+    into_folder(to, settings, |destination| write(source, "", vec![], destination, settings, progress))
 }
 
 /// The same for a source that is made when the folder has been claimed, and may use it for temporary files.
@@ -64,7 +65,7 @@ pub(crate) fn import_made<S: Source>(
     settings: &ImportSettings,
     progress: &mut dyn FnMut(&Progress) -> Result<()>,
 ) -> Result<ImportReport> {
-    into_folder(to, settings, |destination| write(&make()?, vec![], destination, settings, progress))
+    into_folder(to, settings, |destination| write(&make()?, "", vec![], destination, settings, progress))
 }
 
 fn canonical(path: &Path) -> Result<std::path::PathBuf> {
@@ -110,6 +111,7 @@ pub(crate) fn into_folder(
 /// Pass 2: everything but the manifest.
 fn write(
     source: &dyn Source,
+    place: &str,
     refused: Vec<Rejected>,
     destination: &mut Destination,
     settings: &ImportSettings,
@@ -143,7 +145,7 @@ fn write(
     }
     let Writing { shards, mut report, rejected, .. } = writing;
     if report.rows == 0 {
-        return Err(no_rows(&rejected));
+        return Err(no_rows(place, &rejected));
     }
     report.quarantined = rejected.len() as u64;
     quarantine::write(destination, rejected)?;
@@ -156,10 +158,13 @@ fn write(
     Ok((manifest, report))
 }
 
-fn no_rows(rejected: &[Rejected]) -> Error {
+fn no_rows(place: &str, rejected: &[Rejected]) -> Error {
     let first = rejected.first().map(|r| format!("; the first is {}: {}", r.source, r.reason)).unwrap_or_default();
-    let reason = format!("none of {} images can be used{first}; name a folder with images", rejected.len());
-    Error::at(Stage::Import, "", reason)
+    let reason = match rejected.len() {
+        0 => "holds no images, so none of them can be used; name something with images".to_owned(),
+        images => format!("none of {images} images can be used{first}; name something with images"),
+    };
+    Error::at(Stage::Import, place, reason)
 }
 
 struct Writing<'a> {

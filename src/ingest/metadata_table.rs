@@ -94,11 +94,31 @@ fn delimiter(path: &Path) -> std::io::Result<u8> {
 }
 
 fn read_json_lines(path: &Path, text_columns: &[&str]) -> Batches {
-    let (inferred, _) = json::reader::infer_json_schema(open_text(path)?, None)?;
+    let inferred = json::reader::infer_json_schema(open_text(path)?, None);
+    let (inferred, _) = match inferred {
+        Ok(inferred) => inferred,
+        // The reader counts lines within the one that it parses.
+        Err(error) => return Err(faulty_line(path)?.map_or_else(|| error.into(), Into::into)),
+    };
     let schema = as_text(&inferred, text_columns, |data_type| *data_type != DataType::Null);
     let reader = json::ReaderBuilder::new(schema.clone()).with_batch_size(BATCH_ROWS).with_coerce_primitive(true);
     let batches = reader.build(open_text(path)?)?.collect::<std::result::Result<_, ArrowError>>()?;
     Ok((schema, batches))
+}
+
+/// The first line that is no JSON, and what is wrong with it.
+fn faulty_line(path: &Path) -> std::io::Result<Option<String>> {
+    for (number, line) in (1_u64..).zip(open_text(path)?.lines()) {
+        let line = line?;
+        if !line.trim().is_empty()
+            && let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&line)
+        {
+            let said = error.to_string();
+            let said = said.rsplit_once(" at line ").map_or(said.as_str(), |(said, _)| said);
+            return Ok(Some(format!("line {number}, column {}: {said}", error.column())));
+        }
+    }
+    Ok(None)
 }
 
 fn read_parquet(path: &Path) -> Batches {
@@ -255,6 +275,12 @@ mod tests {
     fn captions_that_are_lists_are_an_error_and_not_left_out() {
         let error = table("metadata.jsonl", b"{\"file_name\": \"a.png\", \"caption\": [\"x\", \"y\"]}\n").unwrap_err();
         assert!(error.to_string().contains("column \"caption\" is"), "{error}");
+    }
+
+    #[test]
+    fn a_fault_in_json_lines_is_told_with_its_line() {
+        let error = table("metadata.jsonl", b"{\"file_name\": \"a.png\"}\n{x\n").unwrap_err();
+        assert!(error.report().contains("line 2, column 2"), "{}", error.report());
     }
 
     #[test]

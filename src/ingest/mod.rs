@@ -31,6 +31,7 @@ pub mod fingerprint;
 mod idx;
 mod import;
 mod kind;
+mod made_folders;
 pub mod manifest;
 mod metadata_folder;
 mod metadata_table;
@@ -61,6 +62,7 @@ pub use idx::{FASHION_MNIST, known_label_names};
 pub use import::{import, import_source};
 pub(crate) use import::{import_made, into_folder};
 pub use kind::Kind;
+pub(crate) use made_folders::MadeFolders;
 pub(crate) use parquet_layout::holds_images;
 pub use shard::{BLOB_PAGE_BYTES, KEY_CONTENT, KEY_SCHEMA, KEY_SCHEMA_VERSION};
 pub(crate) use shard::{as_blobs, zstd};
@@ -160,7 +162,7 @@ impl ImportSettings {
             wrong.push(format!("max_megapixels is {}; give a number above 0", self.max_megapixels));
         }
         wrong.extend(columns::check(&self.columns).err());
-        if wrong.is_empty() { Ok(()) } else { Err(Error::at(Stage::CommandLine, "import", wrong.join("; "))) }
+        if wrong.is_empty() { Ok(()) } else { Err(Error::at(Stage::CommandLine, "", wrong.join("; "))) }
     }
 }
 
@@ -211,6 +213,8 @@ pub struct ImportReport {
     pub unlisted: u64,
     /// Columns, or keys of JSON, that shards cannot carry, and why.
     pub ignored_columns: Vec<String>,
+    /// What is odd about the source: archives that are cut off, one class for all images.
+    pub warnings: Vec<String>,
     /// The shards, as the manifest lists them.
     pub shards: Vec<manifest::ManifestShard>,
     /// Wall time.

@@ -109,8 +109,13 @@ fn image(schema: &ArrowSchema, present: &[&str], columns: &[ColumnName], place: 
             return Ok(name.to_owned());
         }
         let data_type = schema.field_with_name(name).map(|field| field.data_type().to_string()).unwrap_or_default();
-        let reason = format!("column {name:?} is {data_type}; images are binary or struct<bytes, path>");
-        return Err(Error::at(Stage::Import, place, reason));
+        let paths = if data_type.starts_with("Utf8") || data_type.starts_with("LargeUtf8") {
+            "; if it holds the paths of image files, read it with --as paths"
+        } else {
+            ""
+        };
+        let reason = format!("column {name:?} is {data_type}; images are binary or struct<bytes, path>{paths}");
+        return Err(Error::at(Stage::CommandLine, place, reason));
     }
     if let Some(found) = find(columns, Filled::Image, &USUAL_IMAGES, &candidates, place)? {
         return Ok(found.to_owned());
@@ -124,7 +129,11 @@ fn image(schema: &ArrowSchema, present: &[&str], columns: &[ColumnName], place: 
     } else if has_urls(present) {
         format!("has URLs but no images; {NO_DOWNLOAD}")
     } else {
-        format!("has no column of encoded images (binary or struct<bytes, path>); there are {}", present.join(", "))
+        format!(
+            "has no column of encoded images (binary or struct<bytes, path>); there are {}: if one of them holds the paths of \
+             image files, read it with --as paths",
+            present.join(", ")
+        )
     };
     Err(Error::at(Stage::Import, place, reason))
 }

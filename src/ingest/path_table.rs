@@ -15,12 +15,14 @@ use super::metadata_folder::MetadataFolder;
 use super::metadata_table::{self, MetadataTable};
 use super::rows::Rejected;
 use super::split_name::split_of_file;
-use super::walk::Listed;
+use super::walk::{IMAGE_EXTENSIONS, Listed};
 use crate::augment::{BadClass, BadSample};
 use crate::error::{Context, Error, Result, Stage};
 
 /// What columns of paths are called, in the order in which they are tried.
 const USUAL_PATHS: [&str; 8] = ["file_name", "filepath", "path", "image", "file", "filename", "image_path", "img"];
+/// Values by which a column is judged.
+const VALUES_LOOKED_AT: usize = 10;
 /// How often a long listing says how far it is.
 const ROWS_PER_PROGRESS: u64 = 10_000;
 
@@ -81,7 +83,7 @@ fn read(path: &Path, columns: &[ColumnName], place: &str) -> Result<MetadataTabl
     let schema = table.batch.schema();
     let present: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
     let Some(image) = find(columns, Filled::Image, &USUAL_PATHS, &present, place)? else {
-        return Err(no_paths(&present, place));
+        return Err(no_paths(&table, &present, place));
     };
     if table.batch.column_by_name(image).and_then(|column| column.as_string_opt::<i32>()).is_none() {
         let reason = format!("column {image:?} holds no paths; name another with --column image=NAME");
@@ -100,18 +102,42 @@ fn read(path: &Path, columns: &[ColumnName], place: &str) -> Result<MetadataTabl
     Ok(table)
 }
 
-fn no_paths(present: &[&str], place: &str) -> Error {
-    let reason = if has_urls(present) {
-        format!("lists URLs and no paths; {NO_DOWNLOAD}")
-    } else {
-        let first = present.first().copied().unwrap_or("NAME");
+fn no_paths(table: &MetadataTable, present: &[&str], place: &str) -> Error {
+    let usual = USUAL_PATHS.join(", ");
+    let reason = if let Some(path) = present.iter().find(|name| looks_like_a_path(name)) {
         format!(
-            "has no column of paths ({}); there are {}: name one with --column image={first}",
-            USUAL_PATHS.join(", "),
-            present.join(", ")
+            "has no line with the names of its columns: the first one holds {path}; put one such as image,caption first"
         )
+    } else if let [only] = present
+        && let Some(delimiter) = [';', '|'].into_iter().find(|delimiter| only.contains(*delimiter))
+    {
+        format!("has its columns separated by {delimiter:?}; separate them by commas or tabs")
+    } else if has_urls(present) {
+        format!("lists URLs and no paths; {NO_DOWNLOAD}")
+    } else if present.is_empty() {
+        format!("has no columns; the first line names them, one of paths ({usual}) among them")
+    } else {
+        let remedy = match present.iter().find(|name| holds_paths(table, name)) {
+            Some(meant) => format!("name the one that looks like it with --column image={meant}"),
+            None => "name one with --column image=NAME, if it holds paths".to_owned(),
+        };
+        format!("has no column of paths ({usual}); there are {}: {remedy}", present.join(", "))
     };
     Error::at(Stage::Import, place, reason)
+}
+
+/// Whether the first values of a column are names of images.
+fn holds_paths(table: &MetadataTable, name: &str) -> bool {
+    let texts = table.batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
+    texts.is_some_and(|texts| {
+        let mut first = texts.iter().flatten().take(VALUES_LOOKED_AT).peekable();
+        first.peek().is_some() && first.all(looks_like_a_path)
+    })
+}
+
+fn looks_like_a_path(text: &str) -> bool {
+    let extension = Path::new(text).extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|extension| IMAGE_EXTENSIONS.contains(&extension.to_ascii_lowercase().as_str()))
 }
 
 /// One is enough to see what the table is.
@@ -254,6 +280,23 @@ mod tests {
         assert!(text.contains("no column of paths") && text.contains("there are "), "{text}");
         assert!(error("none.jsonl", &["image=were"]).contains("did you mean \"where\"?"));
         assert_eq!(opened(&folder, "none.jsonl", &["image=where"]).unwrap().0.images(), 1);
+    }
+
+    #[test]
+    fn a_table_without_a_known_column_of_paths_gets_the_hint_that_fits() {
+        let folder = folder(&[
+            ("paths.jsonl", "{\"alt\": \"a cat\", \"where\": \"x/1.PNG\"}\n"),
+            ("nohead.csv", "1.png,cat\n2.png,dog\n"),
+            ("semi.csv", "image;caption\n1.png;cat\n"),
+        ]);
+        for (table, part) in [
+            ("paths.jsonl", "--column image=where"),
+            ("nohead.csv", "no line with the names of its columns: the first one holds 1.png"),
+            ("semi.csv", "separated by ';'"),
+        ] {
+            let text = opened(&folder, table, &[]).unwrap_err().to_string();
+            assert!(text.contains(part) && text.contains(table), "{text}");
+        }
     }
 
     #[test]

@@ -30,6 +30,10 @@ pub(super) fn files(from: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
         let reason = "is not there; name a folder, a file, or a pattern such as shard-{000..012}.tar";
         return Err(Error::at(Stage::Import, place, reason));
     }
+    if let Some(open) = unclosed(&place) {
+        let reason = format!("has a brace that is never closed, {open}; write it as in shard-{{000..012}}.tar");
+        return Err(Error::at(Stage::CommandLine, place, reason));
+    }
     if place.contains("**") {
         let reason = "holds **, and import has no pattern for folders of any depth; name the folder, all of which is \
                       searched through, or write one * per depth";
@@ -62,12 +66,24 @@ pub(super) fn files(from: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
         return Err(Error::at(
             Stage::Import,
             place,
-            format!("there is no {first}{more}; fetch them or change the pattern"),
+            format!("matches nothing where there should be {first}{more}; fetch them or change the pattern"),
         ));
     }
     found.sort_unstable();
     found.dedup();
     Ok((root, found))
+}
+
+/// From the first brace on that nothing closes.
+fn unclosed(pattern: &str) -> Option<&str> {
+    let mut rest = pattern;
+    while let Some(open) = rest.find('{') {
+        match rest[open..].find('}') {
+            Some(close) => rest = &rest[open + close + 1..],
+            None => return Some(&rest[open..]),
+        }
+    }
+    None
 }
 
 /// Every text that the braces stand for: `{a,b}` and `{000..012}`, the latter as wide as it is written.
@@ -111,6 +127,9 @@ fn matching(root: &Path, below: &Path, parts: &[&str], found: &mut Vec<PathBuf>)
     let place = || folder.display().to_string();
     let cannot_list = "cannot be listed; check permissions";
     let glob = Glob::new(first);
+    if !folder.exists() {
+        return Ok(());
+    }
     for entry in std::fs::read_dir(&folder).context(Stage::Import, place(), cannot_list)? {
         let name = entry.context(Stage::Import, place(), cannot_list)?.file_name();
         let text = name.to_string_lossy();
@@ -163,9 +182,11 @@ mod tests {
     fn what_is_missing_is_named() {
         let folder = folder(&["s-1.tar"]);
         let error = |pattern: &str| found(&folder, pattern).unwrap_err().to_string();
-        assert!(error("s-{0..9}.tar").contains("no s-0.tar, s-2.tar, s-3.tar, s-4.tar, s-5.tar and 4 more"));
+        assert!(error("s-{0..9}.tar").contains("be s-0.tar, s-2.tar, s-3.tar, s-4.tar, s-5.tar and 4 more"));
         assert!(error("gone").contains("is not there"));
-        assert!(error("*.csv").contains("no *.csv"));
+        assert!(error("*.csv").contains("be *.csv"));
+        assert!(error("gone/*.tar").contains("matches nothing"));
+        assert!(error("s-{0..9").contains("never closed, {0..9;"));
         assert!(error("s-{3..1}.tar").contains("upwards"));
         assert!(error("s-{0..99999999}.tar").contains("1000000"));
         let error = files(Path::new("https://x.org/a.tar")).unwrap_err().to_string();

@@ -1,5 +1,6 @@
 //! Images into checked rows, many at once.
 use std::borrow::Cow;
+use std::io::ErrorKind;
 
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
@@ -7,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::source::Source;
 use super::{CHUNK_BYTES, CHUNK_IMAGES, ImportSettings, MAX_IMAGE_BYTES, check};
 use crate::augment::{BadClass, BadSample};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// One row of a shard to be.
 #[derive(Debug)]
@@ -71,7 +72,13 @@ fn read_one(source: &dyn Source, number: u32, settings: &ImportSettings) -> Resu
         let reason = BadSample { class: BadClass::TooManyPixels, message };
         return Ok(Err(Rejected { source: name, reason }));
     }
-    let (image, caption) = source.read_with_caption(at)?;
+    let (image, caption) = match source.read_with_caption(at) {
+        Ok(read) => read,
+        Err(error) => {
+            let message = own_fault(&error).ok_or(error)?;
+            return Ok(Err(Rejected { source: name, reason: BadSample { class: BadClass::Missing, message } }));
+        }
+    };
     let max_pixels = (settings.max_megapixels * 1e6) as u64;
     let header = match check::check(&image, max_pixels, settings.decode_check) {
         Ok(header) => header,
@@ -92,6 +99,16 @@ fn read_one(source: &dyn Source, number: u32, settings: &ImportSettings) -> Resu
         source: name,
         image,
     }))
+}
+
+/// What is wrong with one file, where the disk is not at fault.
+fn own_fault(error: &Error) -> Option<String> {
+    let Error::Stage { source: Some(cause), .. } = error else { return None };
+    match cause.downcast_ref::<std::io::Error>()?.kind() {
+        ErrorKind::PermissionDenied => Some("may not be read; check permissions".to_owned()),
+        ErrorKind::NotFound => Some("is not there any more".to_owned()),
+        _ => None,
+    }
 }
 
 /// Lengths go in, null as the highest one, so that no two rows read the same.
@@ -153,6 +170,15 @@ mod tests {
         let outcomes = read_all(&Sizes(vec![MAX_IMAGE_BYTES + 1, 8]), &[0, 1], &ImportSettings::default()).unwrap();
         let class = |at: usize| outcomes[at].as_ref().unwrap_err().reason.class;
         assert_eq!((class(0), class(1)), (BadClass::TooManyPixels, BadClass::UnknownFormat));
+    }
+
+    #[test]
+    fn a_file_that_may_not_be_read_is_one_image_less_and_a_broken_disk_is_an_error() {
+        let error =
+            |kind: ErrorKind| Error::at(crate::error::Stage::Import, "a", "x").caused_by(std::io::Error::from(kind));
+        assert!(own_fault(&error(ErrorKind::PermissionDenied)).unwrap().contains("permissions"));
+        assert!(own_fault(&error(ErrorKind::NotFound)).is_some());
+        assert!(own_fault(&error(ErrorKind::Other)).is_none() && own_fault(&Error::internal("x")).is_none());
     }
 
     #[test]

@@ -31,7 +31,12 @@ pub(super) enum TarEntry<'a> {
         content: &'a mut dyn Read,
     },
     /// Something that is not imported; without a name it is the archive, from some place on.
-    Refused { name: String, reason: String },
+    Refused {
+        name: String,
+        reason: String,
+        /// Whether it was the last of an archive that is cut off or damaged.
+        is_cut_off: bool,
+    },
 }
 
 /// Why a visitor stops.
@@ -80,7 +85,7 @@ pub(super) fn visit(path: &Path, visitor: &mut dyn FnMut(TarEntry<'_>) -> std::r
         }
         Ok(_) => return Ok(()),
     };
-    match visitor(TarEntry::Refused { name: String::new(), reason }) {
+    match visitor(TarEntry::Refused { name: String::new(), reason, is_cut_off: true }) {
         Err(Stop::Import(error)) => Err(error),
         _ => Ok(()),
     }
@@ -106,7 +111,7 @@ fn entries(
             let left = archive_bytes.unwrap_or(0).saturating_sub(at);
             let reason =
                 format!("declares {bytes} bytes where the archive has {left} left; what follows was not imported");
-            visitor(TarEntry::Refused { name: shown(&name), reason })?;
+            visitor(TarEntry::Refused { name: shown(&name), reason, is_cut_off: true })?;
             return Ok(End::CutOff);
         }
         end = at.saturating_add(bytes).saturating_add(BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
@@ -135,7 +140,8 @@ fn entries(
         };
         match refused {
             Some(reason) => {
-                visitor(TarEntry::Refused { name: shown(&name), reason: format!("{reason}; it was not imported") })?;
+                let reason = format!("{reason}; it was not imported");
+                visitor(TarEntry::Refused { name: shown(&name), reason, is_cut_off: false })?;
             }
             None => {
                 let at = archive_bytes.map(|_| at);
@@ -336,7 +342,7 @@ mod tests {
                     }
                     format!("{name}: {text}")
                 }
-                TarEntry::Refused { name, reason } => format!("{name}! {reason}"),
+                TarEntry::Refused { name, reason, .. } => format!("{name}! {reason}"),
             });
             Ok(())
         })

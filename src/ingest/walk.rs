@@ -1,10 +1,13 @@
 //! What lies in a folder: images, archives, tables, IDX files and the rest, by name and size, in the order of names.
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use super::class_folders::source_name;
+use super::rows::Rejected;
 use super::{Progress, QUARANTINE_FILE};
+use crate::augment::{BadClass, BadSample};
 use crate::error::{Context, Result, Stage};
 
 pub(super) const IMAGE_EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "jpe", "png", "webp", "gif"];
@@ -33,6 +36,8 @@ pub(super) struct Listing {
     pub(super) tables: Vec<Listed>,
     /// Files that are none of these, counted by what they are.
     pub(super) skipped: BTreeMap<String, u64>,
+    /// Images that are not there: links that lead nowhere.
+    pub(super) missing: Vec<Rejected>,
 }
 
 impl Listing {
@@ -58,7 +63,7 @@ impl Listing {
 /// Links are followed: data sets are often assembled from them. A link to a folder that contains it is skipped.
 ///
 /// # Errors
-/// Something cannot be listed; a link leads nowhere; `progress` says stop.
+/// Something cannot be listed; `progress` says stop.
 pub(super) fn walk(root: &Path, excluded: &Path, progress: &mut dyn FnMut(&Progress) -> Result<()>) -> Result<Listing> {
     let mut walk = Walk { root, excluded, progress, files: 0, listing: Listing::default() };
     let canonical = root.canonicalize().context(
@@ -96,11 +101,16 @@ impl Walk<'_> {
                 self.skip("hidden");
                 continue;
             }
-            let metadata = std::fs::metadata(&path).context(
-                Stage::Import,
-                path.display().to_string(),
-                "cannot be looked at; check permissions, and remove it if it is a link that leads nowhere",
-            )?;
+            let metadata = match std::fs::metadata(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    self.missing(&below);
+                    continue;
+                }
+                metadata => {
+                    let reason = "cannot be looked at; check permissions";
+                    metadata.context(Stage::Import, path.display().to_string(), reason)?
+                }
+            };
             if metadata.is_dir() {
                 let canonical = path.canonicalize().context(Stage::Import, path.display().to_string(), cannot_list)?;
                 if canonical == self.excluded {
@@ -146,15 +156,25 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// What cannot be opened is told when it is read.
     fn looks_like_an_image(&self, path: &Path) -> Result<bool> {
         let path = self.root.join(path);
         let mut first = Vec::new();
-        File::open(&path).and_then(|file| file.take(16).read_to_end(&mut first)).context(
-            Stage::Import,
-            path.display().to_string(),
-            "cannot be read; check permissions",
-        )?;
+        match File::open(&path).and_then(|file| file.take(16).read_to_end(&mut first)) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(true),
+            read => read.context(Stage::Import, path.display().to_string(), "cannot be read; check permissions")?,
+        };
         Ok(super::check::format_of(&first).is_some())
+    }
+
+    fn missing(&mut self, path: &Path) {
+        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        if IMAGE_EXTENSIONS.contains(&extension.as_str()) {
+            let reason = BadSample { class: BadClass::Missing, message: "is a link that leads nowhere".to_owned() };
+            self.listing.missing.push(Rejected { source: source_name(path).into_owned(), reason });
+        } else {
+            self.skip("links that lead nowhere");
+        }
     }
 
     fn skip(&mut self, what: &str) {
@@ -220,10 +240,12 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_leads_nowhere_is_an_error_that_names_it() {
+    fn a_link_that_leads_nowhere_is_a_missing_image_or_skipped() {
         let folder = tempfile::tempdir().unwrap();
         symlink("gone", folder.path().join("a.png")).unwrap();
-        let error = listing(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("a.png: cannot be looked at"), "{error}");
+        symlink("gone", folder.path().join("notes.txt")).unwrap();
+        let found = listing(folder.path()).unwrap();
+        assert_eq!((found.missing.len(), found.missing[0].source.as_str()), (1, "a.png"));
+        assert_eq!(found.skipped["links that lead nowhere"], 1);
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Archives {
     pub(super) skipped: BTreeMap<String, u64>,
     /// Keys of JSON that are not imported.
     pub(super) ignored_keys: BTreeSet<String>,
+    /// Archives that are not whole.
+    pub(super) warnings: Vec<String>,
 }
 
 /// Reads the entries of every archive.
@@ -52,6 +54,7 @@ pub(super) fn open(
         samples: Samples::new("webdataset", spool),
         skipped: BTreeMap::new(),
         ignored_keys: BTreeSet::new(),
+        warnings: vec![],
     };
     for archive in archives {
         let path = root.join(&archive.path);
@@ -123,8 +126,11 @@ impl Reading<'_> {
     fn entry(&mut self, entry: TarEntry<'_>) -> std::result::Result<(), Stop> {
         let (name, at, bytes, content) = match entry {
             TarEntry::File { name, at, bytes, content } => (name, at, bytes, content),
-            TarEntry::Refused { name, reason } => {
+            TarEntry::Refused { name, reason, is_cut_off } => {
                 let source = if name.is_empty() { self.name.clone() } else { format!("{}#{name}", self.name) };
+                if is_cut_off {
+                    self.found.warnings.push(format!("{source} {reason}"));
+                }
                 self.found.samples.reject(source, BadClass::Refused, reason);
                 return Ok(());
             }

@@ -44,15 +44,22 @@ impl Histogram {
         self.counts.iter().sum()
     }
 
-    /// Lower edge of the bin in which `share` of the values lie below or inside; `None` without values.
+    /// The value that `share` of the values do not exceed, as if the values of a bin lay evenly between its edges and the
+    /// least and most value; `None` without values.
     pub fn quantile(&self, share: f64) -> Option<f64> {
+        let (least, most) = (self.least?, self.most?);
         let wanted = (share * self.total() as f64).ceil().max(1.0) as u64;
         let mut seen = 0;
         let bin = self.counts.iter().position(|count| {
             seen += count;
             seen >= wanted
-        });
-        bin.map(|bin| self.edges[bin])
+        })?;
+        let (first, last) = (bin == 0, bin + 1 == self.edges.len());
+        let from = if first { least } else { self.edges[bin].max(least) };
+        let to = if last { most } else { self.edges[bin + 1].min(most) };
+        let inside = self.counts[bin] - (seen - wanted);
+        let position = (inside as f64 - 0.5) / self.counts[bin] as f64;
+        Some((from + (to - from) * position).clamp(least, most))
     }
 
     /// First and one past the last bin that hold anything.
@@ -75,11 +82,21 @@ mod tests {
         }
         assert_eq!(histogram.counts, [3, 1, 1]);
         assert_eq!((histogram.least, histogram.most, histogram.total()), (Some(0.5), Some(100.0), 5));
-        assert_eq!(
-            (histogram.quantile(0.5), histogram.quantile(0.8), histogram.quantile(1.0)),
-            (Some(1.0), Some(2.0), Some(4.0))
-        );
+        assert_eq!((histogram.quantile(0.8), histogram.quantile(1.0)), (Some(3.0), Some(52.0)));
         assert_eq!(Histogram::new("y", [1.0]).quantile(0.5), None);
         assert_eq!(Histogram::doubling("z", 1.0, 2).edges.len(), 5);
+    }
+
+    #[test]
+    fn quantiles_lie_between_the_least_and_the_most_value() {
+        let mut histogram = Histogram::doubling("width", 1.0, 14);
+        for value in [107.0, 110.0, 120.0, 125.0] {
+            histogram.add(value);
+        }
+        let quantiles = [0.0, 0.1, 0.5, 0.9, 1.0].map(|share| histogram.quantile(share).unwrap());
+        assert!(quantiles.is_sorted() && quantiles[0] >= 107.0 && quantiles[4] <= 125.0, "{quantiles:?}");
+        let mut same = Histogram::doubling("width", 1.0, 14);
+        (0..10).for_each(|_| same.add(224.0));
+        assert_eq!(same.quantile(0.1), Some(224.0));
     }
 }

@@ -257,6 +257,7 @@ mod tests {
         let plan = plan.with_absolute_shards().unwrap();
         assert_eq!(plan.pipeline.scan.shards, [&here, "s3://bucket/x", "/data/y"]);
         let plan = self::plan(&[
+            "scan.shards=[]",
             "scan.sources={ a = { shards = [\"data/*.parquet\", \"s3://bucket/x\"] }, b = { shards = [\"y\"], selection = \"b\" } }",
             "scan.tables={ t = \"t.csv\" }",
             "scan.cache={ folder = \"cache\", megabytes = 16 }",

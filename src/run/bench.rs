@@ -1,9 +1,15 @@
 //! `diptych bench PIPELINE`: streams batches without a trainer and measures.
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{Named, choose::choose, data::Data, memory, output, progress::Progress};
+use super::{
+    Named,
+    choose::choose,
+    data::Data,
+    memory, output,
+    progress::{self, Progress},
+};
 use crate::{
     error::Result,
     pipeline::Plan,
@@ -14,6 +20,10 @@ use crate::{
 
 /// Where the command line names neither seconds nor batches.
 const DEFAULT_SECONDS: f64 = 20.0;
+/// A shorter time is mostly that of starting, or of emptying a queue that was filled meanwhile.
+const LEAST_SECONDS: f64 = 2.0;
+/// Times the first batch's time that a measurement should take.
+const LEAST_STARTS: f64 = 5.0;
 
 /// The words of the command.
 #[derive(Debug, Clone)]
@@ -31,7 +41,7 @@ pub struct Request {
 /// What was measured. One sample is one image, whatever the number of its views.
 #[derive(Debug, Clone, Serialize)]
 struct Measured {
-    /// Without the first batch, whose time is mostly that of starting.
+    /// Of all samples over all the time, that until the first batch included.
     samples_per_second: f64,
     samples: u64,
     batches: u64,
@@ -62,6 +72,9 @@ pub fn run(request: &Request) -> Result<()> {
     let quarantine = Quarantine::in_memory();
     let epochs = data.training(&plan, selection, Some(quarantine.clone()))?;
     let measured = stream(request, &plan, &data, &epochs, &quarantine)?;
+    if let Some(warning) = too_short(measured.seconds, measured.first_batch_seconds) {
+        progress::log(&format!("warning: {warning}"));
+    }
     output::line(&text(&measured))?;
     if request.json { output::json(&measured) } else { Ok(()) }
 }
@@ -82,7 +95,7 @@ fn stream(
     let mut bar = Progress::new("bench", request.batches.unwrap_or(0), "batches");
     let (started, before) = (Instant::now(), data.shards.store.wire());
     let (mut samples, mut batches, mut epoch) = (0, 0, 0);
-    let (mut first_samples, mut first_batch) = (0, None);
+    let mut first_batch = None;
     let mut waits = Waits::default();
     while batches < most_batches && started.elapsed().as_secs_f64() < limit {
         let mut queue = data.queue(plan, epochs, epoch, 0)?;
@@ -91,10 +104,7 @@ fn stream(
             let Some(batch) = queue.next_batch()? else { break };
             samples += batch.num_rows() as u64;
             batches += 1;
-            first_batch.get_or_insert_with(|| {
-                first_samples = samples;
-                started.elapsed()
-            });
+            first_batch.get_or_insert_with(|| started.elapsed());
             bar.at(batches, &format!("{:.0} samples/s", samples as f64 / started.elapsed().as_secs_f64()));
         }
         let Waits { trainer_waited, data_waited } = queue.waits();
@@ -106,7 +116,7 @@ fn stream(
     let Wire { requests, bytes, blob_bytes } = wire;
     let first = first_batch.unwrap_or(took);
     Ok(Measured {
-        samples_per_second: rate(samples, first_samples, took, first),
+        samples_per_second: samples as f64 / took.as_secs_f64(),
         samples,
         batches,
         epochs: epoch,
@@ -126,12 +136,16 @@ fn stream(
     })
 }
 
-/// Samples after the first batch per time after it; of everything where there was but one batch.
-fn rate(samples: u64, first_samples: u64, took: Duration, first: Duration) -> f64 {
-    match samples > first_samples {
-        true => (samples - first_samples) as f64 / (took - first).as_secs_f64(),
-        false => samples as f64 / took.as_secs_f64(),
-    }
+/// What to say of a figure that starting and the queue's first filling decide.
+fn too_short(seconds: f64, first_batch_seconds: f64) -> Option<String> {
+    let least = LEAST_SECONDS.max(LEAST_STARTS * first_batch_seconds);
+    (seconds < least).then(|| {
+        format!(
+            "{seconds:.2} s are too few for a rate, the first batch alone took {first_batch_seconds:.2} s; \
+             measure at least {:.0} s with --seconds",
+            least.ceil()
+        )
+    })
 }
 
 fn text(measured: &Measured) -> String {
@@ -158,9 +172,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_batch_is_no_part_of_the_rate() {
-        let second = Duration::from_secs;
-        assert_eq!(rate(300, 100, second(5), second(3)), 100.0);
-        assert_eq!(rate(100, 100, second(5), second(5)), 20.0);
+    fn a_time_that_is_mostly_starting_is_told() {
+        assert!(too_short(0.5, 0.01).unwrap().contains("at least 2 s"));
+        assert!(too_short(20.0, 5.0).unwrap().contains("at least 25 s"));
+        assert!(too_short(20.0, 1.0).is_none());
     }
 }

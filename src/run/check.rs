@@ -67,9 +67,9 @@ fn sql(plan: &Plan) -> Result<String> {
         return Err(Error::Pipeline { file: plan.named.clone(), mistakes });
     }
     Ok(format!(
-        "SQL of {} queries planned over {} rows in {} shards.",
-        queries.len(),
-        data.shards.rows(),
-        data.shards.shards.len()
+        "SQL of {} planned over {} in {}.",
+        if queries.len() == 1 { "1 query".to_owned() } else { format!("{} queries", queries.len()) },
+        output::counted(data.shards.rows(), "row"),
+        output::counted(data.shards.shards.len() as u64, "shard")
     ))
 }

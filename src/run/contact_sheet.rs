@@ -68,7 +68,7 @@ pub fn write_contact_sheet(path: &Path, pixels: &[u8], items: usize, views: usiz
     contact_sheet(pixels, items, views, side_pixels)?.save_with_format(path, image::ImageFormat::Png).context(
         Stage::Batch,
         path.display().to_string(),
-        "cannot write the contact sheet",
+        "cannot write the contact sheet; name a file in a folder that is there and may be written",
     )
 }
 

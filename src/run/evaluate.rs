@@ -151,6 +151,7 @@ pub fn run(run: &Path, sets: &[String], json: bool) -> Result<()> {
         return Err(Error::at(Stage::Evaluate, named, reason));
     };
     damaged.iter().for_each(|damage| progress::log(&format!("warning: {damage}")));
+    folder.check_writable()?;
 
     let data = Data::open(&plan)?;
     let sides = Sides::new(&plan, &data, &settings)?;
@@ -177,11 +178,17 @@ pub fn run(run: &Path, sets: &[String], json: bool) -> Result<()> {
     scores.bank = Some(sides.selected(Side::Bank, bank[0].rows()));
     scores.queries = Some(sides.selected(Side::Queries, queries[0].rows()));
     let line = scores.to_json_line().map_err(|error| Error::internal("scores are no JSON").caused_by(error))?;
-    folder.write("scores.json", format!("{line}\n").as_bytes())?;
-    let report = write_report(folder.path())?;
+    // Computed for long, so shown whatever becomes of the files.
     output::line(&scores.to_string())?;
-    output::line(&format!("see {}", report.display()))?;
-    if json { output::line(&line) } else { Ok(()) }
+    let written =
+        folder.write("scores.json", format!("{line}\n").as_bytes()).and_then(|()| write_report(folder.path()));
+    if let Ok(report) = &written {
+        output::line(&format!("see {}", report.display()))?;
+    }
+    if json {
+        output::line(&line)?;
+    }
+    written.map(drop)
 }
 
 /// kNN every so many epochs of a training run, with the pipeline's one k.

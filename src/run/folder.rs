@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     error::{Context as _, Error, Result, Stage},
+    ingest::MadeFolders,
     pipeline::Plan,
 };
 
@@ -19,6 +20,7 @@ const PARTIAL: &str = ".partial";
 #[derive(Debug, Clone)]
 pub struct RunFolder {
     path: PathBuf,
+    made: MadeFolders,
 }
 
 impl RunFolder {
@@ -38,8 +40,25 @@ impl RunFolder {
             let reason = "the folder is not empty and holds no run; name a new folder";
             return Err(Error::at(Stage::CommandLine, named, reason));
         }
-        fs::create_dir_all(path).context(Stage::Checkpoint, named, "cannot make the run folder")?;
-        Ok(Self { path: path.to_owned() })
+        let cannot_make = "cannot make the run folder; name one where you may write";
+        let made = MadeFolders::make(path).context(Stage::Checkpoint, named, cannot_make)?;
+        Ok(Self { path: path.to_owned(), made })
+    }
+
+    /// After a failure before anything was written: what [`Self::create`] made goes again.
+    pub fn remove_if_new_and_empty(&self) {
+        self.made.remove_if_empty();
+    }
+
+    /// Whether files can be written, found out before much is computed that is to go there.
+    ///
+    /// # Errors
+    /// The disk says no.
+    pub fn check_writable(&self) -> Result<()> {
+        let probe = self.file(&format!("probe{PARTIAL}"));
+        let probed = fs::File::create(&probe).and_then(|_| fs::remove_file(&probe));
+        let reason = "nothing can be written into the run's folder; check permissions and free space";
+        probed.context(Stage::Checkpoint, self.path.display().to_string(), reason)
     }
 
     /// Keeps other processes from training in this folder as long as what comes back lives.
@@ -71,7 +90,7 @@ impl RunFolder {
     /// # Errors
     /// There is no run, or its pipeline has mistakes.
     pub fn open(path: &Path, sets: &[String]) -> Result<(Self, Plan)> {
-        let folder = Self { path: path.to_owned() };
+        let folder = Self { path: path.to_owned(), made: MadeFolders::default() };
         let file = folder.file(PIPELINE);
         if !file.is_file() {
             let reason = "there is no run in this folder: it has no pipeline.toml";
@@ -137,6 +156,10 @@ mod tests {
         assert!(folder.lock().unwrap_err().to_string().contains("another process"));
         drop(lock);
         folder.lock().unwrap();
+        folder.check_writable().unwrap();
+        assert!(!path.join("probe.partial").exists());
+        folder.remove_if_new_and_empty();
+        assert!(path.exists(), "a run is never removed");
         let missing = RunFolder::open(parent.path(), &[]).unwrap_err();
         assert!(missing.to_string().contains("no run in this folder"), "{missing}");
     }

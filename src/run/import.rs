@@ -14,6 +14,9 @@ use crate::{
 /// FROM with this prefix makes images instead of reading any.
 const SYNTHETIC: &str = "synthetic:shapes";
 
+/// Damaged archives that are named one by one.
+const WARNINGS_SHOWN: usize = 20;
+
 /// The words of the command.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -67,9 +70,9 @@ pub(super) fn with_progress(
 
 pub(super) fn summary(report: &ImportReport, to: &str) -> String {
     let mut text = format!(
-        "{to}: {} rows in {} shards, {:.1} MB of images, from {} in {:.1} s",
-        report.rows,
-        report.shards.len(),
+        "{to}: {} in {}, {:.1} MB of images, from {} in {:.1} s",
+        output::counted(report.rows, "row"),
+        output::counted(report.shards.len() as u64, "shard"),
         report.image_bytes as f64 / 1e6,
         report.kind,
         report.seconds
@@ -85,7 +88,11 @@ pub(super) fn summary(report: &ImportReport, to: &str) -> String {
         text.push_str(&format!("\nlabels: {}", report.labels.keys().filter(|label| !label.is_empty()).count()));
     }
     if report.quarantined > 0 {
-        text.push_str(&format!("\nbad: {} images, listed in {to}/{}", report.quarantined, ingest::QUARANTINE_FILE));
+        text.push_str(&format!(
+            "\nbad: {}, listed in {to}/{}",
+            output::counted(report.quarantined, "image"),
+            ingest::QUARANTINE_FILE
+        ));
     }
     if !report.left_out.is_empty() {
         text.push_str(&format!("\nleft out, by status: {}", counts(&report.left_out)));
@@ -95,6 +102,10 @@ pub(super) fn summary(report: &ImportReport, to: &str) -> String {
     }
     if report.unlisted > 0 {
         progress::log(&format!("left out {} images that no metadata table lists", report.unlisted));
+    }
+    report.warnings.iter().take(WARNINGS_SHOWN).for_each(|warning| progress::log(&format!("warning: {warning}")));
+    if let more @ 1.. = report.warnings.len().saturating_sub(WARNINGS_SHOWN) {
+        progress::log(&format!("warning: and {more} more of that kind, listed in {to}/{}", ingest::QUARANTINE_FILE));
     }
     for column in &report.ignored_columns {
         progress::log(&format!("left out column {column}"));

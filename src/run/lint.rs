@@ -94,7 +94,8 @@ pub fn run(request: &Request) -> Result<()> {
         })?;
     }
     if linted.unread_shards > 0 {
-        let reason = format!("{} shards could not be read; the findings of kind shard say why", linted.unread_shards);
+        let unread = output::counted(linted.unread_shards, "shard");
+        let reason = format!("{unread} could not be read; the findings of kind shard say why");
         return Err(Error::at(Stage::Lint, "", reason));
     }
     match request.fail_on {
@@ -145,9 +146,13 @@ fn bad_images(linted: &Lint) -> u64 {
 
 fn text(linted: &Lint) -> String {
     let Statistics { rows, image_bytes, nulls, formats, splits, labels, histograms } = &linted.statistics;
-    let mut text = format!("{rows} rows in {} shards, {:.1} MB of images", linted.shards, *image_bytes as f64 / 1e6);
+    let mut text = format!(
+        "{rows} rows in {}, {:.1} MB of images",
+        output::counted(linted.shards, "shard"),
+        *image_bytes as f64 / 1e6
+    );
     if linted.unread_shards > 0 {
-        let _ = write!(text, "; {} shards could not be read", linted.unread_shards);
+        let _ = write!(text, "; {} could not be read", output::counted(linted.unread_shards, "shard"));
     }
     for (name, counts) in [("formats", formats), ("splits", splits), ("labels", labels)] {
         if !counts.is_empty() {

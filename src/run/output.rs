@@ -16,6 +16,11 @@ pub fn line(text: &str) -> Result<()> {
         .map_err(|error| Error::at(Stage::Output, "stdout", "cannot write results").caused_by(error))
 }
 
+/// `1 shard`, `2 shards`.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Prints one JSON object on a line of its own.
 ///
 /// # Errors

@@ -27,6 +27,9 @@ pub fn run(named: &Named, to: &Path, pairs: usize) -> Result<()> {
     let data = Data::open(&plan)?;
     let epochs = data.training(&plan, choose(&data, &plan)?.mixture, None)?;
     let drawn = draw(&data, &plan, &epochs, to, pairs)?;
+    if drawn < pairs {
+        super::progress::log(&format!("the selection has {drawn} items, so there are no {pairs} pairs to draw"));
+    }
     output::line(&format!("{}: {drawn} pairs of {}-pixel views", to.display(), plan.side_pixels))
 }
 

@@ -88,7 +88,8 @@ pub fn run(request: &Request) -> Result<()> {
             }
             let report = with_progress("write", "rows", |progress| {
                 materialise(runtime.handle(), &query, to, &request.settings, progress)
-            })?;
+            });
+            let report = report.map_err(as_output)?;
             let to = to.display().to_string();
             output::line(&match Shape::of(&query) {
                 Shape::ImageText => summary(&report, &to),
@@ -115,6 +116,16 @@ async fn print(query: &Query, request: &Request) -> Result<()> {
         Format::Table => print_table(query, request.rows).await,
         Format::JsonLines => print_all(query, json_lines).await,
         Format::Csv => print_all(query, csv_lines).await,
+    }
+}
+
+/// The importer writes the shards, but nobody has imported anything.
+fn as_output(error: Error) -> Error {
+    match error {
+        Error::Stage { stage: Stage::Import, place, reason, source } => {
+            Error::Stage { stage: Stage::Output, place, reason, source }
+        }
+        other => other,
     }
 }
 

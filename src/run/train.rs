@@ -39,15 +39,23 @@ pub fn start(named: &Named, run: &Path) -> Result<()> {
     memory::keep_freed_blocks();
     let plan = named.plan()?.with_absolute_shards()?;
     let folder = RunFolder::create(run)?;
+    let begun = begin(&folder, &plan);
+    if begun.is_err() {
+        folder.remove_if_new_and_empty();
+    }
+    begun
+}
+
+fn begin(folder: &RunFolder, plan: &Plan) -> Result<()> {
     let _lock = folder.lock()?;
-    let data = Data::open(&plan)?;
-    let choice = choose::choose(&data, &plan)?;
+    let data = Data::open(plan)?;
+    let choice = choose::choose(&data, plan)?;
     choice.log(plan.pipeline.scan.lanes);
     let selection = choice.mixture;
     for warning in sorted_by_low_cardinality(&data.shards, &data.schema) {
         progress::log(&format!("warning: {warning}"));
     }
-    let epochs = data.training(&plan, selection.clone(), None)?;
+    let epochs = data.training(plan, selection.clone(), None)?;
     if epochs.batches_per_epoch() == 0 {
         let reason = format!(
             "{} items fill no batch of {}; lower prefetch.batch_rows or select more",
@@ -56,12 +64,12 @@ pub fn start(named: &Named, run: &Path) -> Result<()> {
         );
         return Err(Error::at(Stage::Train, "prefetch.batch_rows", reason));
     }
-    choose::save(&folder, &selection)?;
-    folder.save_plan(&plan)?;
-    if let Err(error) = preview::draw(&data, &plan, &epochs, &folder.file("views.png"), PAIRS_SHOWN) {
+    choose::save(folder, &selection)?;
+    folder.save_plan(plan)?;
+    if let Err(error) = preview::draw(&data, plan, &epochs, &folder.file("views.png"), PAIRS_SHOWN) {
         progress::log(&format!("warning: no picture of the views: {}", error.report()));
     }
-    go(&folder, &plan, &data, selection, &Resume::default())
+    go(folder, plan, &data, selection, &Resume::default())
 }
 
 /// Goes on with a run from its newest checkpoint.
@@ -138,8 +146,7 @@ fn go(folder: &RunFolder, plan: &Plan, data: &Data, selection: Mixture, resume: 
         // Of a run that failed everything is kept that may tell why.
         Err(_) => quarantine.flush().map(drop),
     };
-    conclude(folder, &quarantine, trained, closed)?;
-    quarantine.judge(plan.pipeline.scan.max_bad_share)
+    conclude(folder, &quarantine, plan.pipeline.scan.max_bad_share, trained, closed)
 }
 
 /// What decides which batches a run sees.
@@ -171,6 +178,7 @@ fn in_words(settings: &impl serde::Serialize) -> String {
 fn conclude<M>(
     folder: &RunFolder,
     quarantine: &Quarantine,
+    max_bad_share: f64,
     trained: Result<TrainReport<M>>,
     closed: Result<()>,
 ) -> Result<()> {
@@ -187,6 +195,7 @@ fn conclude<M>(
             if bad > 0 {
                 progress::log(&format!("{bad} bad rows were replaced, listed in {named}/quarantine"));
             }
+            quarantine.judge(max_bad_share)?;
             let done = match trained.last_loss {
                 Some(loss) => format!("last loss {loss:.4}"),
                 None => "nothing is left to do; raise train.epochs or train.max_steps with --set to go on".to_owned(),
@@ -232,8 +241,9 @@ impl<M: Method> Observer<M> for Watch<'_> {
 
     fn report(&mut self, line: &MetricsLine) {
         self.news = format!(
-            "epoch {} loss {:.4} {:.0} samples/s, waits for data {:.0} %",
+            "epoch {} of {} loss {:.4} {:.0} samples/s, waits for data {:.0} %",
             line.epoch + 1,
+            self.plan.pipeline.train.epochs,
             line.loss,
             line.samples_per_second,
             100.0 * line.data_wait_share
@@ -254,7 +264,11 @@ impl<M: Method> Observer<M> for Watch<'_> {
     fn epoch_end(&mut self, epoch: u64, method: &M) -> Result<BTreeMap<String, f64>> {
         let Some(knn) = self.knn.as_ref().filter(|knn| knn.is_due(epoch)) else { return Ok(BTreeMap::new()) };
         let accuracy = knn.accuracy(method)?;
-        self.bar.say(&format!("epoch {}: kNN accuracy {accuracy:.4}", epoch + 1));
+        self.bar.say(&format!(
+            "after epoch {} of {}: kNN accuracy {accuracy:.4}",
+            epoch + 1,
+            self.plan.pipeline.train.epochs
+        ));
         Ok(BTreeMap::from([("knn_accuracy".to_owned(), accuracy)]))
     }
 

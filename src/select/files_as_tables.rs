@@ -11,12 +11,15 @@ use datafusion::{
         listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl},
     },
     execution::SessionState,
-    object_store::{self, ObjectMeta, ObjectStore, prefix::PrefixStore},
+    object_store::{self, ObjectMeta, ObjectStore, ObjectStoreExt as _, path::Path as Location, prefix::PrefixStore},
     prelude::SessionContext,
 };
 use futures::TryStreamExt as _;
 
 use super::columns::is_binary;
+use super::glob::is_glob;
+use super::locate::local_files;
+use super::locate_remote::remote_files;
 use crate::ingest::BESIDE_SHARDS;
 use crate::stores::{address::Address, routing_store::Stores};
 
@@ -46,14 +49,14 @@ impl FilesAsTables {
     }
 
     /// Makes the bucket or web server of a URL known to the session.
-    fn reach(&self, state: &SessionState, url: &ListingTableUrl, name: &str) -> Result<()> {
-        let Some(address) = Address::parse(name) else { return Ok(()) };
+    fn reach(&self, state: &SessionState, url: &ListingTableUrl, name: &str) -> Result<Option<Address>> {
+        let Some(address) = Address::parse(name) else { return Ok(None) };
         let address = address.map_err(|problem| plan_datafusion_err!("{problem}"))?;
         let root = self.stores.location(&address.with_path(""));
-        let root = root.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let root = root.map_err(external)?;
         let store = PrefixStore::new(Arc::clone(&self.stores) as Arc<dyn ObjectStore>, root);
         state.runtime_env().register_object_store(url.object_store().as_ref(), Arc::new(store));
-        Ok(())
+        Ok(Some(address))
     }
 }
 
@@ -66,21 +69,48 @@ impl UrlTableFactory for FilesAsTables {
             return Ok(None);
         }
         let state = self.state()?;
-        let url = ListingTableUrl::parse(name)?;
-        self.reach(&state, &url, name)?;
-        let listed = files(&state, &url, name).await?;
+        let Named { listed, expanded } = named(name)?;
+        let url = ListingTableUrl::parse(&listed)?;
+        let address = self.reach(&state, &url, name)?;
+        let in_store = match address.filter(|address| is_glob(&address.path)) {
+            Some(address) => Some(remote_files(&address, &self.stores).await.map_err(external)?),
+            None => None,
+        };
+        let is_expanded = in_store.is_some() || expanded.is_some();
+        let listed = match (in_store, &expanded) {
+            (Some(files), _) if files.is_empty() => return nothing_there(name),
+            (Some(files), _) => files,
+            (None, Some(locations)) => heads(&state, &url, locations, name).await?,
+            (None, None) => files(&state, &url, name).await?,
+        };
         let count = listed.len();
         // A file that is named by itself is meant, whatever it is called.
-        let is_meant = |file: &ObjectMeta| has_rows(file) || name.ends_with(file_name(file));
+        let is_meant = |file: &ObjectMeta| {
+            let is_hidden =
+                || url.strip_prefix(&file.location).is_some_and(|mut parts| parts.any(|p| p.starts_with('.')));
+            name.ends_with(file_name(file)) || (has_rows(file) && (is_expanded || !is_hidden()))
+        };
         let rows: Vec<ObjectMeta> = listed.into_iter().filter(is_meant).collect();
         let kind = kind(&rows, name)?;
-        let is_filtered = rows.len() < count;
+        let is_filtered = is_expanded || rows.len() < count;
         let store = state.runtime_env().object_store(&url)?;
-        let schema = kind
-            .format(&state, false)
-            .infer_schema(&state, &store, &rows)
-            .await
-            .map_err(|error| error.context(format!("'{name}' cannot be read as {}", kind.name())))?;
+        if kind == Kind::ArrowIpc {
+            one_ipc_layout(store.as_ref(), &rows, name).await?;
+        }
+        let format = kind.format(&state, false);
+        let schema = match format.infer_schema(&state, &store, &rows).await {
+            Ok(schema) => schema,
+            Err(error) => {
+                let mut broken = name;
+                for file in &rows {
+                    if format.infer_schema(&state, &store, std::slice::from_ref(file)).await.is_err() {
+                        broken = file.location.as_ref();
+                        break;
+                    }
+                }
+                return Err(error.context(format!("'{broken}' cannot be read as {}", kind.name())));
+            }
+        };
         let has_blobs = schema.fields().iter().any(|field| is_binary(field.data_type()));
         let options = ListingOptions::new(kind.format(&state, has_blobs)).with_file_extension("");
         let config = if is_filtered {
@@ -88,11 +118,107 @@ impl UrlTableFactory for FilesAsTables {
             let urls = rows.iter().map(each).collect::<Result<_>>()?;
             ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options)
         } else {
-            let config = ListingTableConfig::new(url).with_listing_options(options);
-            config.infer_partitions_from_path(&state).await?
+            let config = ListingTableConfig::new(url.clone()).with_listing_options(options);
+            let config = config.infer_partitions_from_path(&state).await?;
+            check_partitions(&config, &url, &rows, name)?;
+            config
         };
         let table = ListingTable::try_new(config.with_schema(schema))?;
         Ok(Some(Arc::new(table)))
+    }
+}
+
+/// Names the store of local files.
+const LOCAL_ROOT: &str = "file:///";
+
+/// What stands for a table in SQL.
+struct Named {
+    /// File, folder or URL that DataFusion lists.
+    listed: String,
+    /// The files of a local glob: found without listing a folder in which it cannot match.
+    expanded: Option<Vec<Location>>,
+}
+
+fn external(error: crate::error::Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+fn named(name: &str) -> Result<Named> {
+    let as_written = |listed: &str| Ok(Named { listed: listed.to_owned(), expanded: None });
+    if Address::parse(name).is_some() || !is_glob(name) || std::path::Path::new(name).exists() {
+        return as_written(name);
+    }
+    let matching = |glob: &str| local_files(glob).map_err(external);
+    let (base, files) = matching(name)?;
+    let has_columns = |file: &String| file.rsplit_once('/').is_some_and(|(folders, _)| folders.contains('='));
+    if files.iter().any(has_columns) {
+        // Columns in the names of folders are seen from above: where the glob means all that is there, the folder does too.
+        let folder = base.display().to_string();
+        if matching(&format!("{folder}/**"))?.1.len() == files.len() {
+            return as_written(&folder);
+        }
+    }
+    let location = |file: &String| Ok(Location::from_absolute_path(std::path::absolute(base.join(file))?)?);
+    let expanded = files.iter().map(location).collect::<Result<_>>()?;
+    Ok(Named { listed: LOCAL_ROOT.to_owned(), expanded: Some(expanded) })
+}
+
+/// What the store says of these files.
+async fn heads(
+    state: &SessionState,
+    url: &ListingTableUrl,
+    locations: &[Location],
+    name: &str,
+) -> Result<Vec<ObjectMeta>> {
+    if locations.is_empty() {
+        return nothing_there(name);
+    }
+    let store = state.runtime_env().object_store(url)?;
+    let mut files = Vec::with_capacity(locations.len());
+    for location in locations {
+        files.push(store.head(location).await?);
+    }
+    Ok(files)
+}
+
+/// DataFusion reads every file as it reads the first, and would name none of those that are laid out otherwise.
+async fn one_ipc_layout(store: &dyn ObjectStore, files: &[ObjectMeta], name: &str) -> Result<()> {
+    let (mut file, mut stream): (Option<&str>, Option<&str>) = (None, None);
+    for found in files {
+        let magic = store.get_range(&found.location, 0..found.size.min(IPC_FILE_MAGIC.len() as u64)).await?;
+        let is_file = *magic == IPC_FILE_MAGIC;
+        let first = if is_file { &mut file } else { &mut stream };
+        first.get_or_insert(found.location.as_ref());
+    }
+    match (file, stream) {
+        (Some(file), Some(stream)) => plan_err!(
+            "'{name}' holds Arrow IPC files such as {file} and IPC streams such as {stream}; name them apart, or read both \
+             as the table `shards` with --shards"
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// First bytes of the file format, which a stream has not.
+const IPC_FILE_MAGIC: [u8; 6] = *b"ARROW1";
+
+/// A file below folders that are no columns would be left out without a word.
+fn check_partitions(config: &ListingTableConfig, url: &ListingTableUrl, rows: &[ObjectMeta], name: &str) -> Result<()> {
+    let columns = config.options.as_ref().map(|options| options.table_partition_cols.as_slice()).unwrap_or_default();
+    let fits = |file: &&ObjectMeta| {
+        let parts: Vec<&str> = url.strip_prefix(&file.location).into_iter().flatten().collect();
+        let values = columns
+            .iter()
+            .zip(&parts)
+            .filter(|((column, _), part)| part.split_once('=').is_some_and(|(key, _)| key == column));
+        values.count() == columns.len()
+    };
+    match rows.iter().find(|file| !fits(file)) {
+        Some(file) => plan_err!(
+            "'{name}' has columns in the names of its folders, and {} does not lie in such folders; name its folder apart",
+            file.location
+        ),
+        None => Ok(()),
     }
 }
 
@@ -116,9 +242,13 @@ async fn files(state: &SessionState, url: &ListingTableUrl, name: &str) -> Resul
         Err(error) => return Err(error.context(format!("'{name}' cannot be listed"))),
     };
     if files.is_empty() {
-        return plan_err!("'{name}' is no file, no folder with files and no glob that matches any");
+        return nothing_there(name);
     }
     Ok(files)
+}
+
+fn nothing_there<T>(name: &str) -> Result<T> {
+    plan_err!("'{name}' is no file, no folder with files and no glob that matches any")
 }
 
 fn is_not_found(error: &object_store::Error) -> bool {

@@ -20,6 +20,11 @@ impl Glob {
         Self { readings }
     }
 
+    /// Whether a path below this folder can match.
+    pub(crate) fn reaches(&self, folder: &[&str]) -> bool {
+        self.readings.iter().any(|pattern| prefix_matches(pattern, folder))
+    }
+
     /// Whether the whole path matches.
     pub(crate) fn matches(&self, parts: &[&str]) -> bool {
         self.readings.iter().any(|pattern| parts_match(pattern, parts))
@@ -35,6 +40,19 @@ fn braces(pattern: &str) -> Vec<String> {
         .split(',')
         .flat_map(|choice| rests.iter().map(move |rest| format!("{}{choice}{rest}", &pattern[..open])))
         .collect()
+}
+
+/// Whether `folder` can be the head of a path that matches.
+fn prefix_matches(pattern: &[String], folder: &[&str]) -> bool {
+    match (pattern.split_first(), folder.split_first()) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some((first, _)), Some(_)) if first == "**" => true,
+        (Some((first, rest)), Some((part, below))) => {
+            let (pattern, text): (Vec<char>, Vec<char>) = (first.chars().collect(), part.chars().collect());
+            !rest.is_empty() && part_matches(&pattern, &text) && prefix_matches(rest, below)
+        }
+    }
 }
 
 fn parts_match(pattern: &[String], parts: &[&str]) -> bool {
@@ -125,6 +143,18 @@ mod tests {
     fn two_stars_cross_folders() {
         assert!(matches("**/*.parquet", "a.parquet") && matches("**/*.parquet", "x/y/a.parquet"));
         assert!(matches("x/**/a", "x/a") && matches("x/**", "x/y/z") && !matches("x/**/a", "y/a"));
+    }
+
+    #[test]
+    fn folders_are_entered_only_where_something_can_match() {
+        let reaches = |pattern: &str, folder: &str| {
+            let parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+            Glob::new(pattern).reaches(&parts)
+        };
+        assert!(reaches("*.csv", "") && !reaches("*.csv", "a"));
+        assert!(reaches("a*/*.csv", "ab") && !reaches("a*/*.csv", "b") && !reaches("a*/*.csv", "ab/c"));
+        assert!(reaches("**/*.csv", "a/b/c") && reaches("a/**", "a/b") && !reaches("a/**/x", "b"));
+        assert!(reaches("{a/b,c}/*.csv", "a/b") && !reaches("{a,c}/*.csv", "b"));
     }
 
     #[test]

@@ -138,7 +138,7 @@ fn one(path: &Path, listed: Option<ManifestShard>) -> Result<Located> {
 }
 
 fn folder(folder: &Path, found: &mut Found) -> Result<Listed<PathBuf>> {
-    let shards = shards_below(&files_below(folder)?, Manifest::of_folder(folder)?);
+    let shards = shards_below(&files_below(folder, None)?, Manifest::of_folder(folder)?);
     let path = |file: &str| folder.join(file);
     shards.report(|file| path(file).display().to_string(), found);
     Ok(shards.shards.into_iter().map(|(file, listed)| (path(&file), listed)).collect())
@@ -201,15 +201,29 @@ pub(super) fn head_and_glob(pattern: &str) -> (String, Glob) {
     (head.join("/"), Glob::new(&rest.join("/")))
 }
 
-fn matching(pattern: &str, found: &mut Found) -> Result<Listed<PathBuf>> {
+/// The folder that a local glob is searched from, and the rest.
+fn base_and_glob(pattern: &str) -> (PathBuf, Glob) {
     let (head, glob) = head_and_glob(pattern);
-    let base = Path::new(if pattern.starts_with('/') { "/" } else { "" }).join(head);
+    (Path::new(if pattern.starts_with('/') { "/" } else { "" }).join(head), glob)
+}
+
+/// Local files of any kind that a glob matches: the folder that was searched, and their paths below it.
+pub(super) fn local_files(pattern: &str) -> Result<(PathBuf, Vec<String>)> {
+    let (base, glob) = base_and_glob(pattern);
+    let search = if base.as_os_str().is_empty() { PathBuf::from(".") } else { base };
+    let mut files = if search.is_dir() { files_below(&search, Some(&glob))? } else { Vec::new() };
+    files.retain(|file| glob.matches(&file.split('/').collect::<Vec<_>>()));
+    Ok((search, files))
+}
+
+fn matching(pattern: &str, found: &mut Found) -> Result<Listed<PathBuf>> {
+    let (base, glob) = base_and_glob(pattern);
     let search = if base.as_os_str().is_empty() { Path::new(".") } else { base.as_path() };
     if !search.is_dir() {
         return Ok(Vec::new());
     }
     let mut manifests = Manifests::new(|folder: &str| Manifest::of_folder(&search.join(folder)));
-    let matching = matching_below(&files_below(search)?, &glob, &mut manifests)?;
+    let matching = matching_below(&files_below(search, Some(&glob))?, &glob, &mut manifests)?;
     matching.report(|file| base.join(file).display().to_string(), found);
     Ok(matching.shards.into_iter().map(|(file, listed)| (base.join(file), listed)).collect())
 }
@@ -308,8 +322,9 @@ impl<F: FnMut(&str) -> Result<Option<Manifest>>> Manifests<F> {
     }
 }
 
-/// Relative paths of all files below `folder`, sorted, parts separated by `/`; hidden ones are passed over.
-fn files_below(folder: &Path) -> Result<Vec<String>> {
+/// Relative paths of all files below `folder`, sorted, parts separated by `/`; hidden ones are passed over, and so are links
+/// to a folder above. With `glob`, only folders are listed in which it can match.
+fn files_below(folder: &Path, glob: Option<&Glob>) -> Result<Vec<String>> {
     let mut files = Vec::new();
     let mut waiting = vec![(folder.to_owned(), String::new())];
     while let Some((folder, prefix)) = waiting.pop() {
@@ -320,6 +335,10 @@ fn files_below(folder: &Path) -> Result<Vec<String>> {
             let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
             let relative = format!("{prefix}{name}");
             if entry.path().is_dir() {
+                let can_match = |glob: &Glob| glob.reaches(&relative.split('/').collect::<Vec<_>>());
+                if !glob.is_none_or(can_match) || leads_above(&entry, &folder) {
+                    continue;
+                }
                 waiting.push((entry.path(), format!("{relative}/")));
             } else {
                 files.push(relative);
@@ -328,6 +347,16 @@ fn files_below(folder: &Path) -> Result<Vec<String>> {
     }
     files.sort_unstable();
     Ok(files)
+}
+
+/// Whether an entry of `folder` is a link to this folder or one above it, which would be searched for ever.
+fn leads_above(entry: &std::fs::DirEntry, folder: &Path) -> bool {
+    let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+    is_link
+        && match (entry.path().canonicalize(), folder.canonicalize()) {
+            (Ok(target), Ok(folder)) => folder.starts_with(target),
+            _ => false,
+        }
 }
 
 #[cfg(test)]
@@ -369,6 +398,16 @@ mod tests {
         assert_eq!(names(&tree, &["*.parquet"]).unwrap(), ["a.parquet", "b.parquet"]);
         assert_eq!(names(&tree, &["b.parquet", "**/*.parquet"]).unwrap(), ["b.parquet", "a.parquet", "x/c.parquet"]);
         assert_eq!(names(&tree, &["x/d.txt"]).unwrap(), ["x/d.txt"]);
+    }
+
+    #[test]
+    fn folders_in_which_nothing_can_match_are_not_listed_and_circles_end() {
+        let tree = tree(&["a.parquet", "x/b.parquet", "x/y/c.parquet"]);
+        std::os::unix::fs::symlink("..", tree.path().join("x/up")).unwrap();
+        assert_eq!(names(&tree, &["**/*.parquet"]).unwrap(), ["a.parquet", "x/b.parquet", "x/y/c.parquet"]);
+        assert_eq!(names(&tree, &["*/*.parquet"]).unwrap(), ["x/b.parquet"]);
+        let (base, files) = local_files(&tree.path().join("*.parquet").display().to_string()).unwrap();
+        assert_eq!((base.as_path(), files), (tree.path(), vec!["a.parquet".to_owned()]));
     }
 
     #[test]

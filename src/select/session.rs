@@ -28,6 +28,8 @@ pub fn session(set: &ShardSet, target_partitions: usize) -> Result<SessionContex
 /// How queries are planned.
 pub(crate) fn config(target_partitions: usize) -> SessionConfig {
     let mut config = SessionConfig::new().with_target_partitions(target_partitions.max(1)).with_batch_size(BATCH_ROWS);
+    // A folder means everything below it, as it does for shards.
+    config.options_mut().execution.listing_table_ignore_subdirectory = false;
     let parquet = &mut config.options_mut().execution.parquet;
     parquet.pruning = true;
     parquet.enable_page_index = true;

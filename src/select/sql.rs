@@ -15,7 +15,7 @@ use super::{
     spilling_pool::SpillingPool, warning::Warning,
 };
 use crate::{
-    error::{Context as _, Error, Result, Stage},
+    error::{Cause, Context as _, Error, Result, Stage},
     schema::Schema,
     stores::routing_store::Stores,
 };
@@ -94,6 +94,22 @@ impl SqlSession {
         Ok(Self { context, shards })
     }
 
+    /// With the remedy where a table is not there.
+    fn refused(&self, cause: Cause, otherwise: &str) -> Error {
+        let said = cause.to_string();
+        let reason = match said.contains("table '") && said.contains("' not found") {
+            true if said.contains("shards' not found") && self.shards.is_none() => {
+                "is not accepted: there is no table `shards`; name its files with --shards"
+            }
+            true => {
+                "is not accepted: it names a table that is not there; quote a file, folder or glob, as in \
+                 FROM 'tables/*.csv'; --shards names what `shards` is"
+            }
+            false => otherwise,
+        };
+        Error::at(Stage::Sql, QUERY, reason).caused_by(cause)
+    }
+
     /// Plans one statement that changes nothing; its rows are sorted by `sort_by` where that names columns.
     ///
     /// # Errors
@@ -103,7 +119,8 @@ impl SqlSession {
         ignored::check(sql)?;
         precedence::check(sql)?;
         let mut state = self.context.state();
-        let plan = state.create_logical_plan(sql).await.context(Stage::Sql, QUERY, refused)?;
+        let plan = state.create_logical_plan(sql).await;
+        let plan = plan.map_err(|error| self.refused(error.into(), refused))?;
         let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         let remedy = "must change nothing: SELECT, EXPLAIN, SHOW or DESCRIBE; to write shards use --to";
         only_queries.verify_plan(&plan).context(Stage::Sql, QUERY, remedy)?;

@@ -69,14 +69,20 @@ impl Tables {
     pub fn open(named: &BTreeMap<String, String>) -> Result<Self> {
         let mut tables = Vec::new();
         let mut problems = Vec::new();
+        let mut stage = Stage::Select;
         for (name, pattern) in named {
-            match check_name(name).and_then(|()| locate(pattern)) {
+            let checked = check_name(name);
+            if checked.is_err() {
+                // Whatever is on the disk.
+                stage = Stage::CommandLine;
+            }
+            match checked.and_then(|()| locate(pattern)) {
                 Ok(paths) => tables.push((name, paths)),
                 Err(problem) => problems.push(format!("table {name:?}: {problem}")),
             }
         }
         if !problems.is_empty() {
-            return Err(Error::at(Stage::Select, "", problems.join("\n  ")));
+            return Err(Error::at(stage, "", problems.join("\n  ")));
         }
         let hashed = tables.into_iter().map(|(name, paths)| {
             let files = paths.iter().map(|path| path.display().to_string()).collect();

@@ -71,9 +71,15 @@ fn default_connect_timeout_seconds() -> u64 {
 /// What tells one state of an object from another of the same size: its e-tag or, where the server gives none that holds for
 /// all of its copies, the time of its last change. `None` where it tells neither.
 pub(crate) fn version_of(meta: &ObjectMeta) -> Option<String> {
-    // A weak e-tag may differ between servers that hold the same bytes.
-    let e_tag = meta.e_tag.clone().filter(|e_tag| !e_tag.starts_with("W/"));
-    let changed = meta.last_modified.timestamp_micros();
-    // A missing header is read as the beginning of time.
-    e_tag.or_else(|| (changed > 0).then(|| format!("changed {changed}")))
+    strong_tag(meta).or_else(|| changed_at(meta).map(|changed| format!("changed {changed}")))
+}
+
+/// A weak e-tag may differ between servers that hold the same bytes.
+fn strong_tag(meta: &ObjectMeta) -> Option<String> {
+    meta.e_tag.clone().filter(|e_tag| !e_tag.starts_with("W/"))
+}
+
+/// Microseconds; a header that is missing is read as the beginning of time.
+fn changed_at(meta: &ObjectMeta) -> Option<i64> {
+    Some(meta.last_modified.timestamp_micros()).filter(|changed| *changed > 0)
 }

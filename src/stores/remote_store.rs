@@ -1,5 +1,6 @@
 //! One bucket or web server, read so that what arrives is what was asked for, or an error.
 use std::collections::HashMap;
+use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use tokio::sync::Semaphore;
 use super::StoreSettings;
 use super::address::Address;
 use super::refusal::{RANGES_REFUSED, Unusable, explained};
-use super::version_of;
+use super::{changed_at, strong_tag};
 
 /// Ranges of one call that are asked for side by side.
 const RANGES_AT_A_TIME: usize = 8;
@@ -34,8 +35,27 @@ const LIBRARY_GAVE_UP: &str = "Error performing ";
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Version {
     bytes: u64,
-    /// E-tag or, where the server gives none, the time of its last change.
-    tag: Option<String>,
+    e_tag: Option<String>,
+    /// Microseconds of its last change; some servers and proxies leave out the one or the other.
+    changed: Option<i64>,
+}
+
+impl Version {
+    /// Whether these are two states of an object, by what both answers tell.
+    fn differs(&self, other: &Self) -> bool {
+        let differ = match (&self.e_tag, &other.e_tag) {
+            (Some(one), Some(two)) => one != two,
+            _ => self.changed.zip(other.changed).is_some_and(|(one, two)| one != two),
+        };
+        differ || self.bytes != other.bytes
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes, e-tag {}", self.bytes, self.e_tag.as_deref().unwrap_or("none"))?;
+        self.changed.map_or(Ok(()), |changed| write!(f, ", changed at {changed} µs"))
+    }
 }
 
 /// A store behind a network.
@@ -177,24 +197,17 @@ impl RemoteStore {
 
     /// Parts of two states of an object must never meet in one file.
     fn check_version(&self, key: &Path, meta: &ObjectMeta) -> Result<(), Failure> {
-        let now = Version { bytes: meta.size, tag: version_of(meta) };
+        let now = Version { bytes: meta.size, e_tag: strong_tag(meta), changed: changed_at(meta) };
         let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         let first = versions.entry(key.clone()).or_insert_with(|| now.clone());
-        // Some proxies leave it out.
-        let has_other_tag = first.tag.is_some() && now.tag.is_some() && first.tag != now.tag;
-        match first.bytes != now.bytes || has_other_tag {
+        match first.differs(&now) {
             false => {
-                first.tag = first.tag.take().or(now.tag);
+                first.e_tag = first.e_tag.take().or(now.e_tag);
+                first.changed = first.changed.or(now.changed);
                 Ok(())
             }
             true => {
-                let reason = format!(
-                    "it changed while it was being read: it had {} bytes and version {}, now {} and {}; start again",
-                    first.bytes,
-                    first.tag.as_deref().unwrap_or("none"),
-                    now.bytes,
-                    now.tag.as_deref().unwrap_or("none")
-                );
+                let reason = format!("it changed while it was being read: it had {first}, now {now}; start again");
                 Err(Failure::unusable(reason, false))
             }
         }

@@ -220,6 +220,12 @@ fn five_mistakes_are_reported_without_touching_data() {
 #[test]
 fn exit_codes_tell_a_wrong_command_from_a_failed_run() {
     fails(2, &["trian"]);
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().to_str().unwrap(), folder.path().join("to"));
+    fails(2, &["import", from, to.to_str().unwrap(), "--as", "webdataset"]);
+    fails(2, &["preview", "simclr_small", "--to", "views.jpg"]);
+    let device = fails(2, &["check", "simclr_small", "--set", "device=gpu"]);
+    assert!(device.contains("no device \"gpu\""), "{device}");
     fails(2, &["train", "simclr_small"]);
     let unknown = fails(2, &["check", "simclr_smal"]);
     assert!(unknown.contains("did you mean \"simclr_small\"?"), "{unknown}");

@@ -253,6 +253,8 @@ fn an_archive_cut_off_at_any_block_gives_what_is_whole_and_never_a_panic() {
                     // The second block of zeros, and the last bytes of a gzip, add nothing to what is read.
                     let is_whole = if packed { cut + 64 > bytes.len() } else { cut + 1024 > bytes.len() };
                     assert!(is_whole || report.quarantined > 0, "cut at {cut}, unnoticed");
+                    let warned = report.warnings.iter().any(|warning| warning.contains("cut.tar"));
+                    assert!(is_whole || warned, "cut at {cut}: {:?}", report.warnings);
                     let a = &words(to.path())["cut.tar#a"];
                     assert!(a[0].is_none() || a[0] == some("words"), "cut at {cut}: {a:?}");
                 }

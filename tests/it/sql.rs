@@ -10,6 +10,7 @@ use datafusion::{
     arrow::{
         array::{ArrayRef, BinaryArray, RecordBatch, StringArray, StructArray},
         datatypes::{DataType, Field},
+        ipc::writer::{FileWriter, StreamWriter},
     },
     parquet::arrow::ArrowWriter,
 };
@@ -202,6 +203,9 @@ fn files_globs_and_folders_are_tables() {
     write("scores.jsonl", "{\"source\": \"cat/1.png\", \"score\": 0.5}\n{\"source\": \"dog/1.png\", \"score\": 0.1}\n");
     write("by_day/day=1/a.csv", "n\n1\n");
     write("by_day/day=2/a.csv", "n\n2\n");
+    write("deep/a.csv", "n\n1\n");
+    write("deep/x/y/a.csv", "n\n2\n3\n");
+    write("deep/.hidden/a.csv", "n\n4\n");
     write("mixed/a.csv", "n\n1\n");
     write("mixed/a.tsv", "n\tm\n1\t2\n");
     let count = |from: &str| {
@@ -216,6 +220,11 @@ fn files_globs_and_folders_are_tables() {
     assert_eq!((count("by_day"), count("shards/quarantine.parquet")), (2, 1));
     let days = format!("SELECT sum(CAST(day AS INT) * n) AS s FROM '{}'", workshop.text("by_day"));
     assert_eq!(ok(&["sql", &days, "--json"]).trim(), "{\"s\":5}");
+
+    assert_eq!((count("by_day"), count("by_day/day=1/*.csv"), count("shards/quarantine.parquet")), (2, 1, 1));
+    let all_days = days.replace("by_day'", "by_day/**/*.csv'");
+    assert_eq!(ok(&["sql", &all_days, "--json"]).trim(), "{\"s\":5}");
+    assert_eq!((count("deep"), count("deep/**/*.csv"), count("deep/*.csv"), count("deep/*/*/a.csv")), (3, 3, 1, 2));
 
     let joined = format!(
         "SELECT s.label, t.score FROM shards s JOIN '{}' t ON s.source = t.source WHERE t.score > 0.3",
@@ -233,7 +242,26 @@ fn files_globs_and_folders_are_tables() {
         let text = fails(2, &["sql", &format!("SELECT * FROM '{}'", workshop.text(from))]);
         assert!(text.contains(part), "{from}: {text}");
     }
-    assert!(fails(2, &["sql", "SELECT * FROM shrads"]).contains("shrads"));
+    let unknown = fails(2, &["sql", "SELECT * FROM shrads"]);
+    assert!(unknown.contains("shrads") && unknown.contains("quote a file"), "{unknown}");
+    assert!(fails(2, &["sql", "SELECT * FROM shards"]).contains("name its files with --shards"));
+}
+
+#[test]
+fn arrow_files_and_streams_in_one_table_are_told_apart_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let column: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
+    let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
+    let create = |name: &str| fs::File::create(folder.path().join(name)).unwrap();
+    let mut file = FileWriter::try_new(create("file.arrow"), &batch.schema()).unwrap();
+    file.write(&batch).unwrap();
+    file.finish().unwrap();
+    let mut stream = StreamWriter::try_new(create("stream.arrow"), &batch.schema()).unwrap();
+    stream.write(&batch).unwrap();
+    stream.finish().unwrap();
+    let sql = format!("SELECT * FROM '{}/*.arrow'", folder.path().display());
+    let text = fails(2, &["sql", &sql]);
+    assert!(text.contains("streams such as") && text.contains("stream.arrow") && text.contains("--shards"), "{text}");
 }
 
 #[test]
@@ -262,7 +290,7 @@ fn hugging_face_structs_are_images() {
 
     let to = folder.path().join("shards");
     let words = ["sql", &format!("SELECT image, 'a caption' AS caption FROM '{path}'"), "--to", to.to_str().unwrap()];
-    assert!(ok(&words).contains("1 rows in 1 shards"));
+    assert!(ok(&words).contains("1 row in 1 shard,"));
 }
 
 #[tokio::test]
@@ -298,7 +326,7 @@ async fn rows_with_images_become_a_data_set_that_selects_and_trains() {
         fs::read(Path::new(&again).join("diptych.json")).unwrap()
     );
     let text = fails(1, &["sql", sql, "--shards", &from, "--to", &to]);
-    assert!(text.contains("--overwrite"), "{text}");
+    assert!(text.contains("--overwrite") && text.starts_with("error: output: "), "{text}");
     ok(&["sql", "SELECT * FROM shards LIMIT 3", "--shards", &to, "--to", &to, "--overwrite"]);
     assert_eq!(shards(Path::new(&to)).await.rows(), 3);
 }
@@ -329,7 +357,7 @@ fn sorted_shards_keep_their_order_and_rows_without_images_are_plain() {
         1,
         &["sql", "SELECT sample_id FROM shards WHERE false", "--shards", &from, "--to", &workshop.text("none")],
     );
-    assert!(text.contains("no rows"), "{text}");
+    assert!(text.contains("no rows") && !workshop.path("none").exists(), "{text}");
 }
 
 #[test]
