@@ -12,6 +12,7 @@ use super::report::extra_columns;
 use super::selection::{Provenance, SelectedGroup, Selection};
 use super::selection_file::SavedSelection;
 use super::shards::hex;
+use super::twins::doubtful;
 use crate::error::{Context, Result, Stage};
 
 /// Digits of a fingerprint or digest in a table for people.
@@ -190,6 +191,9 @@ fn notes(a: &Selection, b: &Selection) -> Vec<String> {
     let mut notes: Vec<String> = rewritten(a, b);
     for note in &mut notes {
         note.push_str(": its rows are counted as different samples");
+    }
+    for pair in doubtful(a, b) {
+        notes.push(format!("{pair}: taken for one shard where both were the same among those"));
     }
     let known = |shard: &super::selection::SelectedShard| b.shards().iter().any(|s| s.fingerprint == shard.fingerprint);
     if !a.shards().is_empty() && !b.shards().is_empty() && !a.shards().iter().any(known) {

@@ -189,7 +189,7 @@ impl Listing {
 }
 
 fn one(meta: ObjectMeta, name: String, listed: Option<ManifestShard>) -> Located {
-    Located { location: meta.location, name, bytes: meta.size, e_tag: meta.e_tag, listed }
+    Located { location: meta.location, address: name.clone(), name, bytes: meta.size, e_tag: meta.e_tag, listed }
 }
 
 async fn head(address: &Address, stores: &Stores) -> Result<Option<ObjectMeta>> {

@@ -40,6 +40,8 @@ pub struct Shard {
     pub location: Path,
     /// As messages name it.
     pub name: String,
+    /// Its absolute path or URL, by which selections name it.
+    pub address: String,
     /// BLAKE3 of size and footer bytes, or of size and message headers.
     pub fingerprint: [u8; 32],
     /// Bytes of the file.
@@ -217,7 +219,16 @@ async fn load(store: &CountingStore, ordinal: u32, located: &Located) -> Result<
     let location = located.location.clone();
     let (format, fingerprint) = Format::load(store, &location, name, located.bytes).await?;
     let columns = ColumnsInFile::default();
-    let shard = Shard { ordinal, location, name: name.clone(), fingerprint, bytes: located.bytes, format, columns };
+    let shard = Shard {
+        ordinal,
+        location,
+        name: name.clone(),
+        address: located.address.clone(),
+        fingerprint,
+        bytes: located.bytes,
+        format,
+        columns,
+    };
     if let Some(listed) = &located.listed {
         let found = hex(&shard.fingerprint);
         if listed.fingerprint != found || listed.bytes != shard.bytes || listed.rows != shard.rows() {

@@ -29,3 +29,4 @@ mod select;
 mod selections;
 mod sql;
 mod stores;
+mod twins;
