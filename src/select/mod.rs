@@ -23,6 +23,7 @@ mod blob_reads;
 mod collect;
 pub mod columns;
 pub mod combine;
+mod content_sample;
 pub mod counting_store;
 mod culprit;
 pub mod difference;
