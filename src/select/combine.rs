@@ -11,7 +11,7 @@ use roaring::RoaringBitmap;
 
 use super::extra::ExtraColumns;
 use super::selection::{Provenance, SelectedGroup, SelectedShard, Selection};
-use super::selection_file::SavedSelection;
+use super::selection_file::{SavedSelection, columns_of};
 use super::shards::hex;
 use super::twins::doubtful;
 use crate::error::{Context, Error, Result, Stage};
@@ -83,10 +83,19 @@ pub(crate) fn rewritten(a: &Selection, b: &Selection) -> Vec<String> {
 /// Combines two selections.
 ///
 /// # Errors
-/// Both name a shard that was written again in between, or shards of one fingerprint that cannot be told apart; a union of selections with different extra columns.
+/// Both name a shard that was written again in between, or shards of one fingerprint that cannot be told apart, or have
+/// blobs of different columns; a union of selections with different extra columns.
 pub fn combine(a: &SavedSelection, b: &SavedSelection, how: Combination) -> Result<SavedSelection> {
     let place = format!("{} {} {}", how.name(), a.place(), b.place());
     let (one, two) = (a.selection(), b.selection());
+    if one.blobs_from() != two.blobs_from() {
+        let reason = format!(
+            "the blobs are from other columns: {} and {}; select both with the same [scan.columns]",
+            columns_of(one.blobs_from()),
+            columns_of(two.blobs_from())
+        );
+        return Err(Error::at(Stage::Select, place, reason));
+    }
     let doubtful = doubtful(one, two);
     if !doubtful.is_empty() {
         let reason = format!(
@@ -134,8 +143,8 @@ pub fn combine(a: &SavedSelection, b: &SavedSelection, how: Combination) -> Resu
         groups.push(SelectedGroup { shard: shards.len() as u32 - 1, ..group });
     }
     let extra = one.extra().zip(values).map(|(extra, values)| ExtraColumns::new(Arc::clone(extra.schema()), values));
-    let selection =
-        Selection::unbound(shards, groups, extra, one.total_rows.max(two.total_rows), provenance(a, b, how))?;
+    let (blobs_from, total_rows) = (one.blobs_from().clone(), one.total_rows.max(two.total_rows));
+    let selection = Selection::unbound(shards, blobs_from, groups, extra, total_rows, provenance(a, b, how))?;
     Ok(SavedSelection::new(selection, place))
 }
 

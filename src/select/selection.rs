@@ -87,6 +87,7 @@ pub struct Selection {
     /// Rows of the set at the time.
     pub total_rows: u64,
     shards: Vec<SelectedShard>,
+    blobs_from: BTreeMap<String, String>,
     extra: Option<ExtraColumns>,
     items: u64,
     digest: [u8; 32],
@@ -113,7 +114,7 @@ impl Selection {
         provenance: Provenance,
     ) -> Result<Self> {
         let shards = Self::shards_of(set, &groups)?;
-        Self::unbound(shards, groups, extra, set.rows(), provenance)
+        Self::unbound(shards, set.blobs_from.clone(), groups, extra, set.rows(), provenance)
     }
 
     /// The shards that `groups` are of.
@@ -142,6 +143,7 @@ impl Selection {
     /// A selection whose shards are known by fingerprint alone; ordinals are whatever `shards` says.
     pub(crate) fn unbound(
         shards: Vec<SelectedShard>,
+        blobs_from: BTreeMap<String, String>,
         groups: Vec<SelectedGroup>,
         extra: Option<ExtraColumns>,
         total_rows: u64,
@@ -155,8 +157,8 @@ impl Selection {
             return Err(Error::internal("a selection has not one extra value per item"));
         }
         let items = groups.iter().map(SelectedGroup::items).sum();
-        let digest = digest(&shards, &groups, extra.as_ref());
-        Ok(Self { groups, total_rows, shards, extra, items, digest, provenance })
+        let digest = digest(&shards, &blobs_from, &groups, extra.as_ref());
+        Ok(Self { groups, total_rows, shards, blobs_from, extra, items, digest, provenance })
     }
 
     /// Kept rows with their repeats.
@@ -164,8 +166,8 @@ impl Selection {
         self.items
     }
 
-    /// BLAKE3 over format version, fingerprints of the shards that have items and which of their twins they are, items,
-    /// and extra values.
+    /// BLAKE3 over format version, fingerprints of the shards that have items and which of their twins they are, places of
+    /// blobs that are not in the columns of their names, items, and extra values.
     pub fn digest(&self) -> [u8; 32] {
         self.digest
     }
@@ -173,6 +175,11 @@ impl Selection {
     /// The shards that have items, by ordinal.
     pub fn shards(&self) -> &[SelectedShard] {
         &self.shards
+    }
+
+    /// As in [`ShardSet::blobs_from`].
+    pub fn blobs_from(&self) -> &BTreeMap<String, String> {
+        &self.blobs_from
     }
 
     /// The values that travel with the items, where the query returns any.
@@ -222,7 +229,12 @@ fn check(set: &ShardSet, group: &SelectedGroup, starts: &[u64]) -> Result<()> {
 /// Of a shard: its fingerprint, number among its twins, the digest of its items and that of the values which travel with them.
 type ShardDigests = ([u8; 32], u32, [u8; 32], Option<[u8; 32]>);
 
-fn digest(shards: &[SelectedShard], groups: &[SelectedGroup], extra: Option<&ExtraColumns>) -> [u8; 32] {
+fn digest(
+    shards: &[SelectedShard],
+    blobs_from: &BTreeMap<String, String>,
+    groups: &[SelectedGroup],
+    extra: Option<&ExtraColumns>,
+) -> [u8; 32] {
     let mut parts: Vec<ShardDigests> = Vec::with_capacity(shards.len());
     let mut first = 0;
     for shard in shards {
@@ -238,6 +250,10 @@ fn digest(shards: &[SelectedShard], groups: &[SelectedGroup], extra: Option<&Ext
     hash.update(&(parts.len() as u64).to_le_bytes());
     if let Some(extra) = extra {
         hash.update(&extra.digest_of_columns());
+    }
+    for text in blobs_from.iter().flat_map(|(name, place)| [name, place]) {
+        hash.update(&(text.len() as u64).to_le_bytes());
+        hash.update(text.as_bytes());
     }
     for (fingerprint, twin, items, values) in parts {
         hash.update(&fingerprint);
@@ -298,7 +314,7 @@ mod tests {
     }
 
     fn digest(shards: &[SelectedShard], groups: &[SelectedGroup]) -> [u8; 32] {
-        super::digest(shards, groups, None)
+        super::digest(shards, &BTreeMap::new(), groups, None)
     }
 
     #[test]

@@ -31,6 +31,8 @@ struct Header {
     total_rows: u64,
     groups: u64,
     shards: Vec<HeaderShard>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    blobs_from: BTreeMap<String, String>,
     provenance: Provenance,
     /// Names of the extra columns, and the bytes of the file that holds them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -96,11 +98,12 @@ impl SavedSelection {
         let position: BTreeMap<u32, u32> =
             (0..).zip(selection.shards()).map(|(position, shard)| (shard.ordinal, position)).collect();
         let (total_rows, provenance) = (selection.total_rows, selection.provenance().clone());
+        let blobs_from = selection.blobs_from().clone();
         let (mut groups, extra) = selection.into_parts();
         for group in &mut groups {
             group.shard = position.get(&group.shard).copied().unwrap_or(u32::MAX);
         }
-        Ok(Self { selection: Selection::unbound(shards, groups, extra, total_rows, provenance)?, place })
+        Ok(Self { selection: Selection::unbound(shards, blobs_from, groups, extra, total_rows, provenance)?, place })
     }
 
     /// Reads a file that [`Selection::save`] wrote.
@@ -134,9 +137,17 @@ impl SavedSelection {
     /// The selection with the ordinals of `set`.
     ///
     /// # Errors
-    /// The set lacks shards, or has several that could be meant, all of which are named.
+    /// The set lacks shards, or has several that could be meant, all of which are named; it has blobs in other columns.
     pub fn bind(self, set: &ShardSet) -> Result<Selection> {
         let Self { selection, place } = self;
+        if *selection.blobs_from() != set.blobs_from {
+            let reason = format!(
+                "was selected with {} and [scan.columns] now means {}; set them as they were, or select again",
+                columns_of(selection.blobs_from()),
+                columns_of(&set.blobs_from)
+            );
+            return Err(Error::at(Stage::Select, place, reason));
+        }
         let ordinals = twins::ordinals(selection.shards(), set, &place)?;
         // Which twin a shard was stays with it: it is part of the digest, and other sets may have other numbers of them.
         let twins: BTreeMap<u32, Twin> =
@@ -157,13 +168,19 @@ impl SavedSelection {
         for shard in &mut shards {
             shard.twin = twins.get(&shard.ordinal).copied().unwrap_or_default();
         }
-        let selection = Selection::unbound(shards, bound, extra, total_rows, provenance)?;
+        let selection = Selection::unbound(shards, set.blobs_from.clone(), bound, extra, total_rows, provenance)?;
         if selection.digest() != digest {
             let reason = "does not hold what its digest says; select again";
             return Err(Error::at(Stage::Select, place, reason));
         }
         Ok(selection)
     }
+}
+
+/// As `[scan.columns]` has it.
+pub(super) fn columns_of(blobs_from: &BTreeMap<String, String>) -> String {
+    let columns: Vec<String> = blobs_from.iter().map(|(name, place)| format!("{name} = {place:?}")).collect();
+    if columns.is_empty() { "blobs under their own names".to_owned() } else { columns.join(", ") }
 }
 
 fn encode(selection: &Selection) -> Result<Vec<u8>> {
@@ -183,6 +200,7 @@ fn encode(selection: &Selection) -> Result<Vec<u8>> {
         total_rows: selection.total_rows,
         groups: selection.groups.len() as u64,
         shards: selection.shards().iter().map(shard).collect(),
+        blobs_from: selection.blobs_from().clone(),
         provenance: selection.provenance().clone(),
         extra_columns: names.map(str::to_owned).collect(),
         extra_bytes: extra_values.len() as u64,
@@ -295,7 +313,7 @@ fn decode(bytes: &[u8], place: &str) -> Result<Selection> {
     if rest.position != content.len() {
         return Err(wrong("has more bytes than it should"));
     }
-    let selection = Selection::unbound(shards, groups, extra, header.total_rows, header.provenance)?;
+    let selection = Selection::unbound(shards, header.blobs_from, groups, extra, header.total_rows, header.provenance)?;
     if hex(&selection.digest()) != header.digest {
         return Err(wrong("does not hold what its digest says"));
     }
