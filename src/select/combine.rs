@@ -1,6 +1,6 @@
 //! Selections out of selections: union, intersection, difference of their samples.
 //!
-//! Samples decide: a sample is the same where shard (by fingerprint) and row are. Where both selections have it, the
+//! Samples decide: a sample is the same where shard (by fingerprint, and number among its twins) and row are. Where both selections have it, the
 //! repeats and extra values of the first are kept. No shard need be at hand.
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,8 +11,9 @@ use roaring::RoaringBitmap;
 
 use super::extra::ExtraColumns;
 use super::selection::{Provenance, SelectedGroup, SelectedShard, Selection};
-use super::selection_file::SavedSelection;
+use super::selection_file::{SavedSelection, columns_of};
 use super::shards::hex;
+use super::twins::doubtful;
 use crate::error::{Context, Error, Result, Stage};
 
 /// How two selections are combined.
@@ -46,7 +47,7 @@ impl Combination {
     }
 }
 
-/// A row group, whatever the ordinals: fingerprint, which of several shards with that fingerprint, row group.
+/// A row group, whatever the ordinals: fingerprint, number among its twins, row group.
 pub(crate) type GroupKey = ([u8; 32], u32, u32);
 
 /// Where the groups of a selection stand.
@@ -59,16 +60,9 @@ pub(crate) fn groups_by_key(selection: &Selection) -> BTreeMap<GroupKey, usize> 
     selection.groups.iter().enumerate().map(|(at, group)| (key(group), at)).collect()
 }
 
-/// Fingerprint and number among those with equal fingerprints, by ordinal.
+/// Fingerprint and number among its twins, by ordinal.
 pub(crate) fn copies(selection: &Selection) -> BTreeMap<u32, ([u8; 32], u32)> {
-    let mut met: BTreeMap<[u8; 32], u32> = BTreeMap::new();
-    let mut copies = BTreeMap::new();
-    for shard in selection.shards() {
-        let count = met.entry(shard.fingerprint).or_default();
-        copies.insert(shard.ordinal, (shard.fingerprint, *count));
-        *count += 1;
-    }
-    copies
+    selection.shards().iter().map(|shard| (shard.ordinal, (shard.fingerprint, shard.twin.number))).collect()
 }
 
 /// Shards that both name and that are not the same files: their rows cannot be compared.
@@ -89,10 +83,27 @@ pub(crate) fn rewritten(a: &Selection, b: &Selection) -> Vec<String> {
 /// Combines two selections.
 ///
 /// # Errors
-/// Both name a shard that was written again in between, or a union of selections with different extra columns.
+/// Both name a shard that was written again in between, or shards of one fingerprint that cannot be told apart, or have
+/// blobs of different columns; a union of selections with different extra columns.
 pub fn combine(a: &SavedSelection, b: &SavedSelection, how: Combination) -> Result<SavedSelection> {
     let place = format!("{} {} {}", how.name(), a.place(), b.place());
     let (one, two) = (a.selection(), b.selection());
+    if one.blobs_from() != two.blobs_from() {
+        let reason = format!(
+            "the blobs are from other columns: {} and {}; select both with the same [scan.columns]",
+            columns_of(one.blobs_from()),
+            columns_of(two.blobs_from())
+        );
+        return Err(Error::at(Stage::Select, place, reason));
+    }
+    let doubtful = doubtful(one, two);
+    if !doubtful.is_empty() {
+        let reason = format!(
+            "shards that cannot be told apart cannot be compared:\n  {}\nselect both from the same shards in the same places",
+            doubtful.join("\n  ")
+        );
+        return Err(Error::at(Stage::Select, place, reason));
+    }
     let differing = rewritten(one, two);
     if !differing.is_empty() {
         let reason = format!(
@@ -120,10 +131,10 @@ pub fn combine(a: &SavedSelection, b: &SavedSelection, how: Combination) -> Resu
         let Some((group, sources)) = merge(one, two, first, second, how, &place)? else { continue };
         if last != Some((key.0, key.1)) {
             last = Some((key.0, key.1));
-            let Some((_, name)) = listed.get(&(key.0, key.1)) else {
+            let Some((_, shard)) = listed.get(&(key.0, key.1)) else {
                 return Err(Error::internal("a selected row group belongs to no shard"));
             };
-            shards.push(SelectedShard { ordinal: shards.len() as u32, name: name.clone(), fingerprint: key.0 });
+            shards.push(SelectedShard { ordinal: shards.len() as u32, ..shard.clone() });
         }
         if let (Some(values), Some(extra)) = (&mut values, one.extra()) {
             let parts = [first.and_then(|at| extra.group(at)), second.and_then(|at| two.extra()?.group(at))];
@@ -132,8 +143,8 @@ pub fn combine(a: &SavedSelection, b: &SavedSelection, how: Combination) -> Resu
         groups.push(SelectedGroup { shard: shards.len() as u32 - 1, ..group });
     }
     let extra = one.extra().zip(values).map(|(extra, values)| ExtraColumns::new(Arc::clone(extra.schema()), values));
-    let selection =
-        Selection::unbound(shards, groups, extra, one.total_rows.max(two.total_rows), provenance(a, b, how))?;
+    let (blobs_from, total_rows) = (one.blobs_from().clone(), one.total_rows.max(two.total_rows));
+    let selection = Selection::unbound(shards, blobs_from, groups, extra, total_rows, provenance(a, b, how))?;
     Ok(SavedSelection::new(selection, place))
 }
 
@@ -149,14 +160,14 @@ fn provenance(a: &SavedSelection, b: &SavedSelection, how: Combination) -> Prove
     provenance
 }
 
-/// Position and name of every shard of either, those of the first before those of the second.
-fn listed_shards(a: &Selection, b: &Selection) -> BTreeMap<([u8; 32], u32), (usize, String)> {
+/// Position and shard, for every shard of either, those of the first before those of the second.
+fn listed_shards(a: &Selection, b: &Selection) -> BTreeMap<([u8; 32], u32), (usize, SelectedShard)> {
     let mut listed = BTreeMap::new();
     for selection in [a, b] {
         let copies = copies(selection);
         for shard in selection.shards() {
             let at = listed.len();
-            listed.entry(copies[&shard.ordinal]).or_insert_with(|| (at, shard.name.clone()));
+            listed.entry(copies[&shard.ordinal]).or_insert_with(|| (at, shard.clone()));
         }
     }
     listed

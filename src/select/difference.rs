@@ -10,8 +10,9 @@ use serde::Serialize;
 use super::combine::{copies, groups_by_key, rewritten};
 use super::report::extra_columns;
 use super::selection::{Provenance, SelectedGroup, Selection};
-use super::selection_file::SavedSelection;
+use super::selection_file::{SavedSelection, columns_of};
 use super::shards::hex;
+use super::twins::doubtful;
 use crate::error::{Context, Result, Stage};
 
 /// Digits of a fingerprint or digest in a table for people.
@@ -32,6 +33,8 @@ pub struct Shown {
     pub of: u64,
     /// Columns that travel with the items, as `name type`.
     pub extra_columns: Vec<String>,
+    /// Blobs that are not in the columns of their names, and where they are.
+    pub blobs_from: BTreeMap<String, String>,
     /// The query and the tables it read.
     pub provenance: Provenance,
     /// The shards that have items.
@@ -74,6 +77,7 @@ impl Shown {
             samples: selection.groups.iter().map(|group| group.rows.len()).sum(),
             of: selection.total_rows,
             extra_columns: selection.extra().map_or_else(Vec::new, extra_columns),
+            blobs_from: selection.blobs_from().clone(),
             provenance: selection.provenance().clone(),
             shards: shards.collect(),
         }
@@ -86,6 +90,9 @@ impl fmt::Display for Shown {
         writeln!(f, "digest           {}", self.digest)?;
         if !self.extra_columns.is_empty() {
             writeln!(f, "extra columns    {}", self.extra_columns.join(", "))?;
+        }
+        if !self.blobs_from.is_empty() {
+            writeln!(f, "blobs            {}", columns_of(&self.blobs_from))?;
         }
         writeln!(f, "written by       {}", self.provenance.written_by)?;
         writeln!(f, "query            {}", self.provenance.sql.trim().replace('\n', "\n                 "))?;
@@ -190,6 +197,12 @@ fn notes(a: &Selection, b: &Selection) -> Vec<String> {
     let mut notes: Vec<String> = rewritten(a, b);
     for note in &mut notes {
         note.push_str(": its rows are counted as different samples");
+    }
+    if a.blobs_from() != b.blobs_from() {
+        notes.push(format!("blobs differ: {} and {}", columns_of(a.blobs_from()), columns_of(b.blobs_from())));
+    }
+    for pair in doubtful(a, b) {
+        notes.push(format!("{pair}: taken for one shard where both were the same among those"));
     }
     let known = |shard: &super::selection::SelectedShard| b.shards().iter().any(|s| s.fingerprint == shard.fingerprint);
     if !a.shards().is_empty() && !b.shards().is_empty() && !a.shards().iter().any(known) {

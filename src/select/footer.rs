@@ -8,7 +8,9 @@ use datafusion::parquet::DecodeResult;
 use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataPushDecoder};
 
+use super::content_sample::{Values, sampled_groups};
 use super::counting_store::CountingStore;
+use super::format::is_blob;
 use super::shards::MAX_ROWS;
 use crate::error::{Context, Error, Result, Stage};
 
@@ -19,7 +21,8 @@ const MAX_INDEX_BYTES_PER_CHUNK: u64 = 1 << 20;
 /// What a shard says about itself.
 #[derive(Debug)]
 pub(crate) struct Footer {
-    /// BLAKE3 of the file's size (u64, little endian) and its footer (thrift and the 8 bytes after it).
+    /// BLAKE3 of the file's size (u64, little endian) and its footer (thrift and the 8 bytes after it), and of a sample of
+    /// the narrow values of which the footer has no statistics.
     pub(crate) fingerprint: [u8; 32],
     /// With column and offset index where the file has them.
     pub(crate) metadata: ParquetMetaData,
@@ -58,8 +61,24 @@ pub(crate) async fn load(store: &CountingStore, location: &Path, name: &str, byt
         guarded(name, || decoder.push_range(range, data))?;
     };
     guarded(name, || check_layout(&metadata, bytes))?;
+    let values = guarded(name, || Ok(values_without_statistics(&metadata)))?;
+    values.hash_sample(store, location, name, bytes, &mut hash).await?;
     let metadata = with_page_index(store, location, name, bytes, metadata).await?;
     Ok(Footer { fingerprint: *hash.finalize().as_bytes(), metadata })
+}
+
+/// Chunks whose values could all be others and the footer the same. Import writes statistics of every narrow column.
+fn values_without_statistics(metadata: &ParquetMetaData) -> Values {
+    let mut values = Values::default();
+    for group in sampled_groups(metadata.num_row_groups()) {
+        let chunks = metadata.row_group(group).columns().iter().enumerate();
+        let unknown = chunks.filter(|(leaf, chunk)| chunk.statistics().is_none() && !is_blob(metadata, *leaf));
+        values.narrow.extend(unknown.map(|(_, chunk)| {
+            let (start, length) = chunk.byte_range();
+            start..start + length
+        }));
+    }
+    values
 }
 
 /// Adds column and offset index to the metadata, where the file has them in one place.

@@ -218,7 +218,7 @@ impl Shard {
 }
 
 /// Whether a leaf holds bytes that are no text.
-fn is_blob(metadata: &ParquetMetaData, leaf: usize) -> bool {
+pub(super) fn is_blob(metadata: &ParquetMetaData, leaf: usize) -> bool {
     let leaf = metadata.file_metadata().schema_descr().column(leaf);
     leaf.physical_type() == PhysicalType::BYTE_ARRAY && leaf.converted_type() == ConvertedType::NONE
 }

@@ -5,6 +5,8 @@
 //! row group. It is the least that can be read of a column; there are no statistics and no pages.
 mod load;
 mod read;
+mod rows;
+mod sample;
 mod scan;
 
 use std::collections::HashMap;

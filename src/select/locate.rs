@@ -20,6 +20,8 @@ pub(crate) struct Located {
     pub(crate) location: Location,
     /// As messages name it.
     pub(crate) name: String,
+    /// Absolute path or URL.
+    pub(crate) address: String,
     /// Bytes of the file.
     pub(crate) bytes: u64,
     /// Tells states of a remote object apart, where its store does.
@@ -132,9 +134,10 @@ fn one(path: &Path, listed: Option<ManifestShard>) -> Result<Located> {
     let name = path.display().to_string();
     let bytes = std::fs::metadata(path).context(Stage::Select, &name, "cannot read this file")?.len();
     let path = std::path::absolute(path).context(Stage::Select, &name, "has no absolute path")?;
+    let address = path.display().to_string();
     let location =
         Location::from_absolute_path(path).context(Stage::Select, &name, "its path cannot be used; rename it")?;
-    Ok(Located { location, name, bytes, version: None, listed })
+    Ok(Located { location, name, address, bytes, version: None, listed })
 }
 
 fn folder(folder: &Path, found: &mut Found) -> Result<Listed<PathBuf>> {

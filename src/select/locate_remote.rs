@@ -203,7 +203,7 @@ impl Listing {
 
 fn one(meta: ObjectMeta, name: String, listed: Option<ManifestShard>) -> Located {
     let version = version_of(&meta);
-    Located { location: meta.location, name, bytes: meta.size, version, listed }
+    Located { location: meta.location, address: name.clone(), name, bytes: meta.size, version, listed }
 }
 
 async fn head(address: &Address, stores: &Stores) -> Result<Option<ObjectMeta>> {

@@ -13,6 +13,7 @@
 //! | [`sql`], [`materialise`] | any query over shards and files; its rows as shards |
 //! | [`select`] | a query into a selection |
 //! | [`selection`], [`extra`] | the selection, the values that travel with it, and its digest |
+//! | [`twins`] | shards that one fingerprint stands for, told apart |
 //! | [`selection_file`] | the same as one file, which needs no shards |
 //! | [`combine`], [`difference`] | union, intersection and difference of selections |
 //! | [`tables`] | tables beside `shards` |
@@ -23,6 +24,7 @@ mod blob_reads;
 mod collect;
 pub mod columns;
 pub mod combine;
+mod content_sample;
 pub mod counting_store;
 mod culprit;
 pub mod difference;
@@ -59,4 +61,5 @@ mod spilling_pool;
 mod spool;
 pub mod sql;
 pub mod tables;
+pub mod twins;
 pub mod warning;

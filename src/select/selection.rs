@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::extra::ExtraColumns;
 use super::shards::ShardSet;
 use super::tables::TableProvenance;
+use super::twins::{self, Twin};
 use crate::error::{Error, Result, Stage};
 
 /// Version of what the digest covers and of the file format.
@@ -47,10 +48,12 @@ impl SelectedGroup {
 pub struct SelectedShard {
     /// Ordinal in the set that the selection belongs to.
     pub ordinal: u32,
-    /// As messages name it.
+    /// Its absolute path or URL.
     pub name: String,
     /// What the shard is known by.
     pub fingerprint: [u8; 32],
+    /// Which of the shards with that fingerprint it was in the set that was selected from.
+    pub twin: Twin,
 }
 
 /// Where a selection came from. The digest does not cover it, so local and remote copies agree.
@@ -84,6 +87,7 @@ pub struct Selection {
     /// Rows of the set at the time.
     pub total_rows: u64,
     shards: Vec<SelectedShard>,
+    blobs_from: BTreeMap<String, String>,
     extra: Option<ExtraColumns>,
     items: u64,
     digest: [u8; 32],
@@ -109,25 +113,37 @@ impl Selection {
         extra: Option<ExtraColumns>,
         provenance: Provenance,
     ) -> Result<Self> {
+        let shards = Self::shards_of(set, &groups)?;
+        Self::unbound(shards, set.blobs_from.clone(), groups, extra, set.rows(), provenance)
+    }
+
+    /// The shards that `groups` are of.
+    ///
+    /// # Errors
+    /// Groups that are not in the set.
+    pub(crate) fn shards_of(set: &ShardSet, groups: &[SelectedGroup]) -> Result<Vec<SelectedShard>> {
+        let twins = twins::of_set(set);
         let mut shards: Vec<SelectedShard> = Vec::new();
         let mut starts = Vec::new();
-        for group in &groups {
+        for group in groups {
             if shards.last().is_none_or(|shard| shard.ordinal != group.shard) {
                 let Some(shard) = set.shards.get(group.shard as usize) else {
                     return Err(Error::internal(format!("shard {} is selected from and not in the set", group.shard)));
                 };
                 starts = shard.group_starts();
-                let (name, fingerprint) = (shard.name.clone(), shard.fingerprint);
-                shards.push(SelectedShard { ordinal: shard.ordinal, name, fingerprint });
+                let (name, fingerprint) = (shard.address.clone(), shard.fingerprint);
+                let twin = twins.get(&shard.ordinal).copied().unwrap_or_default();
+                shards.push(SelectedShard { ordinal: shard.ordinal, name, fingerprint, twin });
             }
             check(set, group, &starts)?;
         }
-        Self::unbound(shards, groups, extra, set.rows(), provenance)
+        Ok(shards)
     }
 
     /// A selection whose shards are known by fingerprint alone; ordinals are whatever `shards` says.
     pub(crate) fn unbound(
         shards: Vec<SelectedShard>,
+        blobs_from: BTreeMap<String, String>,
         groups: Vec<SelectedGroup>,
         extra: Option<ExtraColumns>,
         total_rows: u64,
@@ -141,8 +157,8 @@ impl Selection {
             return Err(Error::internal("a selection has not one extra value per item"));
         }
         let items = groups.iter().map(SelectedGroup::items).sum();
-        let digest = digest(&shards, &groups, extra.as_ref());
-        Ok(Self { groups, total_rows, shards, extra, items, digest, provenance })
+        let digest = digest(&shards, &blobs_from, &groups, extra.as_ref());
+        Ok(Self { groups, total_rows, shards, blobs_from, extra, items, digest, provenance })
     }
 
     /// Kept rows with their repeats.
@@ -150,7 +166,8 @@ impl Selection {
         self.items
     }
 
-    /// BLAKE3 over format version, fingerprints of the shards that have items, items, and extra values.
+    /// BLAKE3 over format version, fingerprints of the shards that have items and which of their twins they are, places of
+    /// blobs that are not in the columns of their names, items, and extra values.
     pub fn digest(&self) -> [u8; 32] {
         self.digest
     }
@@ -158,6 +175,11 @@ impl Selection {
     /// The shards that have items, by ordinal.
     pub fn shards(&self) -> &[SelectedShard] {
         &self.shards
+    }
+
+    /// As in [`ShardSet::blobs_from`].
+    pub fn blobs_from(&self) -> &BTreeMap<String, String> {
+        &self.blobs_from
     }
 
     /// The values that travel with the items, where the query returns any.
@@ -196,16 +218,16 @@ impl Selection {
         (self.groups, self.extra)
     }
 
-    /// Positions in `groups` in an order that follows from the digest alone: by fingerprint and row group.
+    /// Positions in `groups` in an order that follows from the digest alone: by fingerprint, twin and row group.
     ///
     /// Ordinals may differ between copies of a data set; what is permuted by a seed should start from here.
     pub fn canonical_order(&self) -> Vec<usize> {
-        let fingerprints: BTreeMap<u32, &[u8; 32]> =
-            self.shards.iter().map(|shard| (shard.ordinal, &shard.fingerprint)).collect();
+        let identities: BTreeMap<u32, (&[u8; 32], u32)> =
+            self.shards.iter().map(|shard| (shard.ordinal, (&shard.fingerprint, shard.twin.number))).collect();
         let mut order: Vec<usize> = (0..self.groups.len()).collect();
         order.sort_by_key(|&at| {
             let group = &self.groups[at];
-            (fingerprints.get(&group.shard), group.shard, group.row_group)
+            (identities.get(&group.shard), group.shard, group.row_group)
         });
         order
     }
@@ -225,16 +247,21 @@ fn check(set: &ShardSet, group: &SelectedGroup, starts: &[u64]) -> Result<()> {
     Err(Error::at(Stage::Select, place, reason))
 }
 
-/// Of a shard: its fingerprint, the digest of its items and that of the values which travel with them.
-type ShardDigests = ([u8; 32], [u8; 32], Option<[u8; 32]>);
+/// Of a shard: its fingerprint, number among its twins, the digest of its items and that of the values which travel with them.
+type ShardDigests = ([u8; 32], u32, [u8; 32], Option<[u8; 32]>);
 
-fn digest(shards: &[SelectedShard], groups: &[SelectedGroup], extra: Option<&ExtraColumns>) -> [u8; 32] {
+fn digest(
+    shards: &[SelectedShard],
+    blobs_from: &BTreeMap<String, String>,
+    groups: &[SelectedGroup],
+    extra: Option<&ExtraColumns>,
+) -> [u8; 32] {
     let mut parts: Vec<ShardDigests> = Vec::with_capacity(shards.len());
     let mut first = 0;
     for shard in shards {
         let end = first + groups[first..].partition_point(|group| group.shard <= shard.ordinal);
         let values = extra.map(|extra| extra.digest_of_values(first..end));
-        parts.push((shard.fingerprint, digest_of_items(&groups[first..end]), values));
+        parts.push((shard.fingerprint, shard.twin.number, digest_of_items(&groups[first..end]), values));
         first = end;
     }
     // Sorted by content: ordinals follow paths, the digest must not.
@@ -245,8 +272,16 @@ fn digest(shards: &[SelectedShard], groups: &[SelectedGroup], extra: Option<&Ext
     if let Some(extra) = extra {
         hash.update(&extra.digest_of_columns());
     }
-    for (fingerprint, items, values) in parts {
+    for text in blobs_from.iter().flat_map(|(name, place)| [name, place]) {
+        hash.update(&(text.len() as u64).to_le_bytes());
+        hash.update(text.as_bytes());
+    }
+    for (fingerprint, twin, items, values) in parts {
         hash.update(&fingerprint);
+        // Only where there is one before it: all other digests stay as they were.
+        if twin > 0 {
+            hash.update(&twin.to_le_bytes());
+        }
         hash.update(&items);
         values.map(|values| hash.update(&values));
     }
@@ -296,11 +331,11 @@ mod tests {
     }
 
     fn shard(ordinal: u32, fingerprint: u8) -> SelectedShard {
-        SelectedShard { ordinal, name: String::new(), fingerprint: [fingerprint; 32] }
+        SelectedShard { ordinal, name: String::new(), fingerprint: [fingerprint; 32], twin: Twin::ALONE }
     }
 
     fn digest(shards: &[SelectedShard], groups: &[SelectedGroup]) -> [u8; 32] {
-        super::digest(shards, groups, None)
+        super::digest(shards, &BTreeMap::new(), groups, None)
     }
 
     #[test]
@@ -327,5 +362,7 @@ mod tests {
         }
         assert_ne!(base, digest(&[shard(0, 1), shard(1, 3)], &regrouped));
         assert_ne!(digest(&[], &[]), base);
+        let second = SelectedShard { twin: Twin { number: 1, of: 2 }, ..shard(1, 2) };
+        assert_ne!(base, digest(&[shard(0, 1), second], &regrouped));
     }
 }

@@ -7,7 +7,7 @@
 //! extra values: where the header names columns, a Parquet file with a row per item in the order of the items
 //! ```
 //! Numbers are little endian.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::Path;
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::extra_file;
 use super::selection::{Provenance, SELECTION_VERSION, SelectedGroup, SelectedShard, Selection};
 use super::shards::{ShardSet, hex};
+use super::twins::{self, Twin};
 use crate::error::{Context, Error, Result, Stage};
 
 const MAGIC: &[u8; 8] = b"DIPTYSEL";
@@ -30,6 +31,8 @@ struct Header {
     total_rows: u64,
     groups: u64,
     shards: Vec<HeaderShard>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    blobs_from: BTreeMap<String, String>,
     provenance: Provenance,
     /// Names of the extra columns, and the bytes of the file that holds them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -46,6 +49,8 @@ fn is_zero(number: &u64) -> bool {
 struct HeaderShard {
     name: String,
     fingerprint: String,
+    #[serde(default, skip_serializing_if = "Twin::is_alone")]
+    twin: Twin,
 }
 
 impl Selection {
@@ -63,10 +68,12 @@ impl Selection {
         replace(path, &bytes).context(Stage::Select, place, "cannot write the selection")
     }
 
-    /// Reads a selection and renumbers its shards as `set` does, which knows them by their fingerprints.
+    /// Reads a selection and renumbers its shards as `set` does, which knows them by their fingerprints, and those of one
+    /// fingerprint by their names.
     ///
     /// # Errors
-    /// The file is no selection, cut short, corrupt or of another version; the set lacks shards, all of which are named.
+    /// The file is no selection, cut short, corrupt or of another version; the set lacks shards, or has
+    /// several that could be meant, all of which are named.
     pub fn load(path: &Path, set: &ShardSet) -> Result<Self> {
         SavedSelection::read(path)?.bind(set)
     }
@@ -95,11 +102,12 @@ impl SavedSelection {
         let position: BTreeMap<u32, u32> =
             (0..).zip(selection.shards()).map(|(position, shard)| (shard.ordinal, position)).collect();
         let (total_rows, provenance) = (selection.total_rows, selection.provenance().clone());
+        let blobs_from = selection.blobs_from().clone();
         let (mut groups, extra) = selection.into_parts();
         for group in &mut groups {
             group.shard = position.get(&group.shard).copied().unwrap_or(u32::MAX);
         }
-        Ok(Self { selection: Selection::unbound(shards, groups, extra, total_rows, provenance)?, place })
+        Ok(Self { selection: Selection::unbound(shards, blobs_from, groups, extra, total_rows, provenance)?, place })
     }
 
     /// Reads a file that [`Selection::save`] wrote.
@@ -137,10 +145,21 @@ impl SavedSelection {
     /// The selection with the ordinals of `set`.
     ///
     /// # Errors
-    /// The set lacks shards, all of which are named.
+    /// The set lacks shards, or has several that could be meant, all of which are named; it has blobs in other columns.
     pub fn bind(self, set: &ShardSet) -> Result<Selection> {
         let Self { selection, place } = self;
-        let ordinals = remap(selection.shards(), set, &place)?;
+        if *selection.blobs_from() != set.blobs_from {
+            let reason = format!(
+                "was selected with {} and [scan.columns] now means {}; set them as they were, or select again",
+                columns_of(selection.blobs_from()),
+                columns_of(&set.blobs_from)
+            );
+            return Err(Error::at(Stage::Select, place, reason));
+        }
+        let ordinals = twins::ordinals(selection.shards(), set, &place)?;
+        // Which twin a shard was stays with it: it is part of the digest, and other sets may have other numbers of them.
+        let twins: BTreeMap<u32, Twin> =
+            ordinals.iter().copied().zip(selection.shards()).map(|(ordinal, shard)| (ordinal, shard.twin)).collect();
         let (total_rows, digest) = (selection.total_rows, selection.digest());
         let provenance = selection.provenance().clone();
         let (groups, extra) = selection.into_parts();
@@ -153,12 +172,15 @@ impl SavedSelection {
             let shard = ordinal(at).ok_or_else(|| Error::internal("a selected row group belongs to no shard"))?;
             bound.push(SelectedGroup { shard, ..groups[at].clone() });
         }
-        let mut selection = Selection::with_extra(set, bound, extra, provenance)?;
+        let mut shards = Selection::shards_of(set, &bound)?;
+        for shard in &mut shards {
+            shard.twin = twins.get(&shard.ordinal).copied().unwrap_or_default();
+        }
+        let selection = Selection::unbound(shards, set.blobs_from.clone(), bound, extra, total_rows, provenance)?;
         if selection.digest() != digest {
             let reason = "does not hold what its digest says; select again";
             return Err(Error::at(Stage::Select, place, reason));
         }
-        selection.total_rows = total_rows;
         Ok(selection)
     }
 }
@@ -172,8 +194,18 @@ fn is_free(path: &Path) -> bool {
     }
 }
 
+/// As `[scan.columns]` has it.
+pub(super) fn columns_of(blobs_from: &BTreeMap<String, String>) -> String {
+    let columns: Vec<String> = blobs_from.iter().map(|(name, place)| format!("{name} = {place:?}")).collect();
+    if columns.is_empty() { "blobs under their own names".to_owned() } else { columns.join(", ") }
+}
+
 fn encode(selection: &Selection) -> Result<Vec<u8>> {
-    let shard = |shard: &SelectedShard| HeaderShard { name: shard.name.clone(), fingerprint: hex(&shard.fingerprint) };
+    let shard = |shard: &SelectedShard| HeaderShard {
+        name: shard.name.clone(),
+        fingerprint: hex(&shard.fingerprint),
+        twin: shard.twin,
+    };
     let extra_values = match selection.extra() {
         Some(extra) => extra_file::encode(extra)?,
         None => Vec::new(),
@@ -185,6 +217,7 @@ fn encode(selection: &Selection) -> Result<Vec<u8>> {
         total_rows: selection.total_rows,
         groups: selection.groups.len() as u64,
         shards: selection.shards().iter().map(shard).collect(),
+        blobs_from: selection.blobs_from().clone(),
         provenance: selection.provenance().clone(),
         extra_columns: names.map(str::to_owned).collect(),
         extra_bytes: extra_values.len() as u64,
@@ -260,11 +293,16 @@ fn decode(bytes: &[u8], place: &str) -> Result<Selection> {
         "has a malformed header; select again",
     )?;
     let mut shards = Vec::with_capacity(header.shards.len());
+    let mut known = BTreeSet::new();
     for (ordinal, shard) in (0..).zip(header.shards) {
         let Ok(fingerprint) = blake3::Hash::from_hex(&shard.fingerprint) else {
             return Err(wrong("has a malformed fingerprint"));
         };
-        shards.push(SelectedShard { ordinal, name: shard.name, fingerprint: *fingerprint.as_bytes() });
+        let (name, fingerprint, twin) = (shard.name, *fingerprint.as_bytes(), shard.twin);
+        if !known.insert((fingerprint, twin.number)) {
+            return Err(wrong(&format!("does not say which of the shards with one fingerprint {name} is")));
+        }
+        shards.push(SelectedShard { ordinal, name, fingerprint, twin });
     }
     let mut groups = Vec::new();
     for _ in 0..header.groups {
@@ -292,40 +330,11 @@ fn decode(bytes: &[u8], place: &str) -> Result<Selection> {
     if rest.position != content.len() {
         return Err(wrong("has more bytes than it should"));
     }
-    let selection = Selection::unbound(shards, groups, extra, header.total_rows, header.provenance)?;
+    let selection = Selection::unbound(shards, header.blobs_from, groups, extra, header.total_rows, header.provenance)?;
     if hex(&selection.digest()) != header.digest {
         return Err(wrong("does not hold what its digest says"));
     }
     Ok(selection)
-}
-
-/// Ordinal in `set` for every listed shard.
-fn remap(listed: &[SelectedShard], set: &ShardSet, place: &str) -> Result<Vec<u32>> {
-    // Shards with equal footers are told apart by their order alone.
-    let mut ordinals: BTreeMap<[u8; 32], Vec<u32>> = BTreeMap::new();
-    for shard in set.shards.iter().rev() {
-        ordinals.entry(shard.fingerprint).or_default().push(shard.ordinal);
-    }
-    let mut mapped = Vec::with_capacity(listed.len());
-    let mut missing = Vec::new();
-    for shard in listed {
-        match ordinals.get_mut(&shard.fingerprint).and_then(Vec::pop) {
-            Some(ordinal) => mapped.push(ordinal),
-            None => {
-                let file = |name: &str| Path::new(name).file_name().map(std::ffi::OsStr::to_owned);
-                let changed = set.shards.iter().find(|other| file(&other.name) == file(&shard.name));
-                missing.push(match changed {
-                    Some(other) => format!("{} has changed since (now {})", shard.name, other.name),
-                    None => format!("{} is missing", shard.name),
-                });
-            }
-        }
-    }
-    if missing.is_empty() {
-        return Ok(mapped);
-    }
-    let reason = format!("its shards are not those that were selected from:\n  {}", missing.join("\n  "));
-    Err(Error::at(Stage::Select, place, format!("{reason}\nrestore them, or select again")))
 }
 
 struct Reader<'a> {

@@ -15,7 +15,7 @@ use super::locate::{Located, locate};
 use super::reference::Referenced;
 use super::warning::Warning;
 use crate::error::{Error, Result, Stage};
-use crate::schema::in_files::ColumnsInFile;
+use crate::schema::in_files::{BYTES_FIELD, ColumnsInFile};
 use crate::schema::{Role, Schema};
 use crate::seed::ItemKey;
 use crate::stores::{
@@ -41,7 +41,10 @@ pub struct Shard {
     pub location: Path,
     /// As messages name it.
     pub name: String,
-    /// BLAKE3 of size and footer bytes, or of size and message headers.
+    /// Its absolute path or URL, by which selections name it.
+    pub address: String,
+    /// BLAKE3 of size and footer bytes, or of size and message headers; also of a sample of the values that these say
+    /// nothing of.
     pub fingerprint: [u8; 32],
     /// Bytes of the file.
     pub bytes: u64,
@@ -108,6 +111,9 @@ pub struct ShardSet {
     pub stored: StoredColumns,
     /// Columns whose values are read only for selected rows: those of the schema and further binary ones.
     pub blob_columns: Vec<String>,
+    /// Blobs of the schema that are read from another place than the column of their name, and that place: `jpg`,
+    /// `photo.bytes`.
+    pub blobs_from: BTreeMap<String, String>,
     /// What to tell the user.
     pub warnings: Vec<Warning>,
 }
@@ -152,6 +158,8 @@ impl ShardSet {
         let (columns, binary_columns, stored) = columns.finish(schema);
         let declared =
             schema.columns.iter().filter(|column| column.role == Role::Blob).map(|column| column.name.clone());
+        let blobs_from = declared.clone().filter_map(|name| Some((elsewhere(shards.first()?, &name)?, name)));
+        let blobs_from = blobs_from.map(|(place, name)| (name, place)).collect();
         let mut blob_columns: Vec<String> = declared.chain(binary_columns).collect();
         blob_columns.sort_unstable();
         blob_columns.dedup();
@@ -161,7 +169,7 @@ impl ShardSet {
         }
         warnings.extend(warnings_about(&shards));
         let reads = cached(&stores, &store, shards.iter().zip(&located));
-        Ok(Self { shards, store, reads, columns, stored, blob_columns, warnings })
+        Ok(Self { shards, store, reads, columns, stored, blob_columns, blobs_from, warnings })
     }
 
     /// Rows of all shards.
@@ -195,6 +203,13 @@ impl ShardSet {
         let row = sample_id & (MAX_ROWS - 1);
         (row < shard.rows()).then_some((shard, row))
     }
+}
+
+/// Where a blob is, if it is not in the column of its name. All shards have it in one place.
+fn elsewhere(shard: &Shard, name: &str) -> Option<String> {
+    let place = shard.columns.get(name)?.bytes();
+    let is_own = place.root == name && place.field.as_deref().is_none_or(|field| field == BYTES_FIELD);
+    (!is_own).then(|| place.parts().collect::<Vec<_>>().join("."))
 }
 
 /// The store, below a cache where there is one.
@@ -238,6 +253,7 @@ async fn load(store: &CountingStore, ordinal: u32, located: &Located) -> Result<
         ordinal,
         location,
         name: name.clone(),
+        address: located.address.clone(),
         fingerprint,
         bytes: located.bytes,
         format,

@@ -42,7 +42,11 @@ use diptych::{
     schema::Schema,
     seed::draws,
     select::{
+        combine::{Combination, combine},
+        difference::{Shown, difference},
         select::{select, verify},
+        selection::Selection,
+        selection_file::SavedSelection,
         shards::ShardSet,
     },
 };
@@ -531,13 +535,18 @@ fn damaged_ipc_files_are_errors_that_name_them() {
             fs::write(&path, &damaged).unwrap();
             if let Ok(data) = open(&path, columns)
                 && data.shards.rows() > 0
-                && data.shards.rows() < 1_000
             {
-                drop(runtime().block_on(select(
-                    &data.shards,
-                    &schema(columns),
+                let file = path.file_name().unwrap().to_str().unwrap();
+                assert!(data.shards.rows() < 100_000, "{name}: {} rows", data.shards.rows());
+                // Columns that are stored, and those that are made for as many rows as a header says.
+                for sql in [
                     "SELECT sample_id FROM shards WHERE label IS NOT NULL",
-                )));
+                    "SELECT sample_id FROM shards WHERE sample_id % 2 = 0",
+                ] {
+                    if let Err(error) = runtime().block_on(select(&data.shards, &schema(columns), sql)) {
+                        assert!(error.report().contains(file), "{name}: {sql}: {}", error.report());
+                    }
+                }
                 drop(read(&EpochPlan { batch_rows: 1, ..all(&data) }));
             }
         }
@@ -549,6 +558,144 @@ fn damaged_ipc_files_are_errors_that_name_them() {
         fs::write(&path, bytes).unwrap();
         let text = open(&path, &[]).err().expect("refused").report();
         assert!(text.contains(part), "{text}");
+    }
+}
+
+/// A stream of forty rows whose header says that they are `rows`.
+fn claiming(rows: i64, compression: Option<CompressionType>) -> Vec<u8> {
+    let images: ArrayRef = Arc::new(BinaryArray::from_iter_values((0..40).map(|row| [row; 10])));
+    let labels: ArrayRef = Arc::new(Int64Array::from_iter_values(1_000..1_040));
+    let batch = batch(vec![("image", images), ("label", labels)]);
+    let options = IpcWriteOptions::default().try_with_compression(compression).unwrap();
+    let mut written = vec![];
+    let mut writer = StreamWriter::try_new_with_options(&mut written, &batch.schema(), options).unwrap();
+    writer.write(&batch).unwrap();
+    writer.finish().unwrap();
+    drop(writer);
+    let mut replaced = 0;
+    for at in 0..written.len() - 8 {
+        if written[at..at + 8] == 40_i64.to_le_bytes() {
+            written[at..at + 8].copy_from_slice(&rows.to_le_bytes());
+            replaced += 1;
+        }
+    }
+    assert_eq!(replaced, 3, "the batch's rows and those of both columns");
+    written
+}
+
+#[test]
+fn rows_that_a_header_makes_up_are_refused_or_cost_no_memory() {
+    crate::confined::confined("in_place::rows_that_a_header_makes_up_are_refused_or_cost_no_memory", 600, |cases| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bomb.arrow");
+        cases.now("plain");
+        fs::write(&path, claiming(4_000_000_000, None)).unwrap();
+        let text = open(&path, &[]).err().expect("refused").report();
+        assert!(text.contains("bomb.arrow") && text.contains("another number of rows"), "{text}");
+        fs::write(&path, claiming(40, None)).unwrap();
+        let sql = "SELECT sample_id FROM shards WHERE sample_id >= 37";
+        assert_eq!(kept(&open(&path, &[]).unwrap(), &[], sql).0, [37, 38, 39]);
+
+        // How much a compressed buffer holds is not known before it is read.
+        cases.now("compressed");
+        fs::write(&path, claiming(150_000_000, Some(CompressionType::LZ4_FRAME))).unwrap();
+        let data = open(&path, &[]).unwrap();
+        let sql = "SELECT sample_id FROM shards WHERE sample_id < 3";
+        let (selection, _) = runtime().block_on(select(&data.shards, &schema(&[]), sql)).unwrap();
+        assert_eq!(selection.items(), 3);
+        let sql = "SELECT sample_id FROM shards WHERE label = 1003";
+        let text = runtime().block_on(select(&data.shards, &schema(&[]), sql)).unwrap_err().report();
+        assert!(text.contains("bomb.arrow"), "{text}");
+    });
+}
+
+#[test]
+fn a_file_rewritten_with_other_values_of_equal_lengths_is_another_shard() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = |first: i64| {
+        let images: ArrayRef = Arc::new(BinaryArray::from_iter_values((0..2_000).map(|_| [7; 100])));
+        let labels: ArrayRef = Arc::new(Int64Array::from_iter_values((0..2_000).map(|row| (row * 7 + first) % 10)));
+        batch(vec![("image", images), ("label", labels)])
+    };
+    let plain = || WriterProperties::builder().set_dictionary_enabled(false).set_compression(Compression::UNCOMPRESSED);
+    let unknown = || plain().set_statistics_enabled(EnabledStatistics::None).build();
+    let write = |file: &str, rows: &RecordBatch| {
+        let path = folder.path().join(file);
+        match file {
+            "file.arrow" => write_ipc(&path, rows, 300, IpcWriteOptions::default()),
+            "stream.arrow" => write_stream(&path, rows, 300),
+            _ => write_parquet(&path, rows, unknown()),
+        }
+        path
+    };
+    for file in ["file.arrow", "stream.arrow", "a.parquet"] {
+        let data = open(&write(file, &rows(0)), &[]).unwrap();
+        let fingerprint = data.shards.shards[0].fingerprint;
+        let sql = "SELECT sample_id FROM shards WHERE label = 3";
+        let (selection, _) = runtime().block_on(select(&data.shards, &schema(&[]), sql)).unwrap();
+        let saved = folder.path().join("kept.selection");
+        selection.save(&saved).unwrap();
+        let length = fs::metadata(folder.path().join(file)).unwrap().len();
+
+        let again = open(&write(file, &rows(0)), &[]).unwrap();
+        assert_eq!(again.shards.shards[0].fingerprint, fingerprint, "{file}");
+        let other = open(&write(file, &rows(1)), &[]).unwrap();
+        assert_eq!(fs::metadata(folder.path().join(file)).unwrap().len(), length, "{file}: lengths tell nothing");
+        assert_ne!(other.shards.shards[0].fingerprint, fingerprint, "{file}");
+        let text = Selection::load(&saved, &other.shards).unwrap_err().report();
+        assert!(text.contains("has changed since"), "{file}: {text}");
+        fs::remove_file(folder.path().join(file)).unwrap();
+    }
+}
+
+#[test]
+fn opening_reads_a_bounded_sample_of_a_large_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.arrow");
+    let images = Content::new("large", 1_500, 20_000, 1).images;
+    let some: Vec<Option<Vec<u8>>> = images.into_iter().map(Some).collect();
+    write_stream(&path, &hugging_face_rows(&some), 100);
+    let wire = open(&path, &[]).unwrap().shards.store.wire();
+    // 30 MB in 15 batches: two requests for each, its header and its end, where blobs lie between narrow buffers.
+    assert!(wire.bytes < 400_000 && wire.requests < 100, "{wire:?}");
+}
+
+#[test]
+fn another_blob_column_is_another_selection() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.parquet");
+    let images: ArrayRef = Arc::new(BinaryArray::from_iter_values(pngs()));
+    let reversed: ArrayRef = Arc::new(BinaryArray::from_iter_values(pngs().into_iter().rev()));
+    write_parquet(&path, &batch(vec![("jpg", images), ("thumb", reversed)]), foreign(Compression::SNAPPY));
+    let sql = "SELECT sample_id FROM shards";
+    let selections = ["jpg", "thumb"].map(|column| {
+        let columns = [("image", column)];
+        let data = open(&path, &columns).unwrap();
+        let (selection, _) = runtime().block_on(select(&data.shards, &schema(&columns), sql)).unwrap();
+        let file = folder.path().join(format!("{column}.selection"));
+        selection.save(&file).unwrap();
+        assert_eq!(Selection::load(&file, &data.shards).unwrap(), selection);
+        (SavedSelection::read(&file).unwrap(), data)
+    });
+    let [(one, data), (two, _)] = selections;
+    assert_ne!(one.selection().digest(), two.selection().digest());
+    assert!(Shown::of(&two).to_string().contains("image = \"thumb\""));
+    let difference = difference(&one, &two).unwrap();
+    assert!(!difference.same && difference.notes.iter().any(|note| note.contains("jpg")), "{:?}", difference.notes);
+    let text = combine(&one, &two, Combination::Union).unwrap_err().to_string();
+    assert!(text.contains("image = \"jpg\" and image = \"thumb\""), "{text}");
+    let text = two.bind(&data.shards).unwrap_err().to_string();
+    assert!(text.contains("selected with image = \"thumb\"") && text.contains("means image = \"jpg\""), "{text}");
+
+    // The bytes of the column itself are no other place.
+    write_parquet(
+        &path,
+        &hugging_face_rows(&pngs().into_iter().map(Some).collect::<Vec<_>>()),
+        foreign(Compression::SNAPPY),
+    );
+    let own: [&[(&str, &str)]; 2] = [&[], &[("image", "image.bytes")]];
+    for columns in own {
+        assert!(open(&path, columns).unwrap().shards.blobs_from.is_empty(), "{columns:?}");
     }
 }
 
@@ -585,6 +732,60 @@ fn structs_that_are_null_have_no_bytes() {
     let plan = EpochPlan { order: Order::Sequential, drop_last: false, ..all(&open(&path, &[]).unwrap()) };
     let rows = scan_rows(&plan);
     assert!(rows.len() == ROWS - 1 && !rows.contains(&9));
+}
+
+#[test]
+fn fields_of_structs_that_are_null_are_null_in_every_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let images: Vec<Option<Vec<u8>>> = pngs().into_iter().map(Some).collect();
+    let masked = |column: &ArrayRef, is_null: fn(usize) -> bool| -> ArrayRef {
+        let (fields, columns, _) = column.as_struct().clone().into_parts();
+        let nulls = NullBuffer::from_iter((0..ROWS).map(|row| !is_null(row)));
+        Arc::new(StructArray::new(fields, columns, Some(nulls)))
+    };
+    let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..ROWS).map(|row| format!("text {}", row % 4))));
+    // Zero below the nulls too.
+    let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values((0..ROWS).map(|row| (row % 4) as i64)));
+    let inner = StructArray::from(vec![(Arc::new(Field::new("deep", DataType::Int64, false)), Arc::clone(&numbers))]);
+    let inner = masked(&(Arc::new(inner) as ArrayRef), |row| row % 3 == 0);
+    let fields = vec![
+        Field::new("text", DataType::Utf8, true),
+        Field::new("y", DataType::Int64, false),
+        Field::new("inner", inner.data_type().clone(), true),
+    ];
+    let meta: ArrayRef = Arc::new(StructArray::new(fields.into(), vec![texts, numbers, inner], None));
+    let rows = batch(vec![
+        ("image", masked(&hugging_face(&images), |row| row % 5 == 0)),
+        ("meta", masked(&meta, |row| row % 4 == 0)),
+    ]);
+    let (parquet, file, stream) =
+        (folder.path().join("a.parquet"), folder.path().join("b.arrow"), folder.path().join("c.arrow"));
+    write_parquet(&parquet, &rows, foreign(Compression::SNAPPY));
+    write_ipc(&file, &rows, 25, IpcWriteOptions::default());
+    write_stream(&stream, &rows, 25);
+    let columns = [("caption", "meta.text"), ("label", "meta.y")];
+    type Keep = fn(usize) -> bool;
+    let wanted = |keep: Keep| (0..ROWS).filter(|&row| keep(row)).map(|row| row as u64).collect::<Vec<_>>();
+    for path in [&parquet, &file, &stream] {
+        let data = open(path, &columns).unwrap();
+        let conditions: [(&str, Keep); 8] = [
+            ("caption IS NULL", |row| row % 4 == 0),
+            ("caption = 'text 0'", |_| false),
+            ("caption = 'text 1'", |row| row % 4 == 1),
+            ("label = 0", |_| false),
+            ("label IS NULL", |row| row % 4 == 0),
+            ("image['bytes'] IS NULL", |row| row % 5 == 0),
+            ("image['path'] IS NOT NULL", |row| row % 5 != 0),
+            ("(SELECT count(image['bytes']) FROM shards) = 76 AND label = 1", |row| row % 4 == 1),
+        ];
+        for (condition, keep) in conditions {
+            let sql = format!("SELECT sample_id FROM shards WHERE {condition}");
+            assert_eq!(kept(&data, &columns, &sql).0, wanted(keep), "{path:?}: {condition}");
+        }
+        let data = open(path, &[]).unwrap();
+        let sql = "SELECT sample_id FROM shards WHERE meta['inner']['deep'] IS NULL";
+        assert_eq!(kept(&data, &[], sql).0, wanted(|row| row % 3 == 0 || row % 4 == 0), "{path:?}");
+    }
 }
 
 #[test]

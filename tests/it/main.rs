@@ -30,3 +30,4 @@ mod select;
 mod selections;
 mod sql;
 mod stores;
+mod twins;

@@ -50,7 +50,8 @@ struct Found {
 }
 
 /// Reads where the record batches of a file are, which messages call `name`, and its fingerprint: BLAKE3 of its size (u64,
-/// little endian), its footer where it has one, and all message headers, which hold the length of every buffer.
+/// little endian), its footer where it has one, all message headers, which hold the length of every buffer, and a sample
+/// of the values, of which headers say nothing.
 ///
 /// # Errors
 /// The file cannot be read, is neither format, is cut short, or contradicts itself.
@@ -76,6 +77,8 @@ pub(crate) async fn load(
     }
     let decoded = Mutex::new((0, Arc::default()));
     let index = IpcIndex { schema, dictionaries: found.dictionaries, batches: found.batches, decoded };
+    index.check_rows(name)?;
+    index.values().hash_sample(store, location, name, bytes, &mut found.hash).await?;
     Ok((index, *found.hash.finalize().as_bytes()))
 }
 

@@ -34,23 +34,28 @@ impl IpcIndex {
         merged.iter().map(|range| block.body.start + range.start..block.body.start + range.end).collect()
     }
 
-    /// Buffers of these columns within the body, empty ones too. Headers were checked when the file was loaded.
+    /// Buffers of these columns within the body, empty ones too.
     fn buffers(&self, block: &Block, roots: &[usize]) -> Vec<Range<u64>> {
+        let wanted = self.all_buffers(block).into_iter().filter(|(root, _)| roots.contains(root));
+        wanted.map(|(_, buffer)| buffer).collect()
+    }
+
+    /// Buffers of all columns within the body, empty ones too, each with the position of its column. Headers were checked
+    /// when the file was loaded.
+    pub(super) fn all_buffers(&self, block: &Block) -> Vec<(usize, Range<u64>)> {
         let Ok(message) = root_as_message(&block.message) else { return vec![] };
         let Some(header) = message.header_as_record_batch() else { return vec![] };
         let mut counting =
             Counting { version: message.version(), variadic: header.variadicBufferCounts().into_iter().flatten() };
         let mut left = header.buffers().into_iter().flatten();
-        let mut wanted = Vec::new();
+        let mut buffers = Vec::new();
         for (root, field) in self.schema.fields().iter().enumerate() {
             for _ in 0..counting.buffers_of(field.data_type()) {
-                let Some(buffer) = left.next() else { return wanted };
-                if roots.contains(&root) {
-                    wanted.push(buffer.offset() as u64..(buffer.offset() + buffer.length()) as u64);
-                }
+                let Some(buffer) = left.next() else { return buffers };
+                buffers.push((root, buffer.offset() as u64..(buffer.offset() + buffer.length()) as u64));
             }
         }
-        wanted
+        buffers
     }
 
     /// The columns `roots` of a record batch, in that order. `fetch` reads ranges of the file, which messages call `name`;

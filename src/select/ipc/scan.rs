@@ -2,9 +2,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt64Array, new_null_array};
-use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, StructArray, UInt64Array,
+    new_null_array,
+};
+use datafusion::arrow::compute::{cast, nullif};
+use datafusion::arrow::datatypes::{DataType, Schema as ArrowSchema, SchemaRef};
+use datafusion::arrow::error::ArrowError;
+use datafusion::common::exec_datafusion_err;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -126,13 +131,12 @@ impl ExecutionPlan for IpcScanExec {
         let rows = stream::iter(batches)
             .then(move |(shard, batch)| {
                 let reader = Arc::clone(&reader);
-                async move { reader.read(&shard, batch).await }
+                async move { reader.read(shard, batch).await.map(|read| (read, reader)) }
             })
-            .map_ok(move |batch| {
-                let starts = (0..batch.num_rows()).step_by(rows_at_a_time);
-                let slices: Vec<Result<RecordBatch>> =
-                    starts.map(|start| Ok(batch.slice(start, rows_at_a_time.min(batch.num_rows() - start)))).collect();
-                stream::iter(slices)
+            .map_ok(move |(read, reader)| {
+                // Lazily: columns that are made take no more memory than one slice, whatever a header says of its rows.
+                let starts = (0..read.rows).step_by(rows_at_a_time);
+                stream::iter(starts.map(move |start| reader.slice(&read, start, rows_at_a_time.min(read.rows - start))))
             })
             .try_flatten()
             .inspect_ok(move |batch| {
@@ -146,6 +150,15 @@ impl ExecutionPlan for IpcScanExec {
     }
 }
 
+/// One record batch.
+struct Read {
+    shard: Arc<Shard>,
+    first_row: u64,
+    rows: usize,
+    /// `None` where no stored column is wanted.
+    stored: Option<RecordBatch>,
+}
+
 struct Reader {
     store: Arc<dyn ObjectStore>,
     input: SchemaRef,
@@ -154,26 +167,34 @@ struct Reader {
 }
 
 impl Reader {
-    async fn read(&self, shard: &Arc<Shard>, batch: usize) -> Result<RecordBatch> {
+    async fn read(&self, shard: Arc<Shard>, batch: usize) -> Result<Read> {
         let Format::Ipc(index) = &shard.format else {
             return Err(DataFusionError::Internal(format!("{} is not Arrow IPC", shard.name)));
         };
         let roots = self.input.fields().iter().filter_map(|field| index.schema().index_of(field.name()).ok());
         let roots: Vec<usize> = roots.collect();
-        let stored = self.stored(shard, index, batch, &roots).await?;
+        let stored = self.stored(&shard, index, batch, &roots).await?;
         let rows = shard.format.group_rows(batch) as usize;
-        let first_row: u64 = (0..batch).map(|earlier| shard.format.group_rows(earlier)).sum();
+        if stored.as_ref().is_some_and(|stored| stored.num_rows() != rows) {
+            return Err(exec_datafusion_err!("{} record batch {batch} has not {rows} rows", shard.name));
+        }
+        let first_row = (0..batch).map(|earlier| shard.format.group_rows(earlier)).sum();
+        Ok(Read { first_row, rows, stored, shard })
+    }
+
+    fn slice(&self, read: &Read, start: usize, rows: usize) -> Result<RecordBatch> {
+        let first_row = read.first_row as i64 + start as i64;
+        let stored = read.stored.as_ref().map(|stored| stored.slice(start, rows));
         let column = |field: &Arc<datafusion::arrow::datatypes::Field>| -> Result<ArrayRef> {
             let name = field.name().as_str();
             if name == self.made.first_sample_id {
-                return Ok(Arc::new(UInt64Array::from_value(shard.sample_id(0), rows)));
+                return Ok(Arc::new(UInt64Array::from_value(read.shard.sample_id(0), rows)));
             }
             if name == self.made.row {
-                let rows = first_row as i64..first_row as i64 + rows as i64;
-                return Ok(Arc::new(Int64Array::from_iter_values(rows)));
+                return Ok(Arc::new(Int64Array::from_iter_values(first_row..first_row + rows as i64)));
             }
             match stored.as_ref().and_then(|stored| stored.column_by_name(name)) {
-                Some(column) => Ok(cast(column, field.data_type())?),
+                Some(column) => Ok(nulls_in_fields(&cast(column, field.data_type())?)?),
                 None => Ok(new_null_array(field.data_type(), rows)),
             }
         };
@@ -200,4 +221,23 @@ impl Reader {
         let read = index.read(batch, roots, &shard.name, fetch, |body| body.into()).await;
         read.map(Some).map_err(|error| DataFusionError::External(Box::new(error)))
     }
+}
+
+/// The same column, in which fields of a struct that is null are null: below it a file may hold anything, and SQL's access
+/// to fields does not look at the struct.
+fn nulls_in_fields(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let Some(structs) = column.as_struct_opt() else { return Ok(Arc::clone(column)) };
+    if structs.fields().is_empty() {
+        return Ok(Arc::clone(column));
+    }
+    let (fields, children, nulls) = structs.clone().into_parts();
+    let is_null =
+        nulls.as_ref().filter(|nulls| nulls.null_count() > 0).map(|nulls| BooleanArray::new(!nulls.inner(), None));
+    let child = |child: ArrayRef| match (&is_null, child.data_type()) {
+        // These two have no nulls of their own.
+        (_, DataType::Union(_, _) | DataType::RunEndEncoded(_, _)) | (None, _) => nulls_in_fields(&child),
+        (Some(is_null), _) => nulls_in_fields(&nullif(&child, is_null)?),
+    };
+    let children = children.into_iter().map(child).collect::<Result<_, _>>()?;
+    Ok(Arc::new(StructArray::try_new(fields, children, nulls)?))
 }
