@@ -73,7 +73,7 @@ pub struct Augment {
 impl Augment {
     /// Bytes of one item's tensor.
     pub fn slot_bytes(&self) -> usize {
-        self.kernel.shape().iter().product()
+        self.kernel.slot_bytes()
     }
 }
 
@@ -99,7 +99,7 @@ impl AugmentExec {
         let scanned = input.schema();
         let mut fields: Vec<Field> = scanned.fields()[..FETCHED].iter().map(|field| field.as_ref().clone()).collect();
         fields.push(Field::new("replaced", DataType::Boolean, false));
-        fields.push(tensor_field("views", augment.kernel.shape())?);
+        fields.push(tensor_field("views", augment.kernel.shape(), augment.kernel.element())?);
         if augment.pixel_digest {
             fields.push(Field::new("pixel_digest", DataType::FixedSizeBinary(32), false));
         }

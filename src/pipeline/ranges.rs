@@ -5,6 +5,7 @@ use crate::{
     method::{MethodSettings, SimclrSettings},
     model::EncoderSettings,
     prefetch::PrefetchSettings,
+    pair::PairSettings,
     scan::ScanSettings,
     train::{OptimizerSettings, ScheduleSettings, TrainSettings},
 };
@@ -24,6 +25,7 @@ const LEAST_CACHE_MEGABYTES: u64 = 16;
 /// Notes every value of `pipeline` that is out of its range.
 pub(super) fn check(reading: &mut Reading, pipeline: &Pipeline) {
     scan(reading, &pipeline.scan);
+    pair(reading, &pipeline.pair, pipeline.prefetch.batch_rows);
     let MethodSettings::Simclr(method) = &pipeline.method;
     simclr(reading, method);
     train(reading, &pipeline.train);
@@ -94,6 +96,33 @@ fn scan(reading: &mut Reading, settings: &ScanSettings) {
     }
     if let Some(cache) = &settings.cache {
         at_least(reading, "scan.cache.megabytes", cache.megabytes, LEAST_CACHE_MEGABYTES);
+    }
+}
+
+fn pair(reading: &mut Reading, settings: &PairSettings, batch_rows: usize) {
+    let key = |field: &str| format!("pair.{}.{field}", settings.name());
+    let counts = match settings {
+        PairSettings::TwoViews(_) => return,
+        PairSettings::ContextFuture(pair) => {
+            let windows = pair.windows_per_series;
+            if windows > 0 && !batch_rows.is_multiple_of(windows) {
+                let (per_series, rows) = (key("windows_per_series"), "prefetch.batch_rows");
+                let problem = format!("{windows} windows of each series do not divide a batch of {batch_rows} rows");
+                let remedy = "rows are windows: choose a multiple of the windows per series";
+                reading.note_about(&[rows, per_series.as_str()], problem, remedy);
+            }
+            vec![
+                ("channels", pair.channels),
+                ("window_steps", pair.window_steps),
+                ("hop_steps", pair.hop_steps),
+                ("windows_per_series", windows),
+                ("evaluation_windows", pair.evaluation_windows),
+            ]
+        }
+        PairSettings::PastFuture(pair) => vec![("channels", pair.channels), ("window_steps", pair.window_steps)],
+    };
+    for (field, count) in counts {
+        at_least(reading, &key(field), count as u64, 1);
     }
 }
 

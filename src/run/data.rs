@@ -18,7 +18,10 @@ use super::progress;
 use crate::{
     augment::image::recipe::RecipeProblem,
     error::{Context as _, Error, Result, Stage},
-    pair::{PairSettings, SampleKernel, one_view::OneView, two_views::TwoViews},
+    pair::{
+        PairSettings, SampleKernel, context_future::ContextFuture, one_view::OneView, past_future::PastFuture,
+        two_views::TwoViews,
+    },
     pipeline::Plan,
     prefetch::{Queue, prefetch},
     scan::{ScanSettings, World, epoch::EpochPlan, mixture::Mixture, order::Order, quarantine::Quarantine},
@@ -108,14 +111,23 @@ impl Data {
         Selection::load(path, &self.shards)
     }
 
-    /// Shuffled epochs of two views.
+    /// Shuffled epochs of what `[pair]` makes.
     ///
     /// # Errors
     /// Ours: the recipe was checked before.
     pub fn training(&self, plan: &Plan, selection: Mixture, quarantine: Option<Quarantine>) -> Result<EpochPlan> {
-        let PairSettings::TwoViews(pair) = &plan.pipeline.pair;
-        let kernel = TwoViews::new(pair, &plan.pipeline.augment).map_err(unresolved)?;
-        Ok(EpochPlan { quarantine, ..self.epochs(plan, selection, Arc::new(kernel)) })
+        let augment = &plan.pipeline.augment;
+        let kernel: Arc<dyn SampleKernel> = match &plan.pipeline.pair {
+            PairSettings::TwoViews(pair) => Arc::new(TwoViews::new(pair, augment).map_err(unresolved)?),
+            PairSettings::ContextFuture(pair) => {
+                Arc::new(ContextFuture::training(pair, augment).map_err(unresolved)?)
+            }
+            PairSettings::PastFuture(pair) => Arc::new(PastFuture::training(pair, augment).map_err(unresolved)?),
+        };
+        let extra_columns = plan.pipeline.pair.group().map(str::to_owned).into_iter().collect();
+        let rows_per_item = plan.pipeline.pair.rows_per_item();
+        let epochs = self.epochs(plan, selection, kernel);
+        Ok(EpochPlan { quarantine, extra_columns, batch_rows: epochs.batch_rows / rows_per_item, ..epochs })
     }
 
     /// One sequential epoch of one view under the evaluation recipe, with labels.
@@ -123,14 +135,19 @@ impl Data {
     /// # Errors
     /// Ours: the recipe was checked before.
     pub fn evaluation(&self, plan: &Plan, selection: Selection, label: &str) -> Result<EpochPlan> {
-        let PairSettings::TwoViews(pair) = &plan.pipeline.pair;
-        let kernel = OneView::new(&pair.column, &plan.pipeline.augment).map_err(unresolved)?;
+        let kernel: Arc<dyn SampleKernel> = match &plan.pipeline.pair {
+            PairSettings::TwoViews(pair) => {
+                Arc::new(OneView::new(&pair.column, &plan.pipeline.augment).map_err(unresolved)?)
+            }
+            PairSettings::ContextFuture(pair) => Arc::new(ContextFuture::evaluation(pair).map_err(unresolved)?),
+            PairSettings::PastFuture(pair) => Arc::new(PastFuture::evaluation(pair).map_err(unresolved)?),
+        };
         Ok(EpochPlan {
             extra_columns: vec![label.to_owned()],
             order: Order::Sequential,
             drop_last: false,
             pixel_digest: false,
-            ..self.epochs(plan, selection.into(), Arc::new(kernel))
+            ..self.epochs(plan, selection.into(), kernel)
         })
     }
 

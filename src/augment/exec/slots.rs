@@ -9,8 +9,8 @@ use std::{
 use datafusion::{
     arrow::{
         array::{
-            Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryBuilder, FixedSizeListArray, RecordBatch,
-            UInt8Array, UInt32Array, UInt64Array,
+            Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryBuilder, FixedSizeListArray, Float32Array,
+            RecordBatch, UInt8Array, UInt32Array, UInt64Array,
         },
         buffer::{Buffer, ScalarBuffer},
         compute::{interleave, take},
@@ -27,15 +27,16 @@ use super::{Augment, BadItems};
 use crate::{
     augment::{BadClass, BadSample, verify::verify},
     error::{Context as _, Error, Result, Stage},
+    pair::{Encoded, Numbers},
     scan::{
         budget::{Charge, Charged},
         failure::panic_text,
-        fetch::{FIRST_EXTRA, IMAGE, IMAGE_BYTES, IMAGE_PATH, IMAGE_XXH3, declared},
+        fetch::{BLOB, BLOB_BYTES, BLOB_CHANNELS, BLOB_PATH, BLOB_XXH3, FIRST_EXTRA, declared, numbers_of},
         items::{Item, Located},
         ordered_scan::{FETCHED, OCCURRENCE, PASS, POSITION, ROW, SHARD},
         quarantine::BadRow,
         substitute::Substitutes,
-        tensor_column::element,
+        tensor_column::Element,
     },
 };
 
@@ -206,8 +207,10 @@ impl Worker {
     ) -> Outcome {
         let _timer = self.kernel_time.timer();
         let Augment { kernel, seed, shards, pixel_digest, .. } = &*self.augment;
-        let encoded = verified(batch, first, row)?;
-        let key = shards[item.shard as usize].item_key(item.row, item.occurrence);
+        let shard = &shards[item.shard as usize];
+        let numbers = numbers_of(shard, kernel.column());
+        let encoded = verified(batch, first, row, numbers)?;
+        let key = shard.item_key(item.row, item.occurrence);
         // Decoders of many formats, fed with what the web holds: one that panics has met a bad sample.
         catch_unwind(AssertUnwindSafe(|| kernel.apply(encoded, *seed, pass, key, slot))).unwrap_or_else(|payload| {
             let message = format!("the decoder panicked: {}", panic_text(payload.as_ref()));
@@ -215,7 +218,7 @@ impl Worker {
         })?;
         Ok(pixel_digest.then(|| {
             let mut hasher = blake3::Hasher::new();
-            hasher.update(b"u8");
+            hasher.update(kernel.element().name().as_bytes());
             for &axis in kernel.shape() {
                 hasher.update(&(axis as u64).to_le_bytes());
             }
@@ -331,8 +334,13 @@ impl Worker {
         columns.push(take(batch.column(POSITION), &rows_kept, None).context(Stage::Augment, "", broken)?);
         columns.push(narrow(PASS, &|r| Arc::new(UInt64Array::from(vec![r.pass])))?);
         columns.push(Arc::new(BooleanArray::from(replaced)));
-        let values = UInt8Array::new(ScalarBuffer::from(pixels), None);
-        let tensors = FixedSizeListArray::try_new(element(), self.augment.slot_bytes() as i32, Arc::new(values), None)
+        let kernel = &self.augment.kernel;
+        let numbers = kernel.shape().iter().product::<usize>() as i32;
+        let values: ArrayRef = match kernel.element() {
+            Element::U8 => Arc::new(UInt8Array::new(ScalarBuffer::from(pixels), None)),
+            Element::F32 => Arc::new(Float32Array::new(ScalarBuffer::from(aligned(pixels)), None)),
+        };
+        let tensors = FixedSizeListArray::try_new(kernel.element().field(), numbers, values, None)
             .context(Stage::Augment, "", broken)?;
         columns.push(Arc::new(tensors));
         if self.augment.pixel_digest {
@@ -357,16 +365,26 @@ fn items_of(batch: &RecordBatch) -> Vec<Item> {
     items.map(|((&shard, &row), &occurrence)| Item { shard, row, occurrence }).collect()
 }
 
-/// The encoded image of a row, if its bytes are those that were imported.
-fn verified(batch: &RecordBatch, first: usize, row: usize) -> Result<&[u8], BadSample> {
-    let images = batch.column(first + IMAGE).as_binary_view();
-    let paths = batch.column(first + IMAGE_PATH).as_string::<i32>();
+/// Memory that f32 may be read from in place. Allocators align blocks of such sizes far more strictly, so that the copy is
+/// for one that does not.
+fn aligned(pixels: Buffer) -> Buffer {
+    match pixels.as_ptr().align_offset(align_of::<f32>()) {
+        0 => pixels,
+        _ => Buffer::from_slice_ref(pixels.as_slice()),
+    }
+}
+
+/// The blob of a row, if its bytes are those that were imported.
+fn verified(batch: &RecordBatch, first: usize, row: usize, numbers: Numbers) -> Result<Encoded<'_>, BadSample> {
+    let images = batch.column(first + BLOB).as_binary_view();
+    let paths = batch.column(first + BLOB_PATH).as_string::<i32>();
     if images.is_null(row) && paths.is_valid(row) {
         let message = format!("its bytes are null: the file {:?} is not embedded in the shard", paths.value(row));
         return Err(BadSample { class: BadClass::Empty, message });
     }
-    let encoded = if images.is_null(row) { &[] } else { images.value(row) };
-    let [bytes, hash] = [IMAGE_BYTES, IMAGE_XXH3].map(|column| declared(batch, first + column, row));
-    verify(encoded, bytes, hash, || xxh3_64(encoded))?;
-    Ok(encoded)
+    let bytes = if images.is_null(row) { &[] } else { images.value(row) };
+    let [length, hash, channels] =
+        [BLOB_BYTES, BLOB_XXH3, BLOB_CHANNELS].map(|column| declared(batch, first + column, row));
+    verify(bytes, length, hash, || xxh3_64(bytes))?;
+    Ok(Encoded { bytes, numbers, channels: channels.and_then(|n| u32::try_from(n).ok()).unwrap_or(1) })
 }
