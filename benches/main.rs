@@ -8,7 +8,7 @@ use diptych::{
     augment::recipe::{AugmentSettings, ImageOpSettings},
     device,
     loss::nt_xent::NtXent,
-    pair::{SampleKernel, TwoViewsSettings, two_views::TwoViews},
+    pair::{Encoded, SampleKernel, TwoViewsSettings, two_views::TwoViews},
     scan::{
         ScanSettings,
         order::{EpochOrder, GroupSize, Order, OrderKey},
@@ -64,7 +64,7 @@ fn two_views(bencher: Bencher, op: &str) {
     let mut row = 0;
     bencher.counter(ItemsCount::new(1_usize)).bench_local(|| {
         row += 1;
-        kernel.apply(&photo, 0, 0, ItemKey { shard: 1, row, occurrence: 0 }, &mut slot).expect("a good photo");
+        kernel.apply(Encoded::image(&photo), 0, 0, ItemKey { shard: 1, row, occurrence: 0 }, &mut slot).expect("a good photo");
     });
 }
 

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, builder::RangedU64ValueParser};
 use diptych::{
     error::Result,
     ingest::{ColumnName, ImportSettings, Kind},
+    pair::Numbers,
     lint::LintSettings,
     run::{self, bench, check, evaluate, explain, import, lint, preview, select, train},
 };
@@ -73,10 +74,10 @@ struct PipelineWords {
     sets: Vec<String>,
 }
 
-/// Turns images in folders, archives and tables into Parquet shards.
+/// Turns images in folders, archives and tables, and audio and other series, into Parquet shards.
 ///
 /// Reads class folders, a folder with metadata.csv|jsonl|parquet, IDX files, WebDataset (.tar, .tar.gz), Parquet with
-/// encoded images (Hugging Face's, img2dataset's), and CSV, TSV or JSON lines of paths. Class folders below train/ and test/ set the column `split`. Rows are written in a keyed random order. Files that
+/// encoded images (Hugging Face's, img2dataset's), and CSV, TSV or JSON lines of paths; folders of WAV, FLAC, Ogg and MP3 likewise, .ts and UCR files, CSV of one series each. Class folders below train/ and test/ set the column `split`. Rows are written in a keyed random order. Files that
 /// cannot be decoded go to a quarantine table beside the shards.
 #[derive(Debug, Args)]
 struct ImportWords {
@@ -84,7 +85,7 @@ struct ImportWords {
     from: PathBuf,
     /// Folder to write shards into.
     to: PathBuf,
-    /// What FROM is, where it does not show: class_folders, metadata_folder, idx, webdataset, parquet, img2dataset, paths.
+    /// What FROM is, where it does not show: class_folders, metadata_folder, idx, webdataset, parquet, img2dataset, paths, ts, ucr_tsv, csv_series.
     #[arg(long = "as", value_name = "KIND")]
     read_as: Option<Kind>,
     /// What fills image, caption, label or split, such as caption=alt_text, where it is not called as usual. May be repeated.
@@ -108,6 +109,9 @@ struct ImportWords {
     /// Whether every image is decoded, so that damage is found now; false reads headers alone.
     #[arg(long, value_name = "BOOL", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     decode_check: Option<bool>,
+    /// What audio becomes: i16, half the memory and all that 16 bits hold, or f32.
+    #[arg(long, value_name = "NUMBERS")]
+    samples: Option<Numbers>,
     /// Threads that read and decode; 0 means one per core.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -326,6 +330,7 @@ impl From<ImportWords> for import::Request {
             decode_check: words.decode_check.unwrap_or(default.decode_check),
             threads: words.threads.unwrap_or(default.threads),
             label_names: words.label_names,
+            numbers: words.samples.unwrap_or(default.numbers),
             read_as: words.read_as,
             columns: words.columns,
             overwrite: words.overwrite,

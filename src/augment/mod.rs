@@ -21,6 +21,8 @@ pub enum BadClass {
     Decode,
     /// The bytes are not those that were imported (`image_bytes`, `image_xxh3`).
     Checksum,
+    /// Import: a series of more bytes than one file may decode to.
+    TooLong,
     /// A series with fewer steps than a window takes.
     TooShort,
     /// A series with other channels than the tensor, or numbers that fill no whole step.
@@ -41,6 +43,7 @@ impl BadClass {
             Self::TooManyPixels => "too_many_pixels",
             Self::Decode => "decode",
             Self::Checksum => "checksum",
+            Self::TooLong => "too_long",
             Self::TooShort => "too_short",
             Self::Channels => "channels",
             Self::Missing => "missing",

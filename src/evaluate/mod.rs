@@ -9,7 +9,8 @@
 //! | [`extract`] | batches through an encoder into features |
 //! | [`knn`], [`few_labels`] | weighted nearest neighbours, also from n labels per class |
 //! | [`linear_probe`] | logistic regression on frozen features |
-//! | [`raw_pixels`] | the floor that knows nothing |
+//! | [`raw_pixels`], [`raw_series`] | the floors that know nothing |
+//! | [`mfcc_statistics`] | the floor of audio |
 //! | [`held_out`] | the part of the bank on which k and λ are chosen |
 //! | [`statistics`] | intervals: single, paired, over draws |
 //! | [`protocol`], [`scores`] | all of it for all representations; as JSON and as a table |
@@ -23,8 +24,10 @@ pub mod knn;
 mod lbfgs;
 pub mod linear_probe;
 mod logistic;
+pub mod mfcc_statistics;
 pub mod protocol;
 pub mod raw_pixels;
+pub mod raw_series;
 pub mod scores;
 pub mod statistics;
 

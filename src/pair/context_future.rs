@@ -63,7 +63,7 @@ pub enum Offsets {
     Regular,
 }
 
-/// The windows of `[pair.context_future]`, `[windows_per_series, channels, steps]` per series.
+/// The windows of `[pair.context_future]`, `[channels, steps]` per row, `windows_per_series` rows per series.
 #[derive(Debug, Clone, Copy)]
 pub struct ContextFuture;
 
@@ -96,7 +96,8 @@ impl ContextFuture {
     /// None; the shape is that of [`Self::training`].
     pub fn evaluation(settings: &ContextFutureSettings) -> Result<SeriesWindows, Vec<RecipeProblem>> {
         let recipe = SeriesRecipe::resolve(&[], settings.window_steps)?;
-        Ok(windows(Self::EVALUATION_NAME, settings, settings.evaluation_windows, Starts::Covering, recipe))
+        let windows = windows(Self::EVALUATION_NAME, settings, settings.evaluation_windows, Starts::Covering, recipe);
+        Ok(SeriesWindows { group: None, ..windows })
     }
 }
 
@@ -117,7 +118,8 @@ fn windows(
         scale: settings.scale,
         parts: vec![],
         part_steps: recipe.steps(),
-        shape: [windows, settings.channels, recipe.steps()],
+        group: settings.group.clone(),
+        shape: vec![settings.channels, recipe.steps()],
         recipe,
     }
 }
@@ -149,7 +151,7 @@ mod tests {
         let encoded = Encoded { bytes: &bytes, numbers: Numbers::F32, channels: 1 };
         kernel.apply(encoded, 7, pass, item, &mut out).map_err(|bad| bad.class)?;
         let values: Vec<f32> = out.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-        Ok(values.chunks(kernel.shape()[2]).map(<[f32]>::to_vec).collect())
+        Ok(values.chunks(kernel.shape()[1]).map(<[f32]>::to_vec).collect())
     }
 
     #[test]
@@ -207,7 +209,7 @@ mod tests {
         let augment: AugmentSettings =
             toml::from_str("series = [{ random_segment = { steps = 6 } }, { rescale = { factor = [2.0, 2.0] } }]").unwrap();
         let kernel = ContextFuture::training(&settings("window_steps = 10"), &augment).unwrap();
-        assert_eq!(kernel.shape(), [1, 1, 6]);
+        assert_eq!(kernel.shape(), [1, 6]);
         let found = windows(&kernel, 10, 0, 3).unwrap();
         assert!((found[0][5] - found[0][0] - 10.0).abs() < 1e-4, "{found:?}");
         assert!(kernel.describe().contains("random_segment v1 steps=6"));

@@ -95,6 +95,21 @@ impl Numbers {
     }
 }
 
+impl std::str::FromStr for Numbers {
+    type Err = crate::error::Error;
+
+    fn from_str(text: &str) -> crate::error::Result<Self> {
+        match text {
+            "i16" => Ok(Self::I16),
+            "f32" => Ok(Self::F32),
+            _ => {
+                let reason = format!("{text:?} are no numbers that samples can be; there are i16, f32");
+                Err(crate::error::Error::at(crate::error::Stage::CommandLine, "--samples", reason))
+            }
+        }
+    }
+}
+
 /// One row's bytes, and what the shard says beside them.
 #[derive(Debug, Clone, Copy)]
 pub struct Encoded<'a> {
@@ -119,15 +134,27 @@ pub trait SampleKernel: Debug + Send + Sync {
     fn name(&self) -> &str;
     /// Column whose bytes it reads.
     fn column(&self) -> &str;
-    /// Shape of one sample's slot, such as `[2, 3, 224, 224]` (views, channels, height, width).
+    /// Shape of one row of a batch, such as `[2, 3, 224, 224]` (views, channels, height, width).
     fn shape(&self) -> &[usize];
-    /// What the slot's numbers are.
+    /// What a row's numbers are.
     fn element(&self) -> Element {
         Element::U8
     }
-    /// Bytes of one sample's slot.
+    /// Rows of a batch that come of one sample.
+    fn rows_per_item(&self) -> usize {
+        1
+    }
+    /// Whether rows are windows of series: batches then say which rows are of one series.
+    fn makes_windows(&self) -> bool {
+        false
+    }
+    /// Narrow column whose values say which samples belong together; batches then number them.
+    fn group_column(&self) -> Option<&str> {
+        None
+    }
+    /// Bytes of one sample's slot: of all its rows.
     fn slot_bytes(&self) -> usize {
-        self.shape().iter().product::<usize>() * self.element().bytes()
+        self.rows_per_item() * self.shape().iter().product::<usize>() * self.element().bytes()
     }
     /// Every setting and version that decides the pixels, as one line: goes into the item digest.
     fn describe(&self) -> String;

@@ -60,7 +60,8 @@ impl PastFuture {
             scale: settings.scale,
             parts: vec![0, steps + settings.gap_steps],
             part_steps: steps,
-            shape: [2, settings.channels, recipe.steps()],
+            group: None,
+            shape: vec![2, settings.channels, recipe.steps()],
             recipe,
         })
     }
@@ -76,8 +77,9 @@ impl PastFuture {
             window_steps: settings.window_steps,
             starts: Starts::Covering,
             parts: vec![],
-            shape: [1, settings.channels, settings.window_steps],
-            ..Self::training(settings, &AugmentSettings::default()).map(|training| SeriesWindows { recipe, ..training })?
+            shape: vec![settings.channels, settings.window_steps],
+            recipe,
+            ..Self::training(settings, &AugmentSettings::default())?
         })
     }
 }
@@ -106,6 +108,6 @@ mod tests {
             let all: Vec<f32> = [start, 100.0 + start, start + 7.0, 107.0 + start].into_iter().flat_map(expected).collect();
             assert_eq!(values, all);
         }
-        assert_eq!(PastFuture::evaluation(&settings).unwrap().shape(), [1, 2, 4]);
+        assert_eq!(PastFuture::evaluation(&settings).unwrap().shape(), [2, 4]);
     }
 }

@@ -39,7 +39,8 @@ pub(super) enum Starts {
     Covering,
 }
 
-/// Fills slots with windows of series: a slot is `[windows, channels, steps]`, or `[parts, channels, steps]` of one window.
+/// Fills slots with windows of series: a slot is `[windows, channels, steps]`, rows of which are windows, or
+/// `[parts, channels, steps]` of one window in one row.
 #[derive(Debug, Clone)]
 pub struct SeriesWindows {
     pub(super) name: &'static str,
@@ -54,7 +55,9 @@ pub struct SeriesWindows {
     pub(super) parts: Vec<usize>,
     pub(super) part_steps: usize,
     pub(super) recipe: SeriesRecipe,
-    pub(super) shape: [usize; 3],
+    pub(super) group: Option<String>,
+    /// Of a row: `[channels, steps]`, or `[parts, channels, steps]`.
+    pub(super) shape: Vec<usize>,
 }
 
 impl SeriesWindows {
@@ -124,6 +127,18 @@ impl SampleKernel for SeriesWindows {
         Element::F32
     }
 
+    fn rows_per_item(&self) -> usize {
+        self.windows
+    }
+
+    fn makes_windows(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    fn group_column(&self) -> Option<&str> {
+        self.group.as_deref()
+    }
+
     fn describe(&self) -> String {
         let Self { name, column, channels, window_steps, windows, starts, scale, parts, part_steps, .. } = self;
         format!(
@@ -146,8 +161,8 @@ impl SampleKernel for SeriesWindows {
         let key = |window: usize| WindowKey { seed, pass, item, window: window as u32 };
         let starts = self.starts(source.steps(), key(0))?;
         let factors = source.factors(self.scale);
-        let [_, channels, steps] = self.shape;
-        let mut slots = out.chunks_exact_mut(channels * steps * Element::F32.bytes());
+        let channels = self.channels;
+        let mut slots = out.chunks_exact_mut(channels * self.recipe.steps() * Element::F32.bytes());
         SCRATCH.with_borrow_mut(|(window, part)| {
             for (number, start) in starts.into_iter().enumerate() {
                 source.read(start, self.window_steps, window);

@@ -7,7 +7,7 @@ use std::{
 use datafusion::{
     arrow::{
         array::{AsArray as _, RecordBatch},
-        datatypes::UInt8Type,
+        datatypes::{Float32Type, UInt8Type},
     },
     physical_plan::stream::RecordBatchStreamAdapter,
 };
@@ -235,12 +235,36 @@ pub fn decode_threads(setting: usize) -> usize {
 /// # Errors
 /// The epoch's.
 pub fn first_pairs(data: &Data, plan: &Plan, epochs: &EpochPlan, pairs: usize) -> Result<(Vec<u8>, usize)> {
-    let pairs = pairs.clamp(1, usize::try_from(epochs.items()).unwrap_or(usize::MAX).max(1));
-    let few = EpochPlan { batch_rows: pairs, quarantine: None, pixel_digest: false, ..epochs.clone() };
-    match data.queue(plan, &few, 0, 0)?.next_batch()? {
-        Some(batch) => Ok((pixels(&batch)?, pairs)),
-        None => Err(Error::internal("an epoch with items has no batch")),
+    let batch = first_items(data, plan, epochs, pairs)?;
+    Ok((pixels(&batch)?, batch.num_rows()))
+}
+
+/// The windows of the first series of the first epoch, and their shape, `[series, windows, channels, steps]`.
+///
+/// # Errors
+/// The epoch's.
+pub fn first_windows(data: &Data, plan: &Plan, epochs: &EpochPlan, series: usize) -> Result<(Vec<f32>, [usize; 4])> {
+    let batch = first_items(data, plan, epochs, series)?;
+    let kernel = &epochs.kernel;
+    let items = batch.num_rows() / kernel.rows_per_item();
+    let shape = match (kernel.makes_windows(), kernel.shape()) {
+        (true, &[channels, steps]) => [items, kernel.rows_per_item(), channels, steps],
+        (false, &[parts, channels, steps]) => [items, parts, channels, steps],
+        (_, other) => return Err(Error::internal(format!("{other:?} are no windows"))),
+    };
+    let tensors = batch.columns().iter().find_map(|column| column.as_fixed_size_list_opt());
+    match tensors.and_then(|tensors| tensors.values().as_primitive_opt::<Float32Type>()) {
+        Some(values) => Ok((values.values().to_vec(), shape)),
+        None => Err(Error::internal("a batch has no windows of f32")),
     }
+}
+
+/// A batch of the first items of the first epoch.
+fn first_items(data: &Data, plan: &Plan, epochs: &EpochPlan, items: usize) -> Result<RecordBatch> {
+    let items = items.clamp(1, usize::try_from(epochs.items()).unwrap_or(usize::MAX).max(1));
+    let few = EpochPlan { batch_rows: items, quarantine: None, pixel_digest: false, ..epochs.clone() };
+    let batch = data.queue(plan, &few, 0, 0)?.next_batch()?;
+    batch.ok_or_else(|| Error::internal("an epoch with items has no batch"))
 }
 
 fn pixels(batch: &RecordBatch) -> Result<Vec<u8>> {

@@ -66,10 +66,11 @@ pub(super) fn with_progress(
 
 pub(super) fn summary(report: &ImportReport, to: &str) -> String {
     let mut text = format!(
-        "{to}: {} rows in {} shards, {:.1} MB of images, from {} in {:.1} s",
+        "{to}: {} rows in {} shards, {:.1} MB of {}, from {} in {:.1} s",
         report.rows,
         report.shards.len(),
         report.image_bytes as f64 / 1e6,
+        report.samples,
         report.kind,
         report.seconds
     );
@@ -84,7 +85,7 @@ pub(super) fn summary(report: &ImportReport, to: &str) -> String {
         text.push_str(&format!("\nlabels: {}", report.labels.keys().filter(|label| !label.is_empty()).count()));
     }
     if report.quarantined > 0 {
-        text.push_str(&format!("\nbad: {} images, listed in {to}/{}", report.quarantined, ingest::QUARANTINE_FILE));
+        text.push_str(&format!("\nbad: {} {}, listed in {to}/{}", report.quarantined, report.samples, ingest::QUARANTINE_FILE));
     }
     if !report.left_out.is_empty() {
         text.push_str(&format!("\nleft out, by status: {}", counts(&report.left_out)));
@@ -93,7 +94,7 @@ pub(super) fn summary(report: &ImportReport, to: &str) -> String {
         progress::log(&format!("skipped files: {}", counts(&report.skipped)));
     }
     if report.unlisted > 0 {
-        progress::log(&format!("left out {} images that no metadata table lists", report.unlisted));
+        progress::log(&format!("left out {} {} that no metadata table lists", report.unlisted, report.samples));
     }
     for column in &report.ignored_columns {
         progress::log(&format!("left out column {column}"));

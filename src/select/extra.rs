@@ -19,7 +19,19 @@ use crate::error::{Context, Error, Result, Stage};
 /// What messages call the SQL.
 const QUERY: &str = "the query";
 /// Columns that every batch has: values under these names could not be told from them.
-const TAKEN: [&str; 8] = ["shard", "row", "occurrence", "position", "pass", "replaced", "views", "pixel_digest"];
+const TAKEN: [&str; 11] = [
+    "shard",
+    "row",
+    "occurrence",
+    "position",
+    "pass",
+    "replaced",
+    "views",
+    "windows",
+    "sequence_ordinal",
+    "group_ordinal",
+    "pixel_digest",
+];
 
 /// The extra columns of a selection.
 #[derive(Debug, Clone, PartialEq)]

@@ -27,5 +27,6 @@ mod s3_server;
 mod scan;
 mod select;
 mod selections;
+mod series;
 mod sql;
 mod stores;

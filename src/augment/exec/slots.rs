@@ -8,12 +8,7 @@ use std::{
 
 use datafusion::{
     arrow::{
-        array::{
-            Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryBuilder, FixedSizeListArray, Float32Array,
-            RecordBatch, UInt8Array, UInt32Array, UInt64Array,
-        },
-        buffer::{Buffer, ScalarBuffer},
-        compute::{interleave, take},
+        array::{Array, AsArray, RecordBatch, UInt64Array},
         datatypes::{SchemaRef, UInt32Type, UInt64Type},
     },
     physical_plan::metrics::{Count, Time},
@@ -23,20 +18,19 @@ use rayon::prelude::*;
 use tokio::sync::oneshot;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Augment, BadItems};
+use super::{Augment, BadItems, assemble::assemble};
 use crate::{
     augment::{BadClass, BadSample, verify::verify},
-    error::{Context as _, Error, Result, Stage},
+    error::{Error, Result, Stage},
     pair::{Encoded, Numbers},
     scan::{
         budget::{Charge, Charged},
         failure::panic_text,
-        fetch::{BLOB, BLOB_BYTES, BLOB_CHANNELS, BLOB_PATH, BLOB_XXH3, FIRST_EXTRA, declared, numbers_of},
+        fetch::{BLOB, BLOB_BYTES, BLOB_CHANNELS, BLOB_PATH, BLOB_XXH3, declared, numbers_of},
         items::{Item, Located},
         ordered_scan::{FETCHED, OCCURRENCE, PASS, POSITION, ROW, SHARD},
         quarantine::BadRow,
         substitute::Substitutes,
-        tensor_column::Element,
     },
 };
 
@@ -55,11 +49,11 @@ pub(super) struct Done {
 type Outcome = Result<Option<[u8; 32]>, BadSample>;
 
 /// An item that took a bad one's slot.
-struct Replacement {
-    slot: usize,
-    item: Item,
-    pass: u64,
-    fetched: RecordBatch,
+pub(super) struct Replacement {
+    pub(super) slot: usize,
+    pub(super) item: Item,
+    pub(super) pass: u64,
+    pub(super) fetched: RecordBatch,
     pixels: Vec<u8>,
     digest: Option<[u8; 32]>,
     bad_rows: Vec<BadRow>,
@@ -176,7 +170,7 @@ impl Worker {
             bad_rows.append(&mut replacement.bad_rows);
         }
         let pixels = Charged::into_bytes(slots, Arc::new(charge));
-        let batch = self.assemble(&batch, &kept, &replacements, pixels.into(), &digests)?;
+        let batch = assemble(self, &batch, &kept, &replacements, pixels.into(), &digests)?;
         Ok(Done { batch, items: rows as u64, bad, bad_rows })
     }
 
@@ -297,64 +291,6 @@ impl Worker {
         };
         BadRow::new(&self.augment.shards[item.shard as usize].name, item.shard, item.row, stage, bad)
     }
-
-    /// The finished batch; only narrow columns are gathered anew, and only where a row was bad.
-    fn assemble(
-        &self,
-        batch: &RecordBatch,
-        kept: &[usize],
-        replacements: &[Replacement],
-        pixels: Buffer,
-        digests: &[[u8; 32]],
-    ) -> Result<RecordBatch> {
-        let rows = kept.len();
-        let broken = "cannot build a batch";
-        let mut sources: Vec<(usize, usize)> = kept.iter().map(|&row| (0, row)).collect();
-        let mut replaced = vec![false; rows];
-        for (source, replacement) in (1..).zip(replacements) {
-            sources[replacement.slot] = (source, 0);
-            replaced[replacement.slot] = true;
-        }
-        let is_whole = rows == batch.num_rows() && replacements.is_empty();
-        let narrow = |column: usize, of: &dyn Fn(&Replacement) -> ArrayRef| -> Result<ArrayRef> {
-            if is_whole {
-                return Ok(Arc::clone(batch.column(column)));
-            }
-            let arrays: Vec<ArrayRef> =
-                std::iter::once(Arc::clone(batch.column(column))).chain(replacements.iter().map(of)).collect();
-            let arrays: Vec<&dyn Array> = arrays.iter().map(AsRef::as_ref).collect();
-            interleave(&arrays, &sources).context(Stage::Augment, "", broken)
-        };
-        let mut columns: Vec<ArrayRef> = vec![
-            narrow(SHARD, &|r| Arc::new(UInt32Array::from(vec![r.item.shard])))?,
-            narrow(ROW, &|r| Arc::new(UInt64Array::from(vec![r.item.row])))?,
-            narrow(OCCURRENCE, &|r| Arc::new(UInt32Array::from(vec![r.item.occurrence])))?,
-        ];
-        let rows_kept = UInt32Array::from_iter_values(kept.iter().map(|&row| row as u32));
-        columns.push(take(batch.column(POSITION), &rows_kept, None).context(Stage::Augment, "", broken)?);
-        columns.push(narrow(PASS, &|r| Arc::new(UInt64Array::from(vec![r.pass])))?);
-        columns.push(Arc::new(BooleanArray::from(replaced)));
-        let kernel = &self.augment.kernel;
-        let numbers = kernel.shape().iter().product::<usize>() as i32;
-        let values: ArrayRef = match kernel.element() {
-            Element::U8 => Arc::new(UInt8Array::new(ScalarBuffer::from(pixels), None)),
-            Element::F32 => Arc::new(Float32Array::new(ScalarBuffer::from(aligned(pixels)), None)),
-        };
-        let tensors = FixedSizeListArray::try_new(kernel.element().field(), numbers, values, None)
-            .context(Stage::Augment, "", broken)?;
-        columns.push(Arc::new(tensors));
-        if self.augment.pixel_digest {
-            let mut builder = FixedSizeBinaryBuilder::with_capacity(rows, 32);
-            for digest in digests {
-                builder.append_value(digest).context(Stage::Augment, "", broken)?;
-            }
-            columns.push(Arc::new(builder.finish()));
-        }
-        for column in FETCHED + FIRST_EXTRA..batch.num_columns() {
-            columns.push(narrow(column, &|r| Arc::clone(r.fetched.column(column - FETCHED)))?);
-        }
-        RecordBatch::try_new(Arc::clone(&self.schema), columns).context(Stage::Augment, "", broken)
-    }
 }
 
 fn items_of(batch: &RecordBatch) -> Vec<Item> {
@@ -363,15 +299,6 @@ fn items_of(batch: &RecordBatch) -> Vec<Item> {
     let occurrences = batch.column(OCCURRENCE).as_primitive::<UInt32Type>().values();
     let items = shards.iter().zip(rows).zip(occurrences);
     items.map(|((&shard, &row), &occurrence)| Item { shard, row, occurrence }).collect()
-}
-
-/// Memory that f32 may be read from in place. Allocators align blocks of such sizes far more strictly, so that the copy is
-/// for one that does not.
-fn aligned(pixels: Buffer) -> Buffer {
-    match pixels.as_ptr().align_offset(align_of::<f32>()) {
-        0 => pixels,
-        _ => Buffer::from_slice_ref(pixels.as_slice()),
-    }
 }
 
 /// The blob of a row, if its bytes are those that were imported.
