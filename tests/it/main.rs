@@ -2,6 +2,7 @@
 mod architecture;
 mod augment;
 mod cli;
+mod cpc;
 mod evaluate;
 mod gradients;
 mod import;
