@@ -38,7 +38,6 @@ impl Default for GruSettings {
 
 /// One of them. Weights are known by their own names: the variant is no part of a path.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a model has one; a box would only add a hop")]
 pub enum Autoregressor {
     /// Gated recurrent unit.
     Gru(Gru),

@@ -86,7 +86,7 @@ impl CausalTransformer {
         init: &Initializer<'_>,
     ) -> Result<Self> {
         let &CausalTransformerSettings { width_channels: width, blocks, heads } = settings;
-        if width == 0 || blocks == 0 || heads == 0 || width % heads != 0 || width % 2 != 0 {
+        if width == 0 || blocks == 0 || heads == 0 || !width.is_multiple_of(heads) || !width.is_multiple_of(2) {
             let reason = format!(
                 "a transformer of width {width} with {blocks} blocks of {heads} heads; the width must be even and a \
                  multiple of the heads, and all above 0"
@@ -157,7 +157,7 @@ fn later_frames(frames: usize, device: &Device) -> Tensor<4> {
 fn positions(frames: usize, width: usize, device: &Device) -> Tensor<3> {
     let value = |frame: usize, column: usize| {
         let angle = frame as f64 / libm::pow(LONGEST_WAVE, (column - column % 2) as f64 / width as f64);
-        if column % 2 == 0 { libm::sin(angle) } else { libm::cos(angle) }
+        if column.is_multiple_of(2) { libm::sin(angle) } else { libm::cos(angle) }
     };
     let values: Vec<f32> = (0..frames * width).map(|i| value(i / width, i % width) as f32).collect();
     Tensor::from_data(TensorData::new(values, [1, frames, width]), device)

@@ -73,18 +73,18 @@ impl PatchEncoder {
     /// # Shapes
     /// `[images, 3, height, width]` to `[images · columns, rows, width]`, an image's columns one after the other.
     pub fn forward_train(&mut self, pixels: Tensor<4>) -> Tensor<3> {
-        let (patches, grid) = self.patches(pixels);
+        let (patches, grid) = self.patches(&pixels);
         in_columns(self.encoder.forward_train(patches), grid)
     }
 
     /// [`Self::forward_train`] with running statistics.
     pub fn forward_eval(&self, pixels: Tensor<4>) -> Tensor<3> {
-        let (patches, grid) = self.patches(pixels);
+        let (patches, grid) = self.patches(&pixels);
         in_columns(self.encoder.forward_eval(patches), grid)
     }
 
     /// `[rows · columns · images, 3, side, side]`, and the grid.
-    fn patches(&self, pixels: Tensor<4>) -> (Tensor<4>, [usize; 2]) {
+    fn patches(&self, pixels: &Tensor<4>) -> (Tensor<4>, [usize; 2]) {
         let [_, _, height, width] = pixels.dims();
         let [rows, columns] = self.grid(height, width);
         let patch = |cell: usize| {

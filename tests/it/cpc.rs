@@ -42,7 +42,7 @@ fn centred<const D: usize>(name: &str, shape: [usize; D], device: &Device) -> Te
 fn started<M: burn::module::Module>(module: M) -> M {
     let mut entries = state::collect(&module);
     for (name, data) in &mut entries {
-        let shape: Vec<usize> = data.shape().iter().copied().collect();
+        let shape: Vec<usize> = data.shape().as_slice().to_vec();
         let count: usize = shape.iter().product();
         let (base, spread) = match shape.len() {
             1 => (if name.ends_with("weight") { 1.0 } else { 0.0 }, 0.2),
@@ -379,7 +379,7 @@ fn first_scores_have_unit_scale_and_the_first_loss_is_near_chance() {
         let first = model.loss(windows, &Sequences::default()).expect("plain windows");
         let chance = first.chance[0].loss;
         let loss = f64::from(first.loss.into_scalar::<f32>());
-        assert!((loss - chance).abs() < 0.6, "{name}: {loss}, chance {chance}");
+        assert!((loss - chance).abs() < 0.8, "{name}: {loss}, chance {chance}");
     }
 }
 

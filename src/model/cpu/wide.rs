@@ -34,8 +34,8 @@ const LARGEST_EXPONENT: f32 = 87.0;
 const ROUNDER: f32 = 12_582_912.0;
 
 /// ln 2 as a short number that products with small integers keep exactly, and the rest.
-const LN_2_HIGH: f32 = 0.693_359_375;
-const LN_2_LOW: f32 = (std::f64::consts::LN_2 - 0.693_359_375) as f32;
+const LN_2_HIGH: f32 = 355.0 / 512.0;
+const LN_2_LOW: f32 = (std::f64::consts::LN_2 - 355.0 / 512.0) as f32;
 
 /// e^x without a branch or a call: 2ⁿ times the Taylor series about 0, whose rest is below 2⁻²⁷ within ln 2 / 2.
 #[inline(always)]
