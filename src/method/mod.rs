@@ -1,5 +1,6 @@
 //! Encoder, head and loss of one published method.
 
+pub mod cpc;
 mod simclr;
 
 use std::fmt::Debug;
@@ -9,6 +10,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{EncoderSettings, HeadSettings};
+pub use cpc::CPC;
 pub use simclr::SimCLR;
 
 /// What one training step's forward gives.

@@ -248,8 +248,11 @@ fn every_method_is_complete() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    let methods: Vec<Source> =
-        library().into_iter().filter(|source| source.module.len() == 2 && source.module[0] == "method").collect();
+    // What a pipeline can name: everything that the trainer can drive.
+    let is_method = |source: &Source| {
+        source.module.len() == 2 && source.module[0] == "method" && source.code.contains("impl Method for ")
+    };
+    let methods: Vec<Source> = library().into_iter().filter(is_method).collect();
     assert!(!methods.is_empty());
     for method in methods {
         let name = &method.module[1];

@@ -5,6 +5,7 @@ mod bad_data;
 mod cli;
 mod commands;
 mod confined;
+mod cpc;
 mod decoding;
 mod evaluate;
 mod first_batch;
