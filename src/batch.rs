@@ -3,6 +3,8 @@
 //! Pixels travel as u8 and become floats on the device. On the way to the device the buffer that the decode threads
 //! filled is lent to Burn, not copied: the memory, and its charge against the budget, end with the last tensor.
 
+pub mod series;
+
 use std::sync::Arc;
 
 use burn::tensor::{AllocationProperty, Bytes, DType, Device, Int, Tensor, TensorCreationOptions, TensorData};
