@@ -129,13 +129,14 @@ fn gru(bencher: Bencher, frames: usize) {
 fn cpc(bencher: Bencher, width_channels: usize) {
     let device = device::parse("cpu").expect("the CPU").autodiff();
     let settings = Settings {
+        channels: 1,
         encoder: FrameEncoderSettings::Waveform(WaveformSettings { width_channels, ..WaveformSettings::default() }),
         context: AutoregressorSettings::Gru(GruSettings { width_channels: width_channels.min(256) }),
         predicted_frames: 5,
         negatives: Negatives::BatchAllTime,
         pooling: Pooling::Statistics,
     };
-    let mut model = CPC::new(&settings, 1, INIT, &device).expect("plain settings");
+    let mut model = CPC::new(&settings, INIT, &device).expect("plain settings");
     let windows = normal([64, 1, 2_560], &device);
     bencher.counter(ItemsCount::new(64_usize)).bench_local(|| {
         let predicted = model.loss(windows.clone(), &Sequences::default()).expect("plain windows");

@@ -3,9 +3,10 @@
 use super::{features::Features, raw_pixels::raw_pixels};
 use crate::{
     Result,
-    batch::Batch,
+    batch::{Batch, Content, SequencedWindows},
     error::{Context, Error, Stage},
     method::Method,
+    model::Windows,
 };
 
 /// Features of the items of one batch.
@@ -25,24 +26,37 @@ pub type Represent<'a> = &'a dyn Fn(&Batch) -> Result<Rows>;
 /// # Errors
 /// The device does not give them back.
 pub fn encoded<M: Method>(method: &M, batch: &Batch) -> Result<Rows> {
-    let features = method.features(batch.view(0)); // [items, width]
+    let features = method.features(batch.content.input())?; // [items, width]
     let [_, width] = features.dims();
     let values = features.into_data().try_into_vec::<f32>();
     Ok(Rows { values: values.context(Stage::Evaluate, "features", "are not f32")?, width })
 }
 
-/// The pixels themselves.
+/// The input itself: pixels, at most 32 on a side, or the window's numbers.
 ///
 /// # Errors
 /// The device does not give them back.
 pub fn raw(batch: &Batch) -> Result<Rows> {
-    let [_, views, channels, height, width] = batch.pixels.dims();
+    let pixels = match &batch.content {
+        Content::Views(pixels) => pixels,
+        Content::Windows(windows) => return raw_series(windows),
+    };
+    let [_, views, channels, height, width] = pixels.dims();
     if views != 1 || height != width {
         return Err(Error::internal(format!("{views} views of {height} x {width} are no evaluation batch")));
     }
-    let pixels = batch.pixels.clone().into_data().convert::<u8>().try_into_vec::<u8>();
+    let pixels = pixels.clone().into_data().convert::<u8>().try_into_vec::<u8>();
     let pixels = pixels.context(Stage::Evaluate, "pixels", "are not u8")?;
     Ok(Rows { values: raw_pixels(&pixels, channels, height), width: super::raw_pixels::width(channels, height) })
+}
+
+fn raw_series(windows: &SequencedWindows) -> Result<Rows> {
+    let Windows::Series(series) = &windows.windows else {
+        return Err(Error::internal("only series have numbers of their own as features"));
+    };
+    let [_, channels, steps] = series.dims();
+    let values = series.clone().into_data().try_into_vec::<f32>();
+    Ok(Rows { values: values.context(Stage::Evaluate, "windows", "are not f32")?, width: channels * steps })
 }
 
 /// Takes all batches through every representation: one decode serves all. Gives features in the order of
@@ -100,7 +114,7 @@ mod tests {
         let pixels: Vec<u8> = (0..2 * 3 * 4).map(|at| at as u8 * 10).collect();
         let options = TensorCreationOptions::new(Device::flex()).with_dtype(DType::U8);
         Batch {
-            pixels: Tensor::from_data(TensorData::new(pixels, [2, 1, 3, 2, 2]), options),
+            content: Content::Views(Tensor::from_data(TensorData::new(pixels, [2, 1, 3, 2, 2]), options)),
             labels: labels.map(|labels| labels.into_iter().map(|label| label.map(str::to_owned)).collect()),
             keys: vec![ItemKey { shard: 1, row: first_id, occurrence: 0 }; 2],
             sample_ids: vec![first_id, first_id + 1],
@@ -126,6 +140,15 @@ mod tests {
         assert_eq!(all[1].sample_ids, [4, 5, 9, 10]);
         assert_eq!((all[1].width, all[1].values.len()), (12, 48));
         assert!((all[1].values[13] - 130.0 / 255.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn raw_series_are_the_windows_numbers() {
+        let values: Vec<f32> = (0..12).map(|at| at as f32).collect();
+        let windows = Tensor::<3>::from_data(TensorData::new(values.clone(), [2, 2, 3]), &Device::flex());
+        let content = Content::Windows(SequencedWindows::apart(windows));
+        let rows = raw(&Batch { content, ..batch(4, None) }).unwrap();
+        assert_eq!((rows.width, rows.values), (6, values));
     }
 
     #[test]

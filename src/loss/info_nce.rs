@@ -50,8 +50,13 @@ impl InfoNce {
     /// ln(1 + N) − L, a lower bound of the mutual information of c_t and the future in nats, where it is one.
     ///
     /// Of a trained model's loss on held-out sequences that are independent of each other. It cannot exceed ln(1 + N).
-    pub fn information_nats(&self, chance: &Chance, loss: f64) -> Option<f64> {
-        self.negatives.bounds_information().then_some(chance.loss - loss)
+    pub fn information_nats(&self, chance: &Chance, loss: f64, sequences: &Sequences<'_>) -> Option<f64> {
+        self.bounds_information(sequences).then_some(chance.loss - loss)
+    }
+
+    /// Whether [`Self::information_nats`] gives a bound.
+    pub fn bounds_information(&self, sequences: &Sequences<'_>) -> bool {
+        self.negatives.bounds_information(sequences)
     }
 
     /// All steps. `predictions[i]` is W_k c_t of k = i + 1 for t < T − k.
@@ -128,7 +133,7 @@ impl InfoNce {
         // From the same product as the others, so that equal candidates tie exactly.
         let positive = scores.clone().gather(2, diagonal.expand([blocks, rows, 1])); // [blocks, rows, 1]
         let above = if let Negatives::Sampled(number) = self.negatives {
-            scores.gather(2, sampled(rows, number, k, sequences, &device)) - positive // [1, rows, number]
+            scores.gather(2, sampled([count, frames], number, k, sequences, &device)) - positive // [1, rows, number]
         } else {
             let excluded = match self.negatives.excluded(count, frames, sequences, &device)? {
                 Some(others) => others + itself(rows, &device),
@@ -168,20 +173,14 @@ fn accuracy(above: Tensor<3>) -> Tensor<1> {
 mod tests {
     use burn::tensor::{Device, TensorData};
 
-    use super::super::negatives::tests::by_definition;
+    use super::super::negatives::tests::{POLICIES, by_definition};
     use super::*;
     use crate::seed;
 
-    const POLICIES: [Negatives; 6] = [
-        Negatives::BatchSameTime,
-        Negatives::BatchAllTime,
-        Negatives::WithinSequence,
-        Negatives::SameGroup,
-        Negatives::ExcludeCurrentSequence,
-        Negatives::Sampled(7),
-    ];
-    const GROUPS: [u64; 4] = [1, 2, 1, 2];
-    const SEQUENCES: Sequences<'static> = Sequences { groups: Some(&GROUPS), seed: 4, batch: 9 };
+    const GROUPS: [u32; 4] = [1, 2, 1, 2];
+    const SEQUENCES: Sequences<'static> = Sequences { sequences: None, groups: Some(&GROUPS), seed: 4, batch: 9 };
+    /// The second and the last window are of one series.
+    const TOGETHER: Sequences<'static> = Sequences { sequences: Some(&[5, 6, 7, 6]), ..SEQUENCES };
 
     fn tensor(values: &[f64], shape: [usize; 3], device: &Device) -> Tensor<3> {
         let floats: Vec<f32> = values.iter().map(|&v| v as f32).collect();
@@ -198,7 +197,13 @@ mod tests {
     }
 
     /// (L_k, accuracy) by the definition, term by term, in double precision.
-    fn naive(negatives: Negatives, z: &[f64], p: &[f64], [count, frames, width, k]: [usize; 4]) -> (f64, f64) {
+    fn naive(
+        negatives: Negatives,
+        z: &[f64],
+        p: &[f64],
+        [count, frames, width, k]: [usize; 4],
+        sequences: &Sequences<'_>,
+    ) -> (f64, f64) {
         let predicted = frames - k;
         let (mut loss, mut hits) = (0.0, 0.0);
         for b in 0..count {
@@ -208,7 +213,7 @@ mod tests {
                     z.iter().zip(&p[(b * predicted + t) * width..][..width]).map(|(z, p)| z * p).sum()
                 };
                 let positive = score((b, t));
-                let others = by_definition(negatives, (b, t), [count, predicted, k], &SEQUENCES);
+                let others = by_definition(negatives, (b, t), [count, predicted, k], sequences);
                 let others: Vec<f64> = others.into_iter().map(score).collect();
                 loss += others.iter().map(|s| (s - positive).exp()).sum::<f64>().ln_1p();
                 hits += f64::from(u8::from(others.iter().all(|&s| s < positive)));
@@ -221,7 +226,7 @@ mod tests {
     #[test]
     fn every_policy_equals_its_definition() {
         let device = Device::flex();
-        for negatives in POLICIES {
+        for (negatives, sequences) in POLICIES.into_iter().flat_map(|n| [(n, SEQUENCES), (n, TOGETHER)]) {
             for (frames, width, k) in [(5, 3, 1), (6, 8, 3), (4, 2, 0)] {
                 let (z, p) = (random(4 * frames * width, 1), random(4 * (frames - k) * width, 2));
                 let step = InfoNce::new(negatives)
@@ -229,10 +234,10 @@ mod tests {
                         k,
                         tensor(&z, [4, frames, width], &device),
                         tensor(&p, [4, frames - k, width], &device),
-                        &SEQUENCES,
+                        &sequences,
                     )
                     .expect("a loss");
-                let (loss, accuracy) = naive(negatives, &z, &p, [4, frames, width, k]);
+                let (loss, accuracy) = naive(negatives, &z, &p, [4, frames, width, k], &sequences);
                 let (ours, hits) = (f64::from(floats(step.loss)[0]), f64::from(floats(step.accuracy)[0]));
                 assert!((ours - loss).abs() < 2e-6 * loss.max(1.0), "{negatives:?} k = {k}: {ours} {loss}");
                 assert!((hits - accuracy).abs() < 1e-6, "{negatives:?} k = {k}: {hits} {accuracy}");
@@ -260,11 +265,11 @@ mod tests {
                 (up - of(&moved)) / (2.0 * change)
             };
             for (index, ours) in of(&x).iter().enumerate() {
-                let expected = slope(&z, index, &|z| naive(negatives, z, &p, shape).0);
+                let expected = slope(&z, index, &|z| naive(negatives, z, &p, shape, &SEQUENCES).0);
                 assert!((f64::from(*ours) - expected).abs() < 1e-6, "{negatives:?} z {index}: {ours} {expected}");
             }
             for (index, ours) in of(&y).iter().enumerate() {
-                let expected = slope(&p, index, &|p| naive(negatives, &z, p, shape).0);
+                let expected = slope(&p, index, &|p| naive(negatives, &z, p, shape, &SEQUENCES).0);
                 assert!((f64::from(*ours) - expected).abs() < 1e-6, "{negatives:?} p {index}: {ours} {expected}");
             }
         }
@@ -361,8 +366,9 @@ mod tests {
         assert!(estimate(Negatives::ExcludeCurrentSequence, &mut draws) > 1.2 * 2.0_f64.ln());
         let chance = Chance { accuracy: 0.5, loss: 2.0_f64.ln() };
         for negatives in POLICIES {
-            let bound = InfoNce::new(negatives).information_nats(&chance, 0.5);
-            assert_eq!(bound.is_some(), negatives == Negatives::BatchSameTime, "{negatives:?}");
+            let bound = |sequences| InfoNce::new(negatives).information_nats(&chance, 0.5, sequences);
+            assert_eq!(bound(&SEQUENCES).is_some(), negatives == Negatives::BatchSameTime, "{negatives:?}");
+            assert!(bound(&TOGETHER).is_none());
         }
     }
 

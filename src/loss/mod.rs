@@ -7,5 +7,5 @@ pub mod nt_xent;
 
 pub use info_nce::{InfoNce, Predicted};
 pub use l2_normalize::l2_normalize;
-pub use negatives::{Negatives, Sequences};
+pub use negatives::{Chance, Negatives, Sequences};
 pub use nt_xent::{Contrast, NtXent};

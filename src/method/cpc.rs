@@ -1,11 +1,13 @@
 //! Contrastive predictive coding (van den Oord et al. 2018, arXiv 1807.03748): from what came before, tell the true future
 //! from others.
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
+use super::{Method, MethodOutput, Reading};
+use crate::batch::{Input, SequencedWindows};
 use crate::error::{Error, Result, Stage};
-use crate::loss::{InfoNce, Negatives, Predicted, Sequences};
+use crate::loss::{Chance, InfoNce, Negatives, Predicted, Sequences, l2_normalize};
 use crate::model::{
     Autoregressor, AutoregressorSettings, FrameEncoder, FrameEncoderSettings, InitOptions, Initializer, StepPredictor,
     Windows,
@@ -15,6 +17,9 @@ use crate::model::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
+    /// Channels of the series; sentences and images have none to choose.
+    #[serde(default = "default_channels")]
+    pub channels: usize,
     /// g_enc: exactly one.
     pub encoder: FrameEncoderSettings,
     /// g_ar: exactly one.
@@ -29,6 +34,9 @@ pub struct Settings {
     /// What evaluation takes from a window.
     #[serde(default = "default_pooling")]
     pub pooling: Pooling,
+}
+fn default_channels() -> usize {
+    1
 }
 fn default_predicted_frames() -> usize {
     12
@@ -62,15 +70,29 @@ pub struct CPC {
     loss: InfoNce,
     #[module(skip)]
     pooling: Pooling,
+    /// For negatives that are drawn.
+    #[module(skip)]
+    seed: u64,
+}
+
+/// A batch on its way through the model.
+struct Forward {
+    /// `[sequences, frames, encoding width]`
+    encodings: Tensor<3>,
+    /// Of k = 1, 2, …: `[sequences, frames − k, encoding width]`.
+    predictions: Vec<Tensor<3>>,
+    /// Sequences that each item of the batch became.
+    per_item: usize,
 }
 
 impl CPC {
-    /// A new model with the weights that `init` names, on `device`, for series of `channels` (1 for sentences, 3 for
-    /// images). W_k are scaled by keyed noise; [`Self::calibrated`] scales them by data.
+    /// A new model with the weights that `init` names, on `device`. W_k are scaled by keyed noise; [`Self::calibrated`]
+    /// scales them by data.
     ///
     /// # Errors
     /// The settings make no such model.
-    pub fn new(settings: &Settings, channels: usize, init: InitOptions, device: &Device) -> Result<Self> {
+    pub fn new(settings: &Settings, init: InitOptions, device: &Device) -> Result<Self> {
+        let channels = settings.channels;
         if settings.predicted_frames == 0 || channels == 0 {
             let reason =
                 format!("{} predicted frames of {channels} channels; take 1 or more", settings.predicted_frames);
@@ -82,8 +104,8 @@ impl CPC {
         let g_ar = Autoregressor::new("g_ar", g_enc.width(), &settings.context, &init)?;
         let predictor = StepPredictor::new("predictor", g_ar.width(), g_enc.width(), settings.predicted_frames, &init);
         let noise = g_enc.noise(channels, seed, device);
-        let model = Self { g_enc, g_ar, predictor, loss: InfoNce::new(settings.negatives), pooling: settings.pooling };
-        model.calibrated(noise)
+        let loss = InfoNce::new(settings.negatives);
+        Self { g_enc, g_ar, predictor, loss, pooling: settings.pooling, seed }.calibrated(noise)
     }
 
     /// The same with W_k scaled so that the scores of these windows have a deviation of about 1: to be called with the
@@ -105,11 +127,12 @@ impl CPC {
     /// # Errors
     /// Windows of another kind than the encoder takes, with too few frames, or too few of them for a negative.
     pub fn loss(&mut self, windows: impl Into<Windows>, sequences: &Sequences<'_>) -> Result<Predicted> {
-        let windows = windows.into();
+        let forward = self.forward(windows.into())?;
+        self.compared(&forward, sequences)
+    }
+
+    fn forward(&mut self, windows: Windows) -> Result<Forward> {
         let per_item = self.g_enc.sequences_per_item(&windows);
-        let groups: Option<Vec<u64>> = sequences
-            .groups
-            .map(|groups| groups.iter().flat_map(|&group| std::iter::repeat_n(group, per_item)).collect());
         let encodings = self.g_enc.forward_train(windows)?; // [sequences, frames, encoding width]
         let frames = encodings.dims()[1];
         if frames <= self.predictor.steps() {
@@ -120,8 +143,22 @@ impl CPC {
             return Err(Error::at(Stage::Model, "predicted_frames", reason));
         }
         let contexts = self.g_ar.forward(encodings.clone()); // [sequences, frames, context width]
-        let sequences = Sequences { groups: groups.as_deref(), ..*sequences };
-        self.loss.forward(&encodings, self.predictor.forward(&contexts), &sequences)
+        Ok(Forward { encodings, predictions: self.predictor.forward(&contexts), per_item })
+    }
+
+    fn compared(&self, forward: &Forward, of_items: &Sequences<'_>) -> Result<Predicted> {
+        let Forward { encodings, predictions, per_item } = forward;
+        let columns = 0..*per_item as u32;
+        let groups: Option<Vec<u32>> = of_items
+            .groups
+            .map(|groups| groups.iter().flat_map(|&group| columns.clone().map(move |_| group)).collect());
+        // The same column of two images of one sequence is one sequence, two columns of an image are two.
+        let sequences: Option<Vec<u32>> = of_items.sequences.map(|sequences| {
+            let of_columns = |&sequence: &u32| columns.clone().map(move |column| sequence * columns.end + column);
+            sequences.iter().flat_map(of_columns).collect()
+        });
+        let sequences = Sequences { sequences: sequences.as_deref(), groups: groups.as_deref(), ..*of_items };
+        self.loss.forward(encodings, predictions.clone(), &sequences)
     }
 
     /// The loss that this model is trained with.
@@ -145,24 +182,16 @@ impl CPC {
         self.frames(windows.into()).map(|(_, contexts)| contexts)
     }
 
-    /// Columns of [`Self::features`].
-    pub fn feature_width(&self) -> usize {
-        match self.pooling {
-            Pooling::LastContext | Pooling::MeanContext => self.g_ar.width(),
-            Pooling::Statistics => 2 * (self.g_ar.width() + self.g_enc.width()),
-        }
-    }
-
     /// One row per window, in evaluation mode and outside autodiff. Of an image the mean over its columns.
     ///
     /// Windows of any length above one frame's may be given, but those of one call have the same.
     ///
     /// # Shapes
-    /// To `[windows, feature_width]`.
+    /// To `[windows, columns]`.
     ///
     /// # Errors
     /// As of [`Self::contexts`].
-    pub fn features(&self, windows: impl Into<Windows>) -> Result<Tensor<2>> {
+    pub fn pooled(&self, windows: impl Into<Windows>) -> Result<Tensor<2>> {
         let windows = windows.into();
         let items = windows.count();
         let (encodings, contexts) = self.frames(windows)?;
@@ -172,7 +201,7 @@ impl CPC {
             Pooling::MeanContext => mean_and_deviation(contexts)[0].clone(),
             Pooling::Statistics => {
                 let both = [mean_and_deviation(contexts), mean_and_deviation(encodings)];
-                Tensor::cat(both.concat(), 1) // [sequences, feature_width]
+                Tensor::cat(both.concat(), 1) // [sequences, columns]
             }
         };
         let columns = rows.dims()[1];
@@ -183,6 +212,77 @@ impl CPC {
         let encodings = self.g_enc.valid().forward_eval(windows.without_autodiff())?;
         let contexts = self.g_ar.valid().forward(encodings.clone());
         Ok((encodings, contexts))
+    }
+}
+
+impl Method for CPC {
+    fn name(&self) -> &'static str {
+        "cpc"
+    }
+
+    fn feature_width(&self) -> usize {
+        match self.pooling {
+            Pooling::LastContext | Pooling::MeanContext => self.g_ar.width(),
+            Pooling::Statistics => 2 * (self.g_ar.width() + self.g_enc.width()),
+        }
+    }
+
+    fn features_in_words(&self) -> &'static str {
+        match self.pooling {
+            Pooling::LastContext => "context of the last frame",
+            Pooling::MeanContext => "mean of the contexts over the frames",
+            Pooling::Statistics => "mean and standard deviation over the frames of the contexts, then of the encodings",
+        }
+    }
+
+    /// Scales W_k by the run's first batch.
+    fn prepare(self, first: Input) -> Result<Self> {
+        let windows = first.into_windows(self.name())?.windows;
+        self.calibrated(windows)
+    }
+
+    fn train_loss(&mut self, input: Input, step: u64) -> Result<MethodOutput> {
+        let SequencedWindows { windows, sequences, groups } = input.into_windows(self.name())?;
+        let sequences =
+            Sequences { sequences: Some(&sequences), groups: groups.as_deref(), seed: self.seed, batch: step };
+        let forward = self.forward(windows)?;
+        let predicted = self.compared(&forward, &sequences)?;
+        let of_chance = |of: fn(&Chance) -> f64| predicted.chance.iter().map(of).collect::<Vec<f64>>();
+        let (losses, accuracies) = (of_chance(|chance| chance.loss), of_chance(|chance| chance.accuracy));
+        let no_signal_loss = losses.iter().sum::<f64>() / losses.len() as f64;
+        let mut readings = vec![
+            Reading::measured("step_losses", predicted.step_losses.clone()),
+            Reading::measured("step_accuracies", predicted.step_accuracies),
+            Reading::known("chance_losses", losses.clone()),
+            Reading::known("chance_accuracies", accuracies),
+            Reading::known("first_disjoint_step", vec![self.g_enc.first_disjoint_k() as f64]),
+        ];
+        if self.loss.bounds_information(&sequences) && forward.per_item == 1 {
+            let losses: Vec<f32> = losses.into_iter().map(|loss| loss as f32).collect();
+            let count = losses.len();
+            let chance = Tensor::<1>::from_data(TensorData::new(losses, [count]), &predicted.step_losses.device());
+            readings.push(Reading::measured("information_nats", chance - predicted.step_losses));
+        }
+        Ok(MethodOutput { loss: predicted.loss, embeddings: forward.last_step(), no_signal_loss, readings })
+    }
+
+    fn features(&self, input: Input) -> Result<Tensor<2>> {
+        self.pooled(input.into_windows(self.name())?.windows)
+    }
+}
+
+impl Forward {
+    /// What was predicted for the last frame from the one before it, and that frame, at unit length and cut off from the
+    /// graph; of an image its middle column. Each `[items, encoding width]`.
+    fn last_step(&self) -> [Tensor<2>; 2] {
+        let one = |of: &Tensor<3>| {
+            let [sequences, frames, width] = of.dims();
+            let last = of.clone().narrow(1, frames - 1, 1); // [sequences, 1, encoding width]
+            let by_item = last.reshape([sequences / self.per_item, self.per_item, width]);
+            let middle = by_item.narrow(1, self.per_item / 2, 1); // [items, 1, encoding width]
+            l2_normalize(middle.squeeze_dim::<2>(1).detach())
+        };
+        [one(&self.predictions[0]), one(&self.encodings)]
     }
 }
 

@@ -130,6 +130,15 @@ impl FrameEncoder {
         }
     }
 
+    /// The least k for which frames t and t + k share nothing: predicting fewer steps ahead is partly copying.
+    pub fn first_disjoint_k(&self) -> usize {
+        match self {
+            Self::Series(encoder) => encoder.receptive_field().first_disjoint_k(),
+            Self::Sentences(_) => 1,
+            Self::Patches(encoder) => encoder.side().div_ceil(encoder.hop()),
+        }
+    }
+
     /// Encodings in training mode, `[sequences, frames, width]`.
     ///
     /// # Errors
@@ -140,7 +149,7 @@ impl FrameEncoder {
                 Ok(encoder.forward_train(channels_last(series, encoder)?))
             }
             (Self::Sentences(encoder), Windows::Sentences(tokens)) => Ok(encoder.forward(tokens)),
-            (Self::Patches(encoder), Windows::Images(images)) => Ok(encoder.forward_train(large(images, encoder)?)),
+            (Self::Patches(encoder), Windows::Images(images)) => Ok(encoder.forward_train(&large(images, encoder)?)),
             (encoder, windows) => Err(encoder.refuse(&windows)),
         }
     }
@@ -155,7 +164,7 @@ impl FrameEncoder {
                 Ok(encoder.forward_eval(channels_last(series, encoder)?))
             }
             (Self::Sentences(encoder), Windows::Sentences(tokens)) => Ok(encoder.forward(tokens)),
-            (Self::Patches(encoder), Windows::Images(images)) => Ok(encoder.forward_eval(large(images, encoder)?)),
+            (Self::Patches(encoder), Windows::Images(images)) => Ok(encoder.forward_eval(&large(images, encoder)?)),
             (encoder, windows) => Err(encoder.refuse(&windows)),
         }
     }

@@ -123,7 +123,8 @@ mod tests {
             for (index, (a, b)) in run(true, sizes).iter().zip(&run(false, sizes)).enumerate() {
                 let scale = b.iter().fold(1e-6_f32, |m, x| m.max(x.abs()));
                 let gap = a.iter().zip(b).fold(0.0_f32, |m, (a, b)| m.max((a - b).abs())) / scale;
-                assert!(a.len() == b.len() && gap < 1e-5, "value {index} of {sizes:?}: {gap}");
+                // Sums over 900 frames in another order.
+                assert!(a.len() == b.len() && gap < 3e-5, "value {index} of {sizes:?}: {gap}");
             }
         }
     }

@@ -65,6 +65,11 @@ impl PatchEncoder {
         self.side
     }
 
+    /// Of the next patch from the one before, in pixels.
+    pub fn hop(&self) -> usize {
+        self.hop
+    }
+
     /// Rows and columns of the grid over an image; 0 where it is smaller than a patch.
     pub fn grid(&self, height: usize, width: usize) -> [usize; 2] {
         [height, width].map(|pixels| if pixels < self.side { 0 } else { (pixels - self.side) / self.hop + 1 })
@@ -72,14 +77,14 @@ impl PatchEncoder {
 
     /// # Shapes
     /// `[images, 3, height, width]` to `[images · columns, rows, width]`, an image's columns one after the other.
-    pub fn forward_train(&mut self, pixels: Tensor<4>) -> Tensor<3> {
-        let (patches, grid) = self.patches(&pixels);
+    pub fn forward_train(&mut self, pixels: &Tensor<4>) -> Tensor<3> {
+        let (patches, grid) = self.patches(pixels);
         in_columns(self.encoder.forward_train(patches), grid)
     }
 
     /// [`Self::forward_train`] with running statistics.
-    pub fn forward_eval(&self, pixels: Tensor<4>) -> Tensor<3> {
-        let (patches, grid) = self.patches(&pixels);
+    pub fn forward_eval(&self, pixels: &Tensor<4>) -> Tensor<3> {
+        let (patches, grid) = self.patches(pixels);
         in_columns(self.encoder.forward_eval(patches), grid)
     }
 
@@ -124,7 +129,7 @@ mod tests {
         let pixels = Tensor::<4>::from_data(TensorData::new(values, [images, 3, height, width]), &device);
         assert_eq!(encoder.grid(height, width), [3, 2]);
         assert_eq!(encoder.grid(7, 12), [0, 2]);
-        let out = encoder.forward_eval(pixels.clone());
+        let out = encoder.forward_eval(&pixels);
         assert_eq!(out.dims(), [images * 2, 3, encoder.width()]);
         for (image, column, row) in [(0, 0, 0), (1, 0, 2), (1, 1, 1), (0, 1, 2)] {
             let patch = pixels.clone().narrow(0, image, 1).narrow(2, 4 * row, 8).narrow(3, 4 * column, 8);

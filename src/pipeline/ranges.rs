@@ -1,9 +1,10 @@
 //! Settings that could be read but cannot be right: numbers out of range, parts larger than the whole.
-use super::{Pipeline, mistakes::Reading};
+use super::{Pipeline, cpc, mistakes::Reading};
 use crate::{
     evaluate::EvaluateSettings,
     method::{MethodSettings, SimclrSettings},
     model::EncoderSettings,
+    pair::PairSettings,
     prefetch::PrefetchSettings,
     scan::ScanSettings,
     train::{OptimizerSettings, ScheduleSettings, TrainSettings},
@@ -24,8 +25,15 @@ const LEAST_CACHE_MEGABYTES: u64 = 16;
 /// Notes every value of `pipeline` that is out of its range.
 pub(super) fn check(reading: &mut Reading, pipeline: &Pipeline) {
     scan(reading, &pipeline.scan);
-    let MethodSettings::Simclr(method) = &pipeline.method;
-    simclr(reading, method);
+    match &pipeline.method {
+        MethodSettings::Simclr(method) => simclr(reading, method),
+        MethodSettings::Cpc(method) => cpc::check(reading, method),
+    }
+    let PairSettings::TwoViews(_) = &pipeline.pair;
+    if let MethodSettings::Cpc(_) = &pipeline.method {
+        let problem = "views of images are no windows, which method.cpc takes";
+        reading.note_about(&["pair.two_views", "method.cpc"], problem, "pair.context_future, or method.simclr");
+    }
     train(reading, &pipeline.train);
     if let Some(evaluate) = &pipeline.evaluate {
         evaluation(reading, evaluate);
@@ -98,15 +106,19 @@ fn scan(reading: &mut Reading, settings: &ScanSettings) {
 }
 
 fn simclr(reading: &mut Reading, settings: &SimclrSettings) {
-    let (encoder, width) = match &settings.encoder {
+    base_width(reading, "method.simclr.encoder", &settings.encoder);
+    at_least(reading, "method.simclr.projection_width", settings.projection_width as u64, 2);
+    positive(reading, "method.simclr.temperature", settings.temperature);
+}
+
+pub(super) fn base_width(reading: &mut Reading, key: &str, settings: &EncoderSettings) {
+    let (encoder, width) = match settings {
         EncoderSettings::ResNet18(resnet) => ("resnet18", resnet.base_width),
         EncoderSettings::ResNet34(resnet) => ("resnet34", resnet.base_width),
         EncoderSettings::ResNet50(resnet) => ("resnet50", resnet.base_width),
         EncoderSettings::ConvNet(convnet) => ("convnet", convnet.base_width),
     };
-    at_least(reading, &format!("method.simclr.encoder.{encoder}.base_width"), width as u64, 1);
-    at_least(reading, "method.simclr.projection_width", settings.projection_width as u64, 2);
-    positive(reading, "method.simclr.temperature", settings.temperature);
+    at_least(reading, &format!("{key}.{encoder}.base_width"), width as u64, 1);
 }
 
 fn train(reading: &mut Reading, settings: &TrainSettings) {
@@ -182,7 +194,7 @@ fn evaluation(reading: &mut Reading, settings: &EvaluateSettings) {
     at_least(reading, "evaluate.label_draws", settings.label_draws as u64, 1);
 }
 
-fn at_least(reading: &mut Reading, key: &str, value: u64, lowest: u64) {
+pub(super) fn at_least(reading: &mut Reading, key: &str, value: u64, lowest: u64) {
     if value < lowest {
         reading.note(key, format!("{value} is too small"), format!("{lowest} or more"));
     }

@@ -17,6 +17,9 @@ use crate::{
     train::{Compat, schedule::Schedule},
 };
 
+/// Where no built-in pipeline has a key of CPC: the least that can be read.
+const CPC: &str = "[method.cpc]\nencoder.waveform = {}\ncontext.gru = {}\n";
+
 /// A pipeline without mistakes and with nothing left open.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
@@ -53,7 +56,7 @@ impl Plan {
         };
         let of_sets: Vec<Mistake> = sets.iter().filter_map(|set| document.set(set).err()).collect();
         sources::give_way(&mut document, sets);
-        let mut reading = Reading::new(document, model()?);
+        let mut reading = Reading::new(document, models()?);
         of_sets.into_iter().for_each(|mistake| reading.push_mistake(mistake));
         let plan = reading.read().map(|pipeline| resolve(&mut reading, named, pipeline));
         let mistakes = reading.into_mistakes();
@@ -98,8 +101,13 @@ impl Plan {
     }
 }
 
-fn model() -> Result<Node> {
-    Node::parse(EMBEDDED[1].1).map_err(|mistakes| Error::internal(format!("the built-in pipeline: {mistakes:?}")))
+/// The small pipeline first: it is what a mistake's remedy quotes.
+fn models() -> Result<Vec<Node>> {
+    let parse = |text: &str| {
+        Node::parse(text).map_err(|mistakes| Error::internal(format!("a built-in pipeline: {mistakes:?}")))
+    };
+    let small = EMBEDDED[1..].iter().chain(&EMBEDDED[..1]);
+    small.map(|(_, text)| *text).chain([CPC]).map(parse).collect()
 }
 
 /// Notes what is wrong with the values and fills in what is open.
@@ -117,8 +125,7 @@ fn resolve(reading: &mut Reading, named: &str, mut pipeline: Pipeline) -> Plan {
     let side_pixels = recipes(reading, &mut pipeline);
     // The peak does not depend on the length of an epoch, which only the data tells.
     let peak_rate = Schedule::new(&pipeline.train, pipeline.prefetch.batch_rows, 1).peak();
-    if pipeline.train.compat == Some(Compat::Torch) {
-        let MethodSettings::Simclr(simclr) = &mut pipeline.method;
+    if let (Some(Compat::Torch), MethodSettings::Simclr(simclr)) = (pipeline.train.compat, &mut pipeline.method) {
         simclr.joint_forward = true;
         match &mut simclr.encoder {
             EncoderSettings::ResNet18(resnet)
@@ -252,7 +259,7 @@ mod tests {
     #[test]
     fn torch_compat_is_expanded() {
         let plan = plan(&["train.compat=torch"]).unwrap();
-        let MethodSettings::Simclr(simclr) = &plan.pipeline.method;
+        let MethodSettings::Simclr(simclr) = &plan.pipeline.method else { panic!("{:?}", plan.pipeline.method) };
         let EncoderSettings::ResNet50(resnet) = &simclr.encoder else { panic!("{simclr:?}") };
         assert!(simclr.joint_forward && !resnet.zero_init_residual);
     }

@@ -6,7 +6,8 @@ use burn::tensor::Device;
 use super::{
     data::Data,
     folder::RunFolder,
-    methods, output,
+    methods::PlannedMethod,
+    output,
     progress::{self, Progress},
 };
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
         raw_pixels::keep_one_of_equal_channels,
         scores::Selected,
     },
-    method::Method,
+    method::{Method, MethodSettings},
     pipeline::Plan,
     scan::epoch::EpochPlan,
     select::shards::hex,
@@ -155,7 +156,7 @@ pub fn run(run: &Path, sets: &[String], json: bool) -> Result<()> {
     let data = Data::open(&plan)?;
     let sides = Sides::new(&plan, &data, &settings)?;
     let device = device::parse(&plan.pipeline.device)?;
-    let untrained = methods::simclr(&plan, &device)?;
+    let untrained = PlannedMethod::new(&plan, &device)?;
     let weights = newest.tensors.ema.as_ref().unwrap_or(&newest.tensors.weights);
     let trained = restore(untrained.clone(), weights)?;
     let averaged = if newest.tensors.ema.is_some() { ", averaged weights" } else { "" };
@@ -166,13 +167,20 @@ pub fn run(run: &Path, sets: &[String], json: bool) -> Result<()> {
     let all: [Represent<'_>; 3] = [&by_encoder, &by_untrained, &raw];
     let mut bank = sides.features(Side::Bank, &plan, &data, &all, &device)?;
     let mut queries = sides.features(Side::Queries, &plan, &data, &all, &device)?;
-    keep_one_of_equal_channels(&mut bank[2], &mut queries[2], CHANNELS);
+    let floor = match &plan.pipeline.method {
+        MethodSettings::Simclr(_) => {
+            keep_one_of_equal_channels(&mut bank[2], &mut queries[2], CHANNELS);
+            "raw_pixels"
+        }
+        MethodSettings::Cpc(_) => "raw_series",
+    };
 
-    let mut evaluation = Evaluation::new(&settings, sides.bank.kernel.describe(), plan.pipeline.seed)?;
+    let recipe = format!("{}; features: {}", sides.bank.kernel.describe(), trained.features_in_words());
+    let mut evaluation = Evaluation::new(&settings, recipe, plan.pipeline.seed)?;
     progress::log("classifying");
     evaluation.add(Role::Encoder, "encoder", &bank[0], &queries[0])?;
     evaluation.add(Role::Untrained, "untrained", &bank[1], &queries[1])?;
-    evaluation.add(Role::Floor, "raw_pixels", &bank[2], &queries[2])?;
+    evaluation.add(Role::Floor, floor, &bank[2], &queries[2])?;
     let mut scores = evaluation.scores()?;
     scores.bank = Some(sides.selected(Side::Bank, bank[0].rows()));
     scores.queries = Some(sides.selected(Side::Queries, queries[0].rows()));

@@ -248,21 +248,21 @@ fn every_method_is_complete() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    // What a pipeline can name: everything that the trainer can drive.
-    let is_method = |source: &Source| {
-        source.module.len() == 2 && source.module[0] == "method" && source.code.contains("impl Method for ")
-    };
-    let methods: Vec<Source> = library().into_iter().filter(is_method).collect();
+    let methods: Vec<Source> =
+        library().into_iter().filter(|source| source.module.len() == 2 && source.module[0] == "method").collect();
     assert!(!methods.is_empty());
     for method in methods {
         let name = &method.module[1];
         let loss = imports(&method.code).into_iter().any(|path| path[0] == "loss");
         assert!(loss, "{name} takes no loss from src/loss");
+        assert!(method.code.contains("impl Method for "), "the trainer cannot drive {name}");
         assert!(root().join(format!("pipelines/{name}.toml")).is_file(), "{name} has no pipeline");
         assert!(
             diptych::pipeline::EMBEDDED.iter().any(|(known, _)| known == name),
             "{name}'s pipeline is not built in"
         );
+        let written = fs::read_to_string(root().join(format!("pipelines/{name}.toml"))).unwrap();
+        assert!(written.contains(&format!("[method.{name}]")), "{name}'s pipeline trains something else");
         assert!(golden.iter().any(|file| file.contains(name.as_str())), "{name} has no golden file");
         assert!(readme.contains(&format!("pipelines/{name}.toml")), "README.md does not mention {name}");
     }

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use diptych::loss::{InfoNce, Negatives, Sequences};
-use diptych::method::CPC;
 use diptych::method::cpc::{Pooling, Settings};
+use diptych::method::{CPC, Method as _};
 use diptych::model::autoregressor::GruSettings;
 use diptych::model::conv1d_encoder::{LayerSettings, Normalization, Padding, SeriesSettings, WaveformSettings};
 use diptych::model::gru::Gru;
@@ -78,7 +78,6 @@ fn gap(a: &[f32], b: &[f32]) -> f64 {
 }
 
 #[test]
-#[expect(clippy::excessive_precision, reason = "the published digits, so that they can be found again")]
 fn info_nce_gives_its_golden_numbers() {
     let device = Device::flex();
     let (count, frames, k) = (2, 4, 1);
@@ -139,15 +138,21 @@ fn layer(width_channels: usize, kernel_steps: usize, stride_steps: usize) -> Lay
     LayerSettings { width_channels, kernel_steps, stride_steps }
 }
 
-fn settings(encoder: FrameEncoderSettings, context: usize, predicted_frames: usize, negatives: Negatives) -> Settings {
+fn settings(
+    channels: usize,
+    encoder: FrameEncoderSettings,
+    context: usize,
+    predicted_frames: usize,
+    negatives: Negatives,
+) -> Settings {
     let context = AutoregressorSettings::Gru(GruSettings { width_channels: context });
-    Settings { encoder, context, predicted_frames, negatives, pooling: Pooling::Statistics }
+    Settings { channels, encoder, context, predicted_frames, negatives, pooling: Pooling::Statistics }
 }
 
 /// Every gradient of the first step, and the losses of ten.
 fn follow_pytorch(case: &str, settings: &Settings, shape: [usize; 3]) {
     let device = Device::flex().autodiff();
-    let mut model = started(CPC::new(settings, shape[1], INIT, &device).expect("plain settings"));
+    let mut model = started(CPC::new(settings, INIT, &device).expect("plain settings"));
     let windows = centred(&format!("{case}.windows"), shape, &device);
     let expected = golden(&format!("{case}."));
     assert_eq!(expected["losses"].len(), 10);
@@ -176,7 +181,7 @@ fn follow_pytorch(case: &str, settings: &Settings, shape: [usize; 3]) {
 fn gradients_and_ten_losses_on_waveforms_equal_those_of_pytorch() {
     let waveform =
         WaveformSettings { width_channels: 8, normalization: Normalization::Channel, padding: Padding::Symmetric };
-    let settings = settings(FrameEncoderSettings::Waveform(waveform), 6, 3, Negatives::BatchSameTime);
+    let settings = settings(1, FrameEncoderSettings::Waveform(waveform), 6, 3, Negatives::BatchSameTime);
     follow_pytorch("waveform", &settings, [4, 1, 1280]);
 }
 
@@ -187,7 +192,7 @@ fn gradients_and_ten_losses_on_series_equal_those_of_pytorch() {
         normalization: Normalization::None,
         padding: Padding::Causal,
     };
-    let settings = settings(FrameEncoderSettings::Series(series), 7, 2, Negatives::BatchAllTime);
+    let settings = settings(3, FrameEncoderSettings::Series(series), 7, 2, Negatives::BatchAllTime);
     follow_pytorch("series", &settings, [3, 3, 20]);
 }
 
@@ -253,8 +258,8 @@ fn known_information_of_an_autoregressive_process_is_found_and_not_exceeded() {
         normalization: Normalization::None,
         padding: Padding::None,
     };
-    let settings = settings(FrameEncoderSettings::Series(series), 24, 1, Negatives::BatchSameTime);
-    let mut model = CPC::new(&settings, 1, INIT, &device).expect("plain settings");
+    let settings = settings(1, FrameEncoderSettings::Series(series), 24, 1, Negatives::BatchSameTime);
+    let mut model = CPC::new(&settings, INIT, &device).expect("plain settings");
     let (windows, steps, updates) = (192, 6, 700 * patience());
     let mut adam = Adam::default();
     for update in 0..updates {
@@ -269,7 +274,10 @@ fn known_information_of_an_autoregressive_process_is_found_and_not_exceeded() {
             let windows = autoregressive(rho, [windows, steps], (1 << 32) + batch, &Device::flex());
             let predicted = held_out.loss(windows, &Sequences::default()).expect("plain windows");
             let loss = f64::from(predicted.loss.into_scalar::<f32>());
-            held_out.info_nce().information_nats(&predicted.chance[0], loss).expect("independent negatives")
+            held_out
+                .info_nce()
+                .information_nats(&predicted.chance[0], loss, &Sequences::default())
+                .expect("independent negatives")
         })
         .collect();
     let (mean, error) = mean_and_error(&estimates);
@@ -290,8 +298,8 @@ fn white_noise_is_at_chance_from_the_first_disjoint_frame_on_and_copied_before()
     let disjoint = field.first_disjoint_k();
     assert_eq!((field.width_steps, field.hop_steps, disjoint), (10, 4, 3));
     let predicted = 5;
-    let settings = settings(FrameEncoderSettings::Series(series), 24, predicted, Negatives::BatchSameTime);
-    let mut model = CPC::new(&settings, 1, INIT, &device).expect("plain settings");
+    let settings = settings(1, FrameEncoderSettings::Series(series), 24, predicted, Negatives::BatchSameTime);
+    let mut model = CPC::new(&settings, INIT, &device).expect("plain settings");
     let (windows, steps, updates) = (64, field.window_steps(12), 150 * patience());
     let mut adam = Adam::default();
     for update in 0..updates {
@@ -335,8 +343,8 @@ fn the_present_frame_is_trivially_found() {
     let (count, frames, width) = (8, 6, 16);
     let z = diptych::loss::l2_normalize(centred("present", [count * frames, width], &device));
     let z = z.reshape([count, frames, width]);
-    let groups = [1, 1, 2, 2, 3, 3, 4, 4];
-    let sequences = Sequences { groups: Some(&groups), seed: 1, batch: 0 };
+    let groups = [1_u32, 1, 2, 2, 3, 3, 4, 4];
+    let sequences = Sequences { sequences: None, groups: Some(&groups), seed: 1, batch: 0 };
     for negatives in [
         Negatives::BatchSameTime,
         Negatives::BatchAllTime,
@@ -372,9 +380,9 @@ fn first_scores_have_unit_scale_and_the_first_loss_is_near_chance() {
             64,
         ),
     ] {
-        let settings = settings(encoder, 32, 4, Negatives::BatchSameTime);
+        let settings = settings(channels, encoder, 32, 4, Negatives::BatchSameTime);
         let windows = centred(name, [16, channels, steps], &device) * 30.0;
-        let model = CPC::new(&settings, channels, INIT, &device).expect("plain settings");
+        let model = CPC::new(&settings, INIT, &device).expect("plain settings");
         let mut model = model.calibrated(windows.clone()).expect("plain windows");
         let first = model.loss(windows, &Sequences::default()).expect("plain windows");
         let chance = first.chance[0].loss;
@@ -389,16 +397,16 @@ fn contexts_and_features_have_their_shapes_and_move_nothing() {
     let series =
         SeriesSettings { layers: vec![layer(6, 4, 2)], normalization: Normalization::Batch, padding: Padding::Causal };
     for pooling in [Pooling::LastContext, Pooling::MeanContext, Pooling::Statistics] {
-        let base = settings(FrameEncoderSettings::Series(series.clone()), 5, 2, Negatives::BatchSameTime);
-        let model = CPC::new(&Settings { pooling, ..base }, 3, INIT, &device).expect("plain settings");
+        let base = settings(3, FrameEncoderSettings::Series(series.clone()), 5, 2, Negatives::BatchSameTime);
+        let model = CPC::new(&Settings { pooling, ..base }, INIT, &device).expect("plain settings");
         let before = state::collect(&model);
         let windows = centred("windows", [4, 3, 20], &device);
         let contexts = model.contexts(windows.clone()).expect("plain windows");
         assert_eq!(contexts.dims(), [4, 10, 5]);
-        let features = model.features(windows.clone()).expect("plain windows");
+        let features = model.pooled(windows.clone()).expect("plain windows");
         assert_eq!(features.dims(), [4, model.feature_width()]);
         assert!(!features.is_autodiff() && !contexts.is_autodiff());
-        let alone = values(model.features(windows.narrow(0, 2, 1)).expect("plain windows"));
+        let alone = values(model.pooled(windows.narrow(0, 2, 1)).expect("plain windows"));
         let width = model.feature_width();
         assert!(gap(&alone, &values(features)[2 * width..3 * width]) < 1e-5, "{pooling:?}");
         assert_eq!(before, state::collect(&model));
@@ -414,8 +422,8 @@ fn windows_that_do_not_fit_are_refused_with_what_to_do() {
     let device = Device::flex();
     let series =
         SeriesSettings { layers: vec![layer(6, 4, 2)], normalization: Normalization::Channel, padding: Padding::None };
-    let settings = settings(FrameEncoderSettings::Series(series), 5, 3, Negatives::SameGroup);
-    let mut model = CPC::new(&settings, 2, INIT, &device).expect("plain settings");
+    let settings = settings(2, FrameEncoderSettings::Series(series), 5, 3, Negatives::SameGroup);
+    let mut model = CPC::new(&settings, INIT, &device).expect("plain settings");
     let none = Sequences::default();
     let of = |shape: [usize; 3]| Tensor::<3>::ones(shape, &device);
     let refused = |result: diptych::Result<diptych::loss::Predicted>, word: &str| {
@@ -429,5 +437,5 @@ fn windows_that_do_not_fit_are_refused_with_what_to_do() {
     refused(model.loss(Tensor::<4>::ones([4, 3, 8, 8], &device), &none), "images");
     let groups = Sequences { groups: Some(&[1, 1, 2, 2]), ..none };
     assert!(model.loss(of([4, 2, 40]), &groups).is_ok());
-    assert!(CPC::new(&Settings { predicted_frames: 0, ..settings }, 2, INIT, &device).is_err());
+    assert!(CPC::new(&Settings { predicted_frames: 0, ..settings }, INIT, &device).is_err());
 }

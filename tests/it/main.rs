@@ -6,6 +6,7 @@ mod cli;
 mod commands;
 mod confined;
 mod cpc;
+mod cpc_training;
 mod decoding;
 mod evaluate;
 mod first_batch;

@@ -113,13 +113,13 @@ fn pixels_reach_the_device_without_a_copy() {
     let (expected, address) = (values.to_vec(), values.as_ptr());
     let batch = Batch::from_record_batch(&record_batch, &Device::flex(), &plan.shards.shards, None).expect("batch");
     drop(record_batch);
-    assert_eq!(batch.pixels.dims(), [32, 2, 3, 4, 4]);
-    let view = batch.view(1);
+    assert_eq!(batch.pixels().expect("views").dims(), [32, 2, 3, 4, 4]);
+    let [_, view] = batch.content.input().into_views::<2>("test").expect("two views");
     assert_eq!(view.dims(), [32, 3, 4, 4]);
     let floats = view.into_data().try_to_vec::<f32>().expect("floats");
     let wanted = expected.chunks(96).flat_map(|item| &item[48..]).map(|&pixel| f32::from(pixel) / 255.0);
     assert!(floats.iter().copied().eq(wanted));
-    let bytes = batch.pixels.into_data();
+    let bytes = batch.pixels().expect("views").clone().into_data();
     assert_eq!(bytes.as_bytes(), expected);
     assert_eq!(bytes.as_bytes().as_ptr(), address, "the decode threads' own buffer");
 }
