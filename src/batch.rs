@@ -33,8 +33,8 @@ use crate::{
 pub struct Batch {
     /// Views of images, or windows.
     pub content: Content,
-    /// The column that was asked for as labels.
-    pub labels: Option<Vec<Option<String>>>,
+    /// The columns that were asked for as labels, in that order.
+    pub labels: Vec<Vec<Option<String>>>,
     /// Item keys, in the order of the epoch.
     pub keys: Vec<ItemKey>,
     /// As SQL names the samples.
@@ -134,16 +134,16 @@ fn column<'a, T>(batch: &'a RecordBatch, name: &str, read: impl Fn(&'a dyn Array
 }
 
 impl Batch {
-    /// Lends a batch of an epoch's plan to the device. `label` names one of the plan's extra columns; training knows none.
+    /// Lends a batch of an epoch's plan to the device. `labels` name some of the plan's extra columns; training knows none.
     ///
     /// # Errors
-    /// The batch does not come from `AugmentExec` over these shards, has no such label, or its tensors are neither
+    /// The batch does not come from `AugmentExec` over these shards, has no such labels, or its tensors are neither
     /// [views, 3, side, side] nor [channels, steps].
     pub fn from_record_batch(
         batch: &RecordBatch,
         device: &Device,
         shards: &[Arc<Shard>],
-        label: Option<&str>,
+        labels: &[String],
     ) -> Result<Self> {
         let content = match SeriesBatch::is_in(batch) {
             true => Content::Windows(SequencedWindows::of(SeriesBatch::from_record_batch(batch)?, device)?),
@@ -155,7 +155,7 @@ impl Batch {
         let ordinals = column(batch, "shard", |c| c.as_primitive_opt::<UInt32Type>())?;
         Ok(Self {
             content,
-            labels: label.map(|name| labels(batch, name)).transpose()?,
+            labels: labels.iter().map(|name| label_column(batch, name)).collect::<Result<_>>()?,
             keys: items.iter().map(|item| item.key).collect(),
             sample_ids: ordinals
                 .values()
@@ -224,7 +224,7 @@ fn lend(pixels: Buffer, shape: [usize; 5], device: &Device) -> Result<Tensor<5, 
     Ok(Tensor::from_data(data, TensorCreationOptions::new(device.clone()).with_dtype(DType::U8)))
 }
 
-fn labels(batch: &RecordBatch, name: &str) -> Result<Vec<Option<String>>> {
+fn label_column(batch: &RecordBatch, name: &str) -> Result<Vec<Option<String>>> {
     let column =
         batch.column_by_name(name).ok_or_else(|| Error::at(Stage::Batch, name, "is no column of this batch"))?;
     let texts = cast(column, &DataType::Utf8).context(Stage::Batch, name, "cannot be read as text")?;

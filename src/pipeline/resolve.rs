@@ -175,6 +175,8 @@ fn columns(reading: &mut Reading, pipeline: &Pipeline) {
     wanted.push(("pair.two_views.column", &pair.column, Role::Blob, "holds no images"));
     if let Some(evaluate) = &pipeline.evaluate {
         wanted.push(("evaluate.label", &evaluate.label, Role::Narrow, "holds images, not labels"));
+        let further = evaluate.further_labels.iter();
+        wanted.extend(further.map(|name| ("evaluate.further_labels", name, Role::Narrow, "holds images, not labels")));
     }
     for (key, name, role, otherwise) in wanted {
         let known: Vec<&str> = names(role).collect();

@@ -122,11 +122,11 @@ impl Data {
     ///
     /// # Errors
     /// Ours: the recipe was checked before.
-    pub fn evaluation(&self, plan: &Plan, selection: Selection, label: &str) -> Result<EpochPlan> {
+    pub fn evaluation(&self, plan: &Plan, selection: Selection, labels: Vec<String>) -> Result<EpochPlan> {
         let PairSettings::TwoViews(pair) = &plan.pipeline.pair;
         let kernel = OneView::new(&pair.column, &plan.pipeline.augment).map_err(unresolved)?;
         Ok(EpochPlan {
-            extra_columns: vec![label.to_owned()],
+            extra_columns: labels,
             order: Order::Sequential,
             drop_last: false,
             pixel_digest: false,

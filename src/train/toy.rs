@@ -123,7 +123,7 @@ pub(super) fn batch(index: u64, device: &Device) -> Batch {
     let item = |i: u64| ItemKey { shard: 7, row: index * ITEMS as u64 + i, occurrence: 0 };
     Batch {
         content: Content::Views(Tensor::<5, Int>::from_data(TensorData::new(bytes, shape), device)),
-        labels: None,
+        labels: vec![],
         keys: (0..ITEMS as u64).map(item).collect(),
         sample_ids: (0..ITEMS as u64).map(|i| item(i).row).collect(),
         positions: (0..ITEMS as u64).map(|i| item(i).row).collect(),
