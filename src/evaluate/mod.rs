@@ -44,6 +44,9 @@ pub struct EvaluateSettings {
     /// Column with the label.
     #[serde(default = "default_label")]
     pub label: String,
+    /// Further columns that the same features are scored by, such as `group`, the speaker.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further_labels: Vec<String>,
     /// Weighted nearest neighbours (Wu et al.).
     #[serde(default)]
     pub knn: KnnSettings,
@@ -56,6 +59,12 @@ pub struct EvaluateSettings {
     /// Draws of labels that the few-label kNN averages over.
     #[serde(default = "default_draws")]
     pub label_draws: usize,
+}
+impl EvaluateSettings {
+    /// Every column that features are scored by, `label` first.
+    pub fn labels(&self) -> Vec<String> {
+        std::iter::once(&self.label).chain(&self.further_labels).cloned().collect()
+    }
 }
 fn default_label() -> String {
     "label".into()

@@ -58,7 +58,7 @@ impl Plan {
         };
         let of_sets: Vec<Mistake> = sets.iter().filter_map(|set| document.set(set).err()).collect();
         sources::give_way(&mut document, sets);
-        let mut reading = Reading::new(document, model()?);
+        let mut reading = Reading::new(document, models()?);
         of_sets.into_iter().for_each(|mistake| reading.push_mistake(mistake));
         let plan = reading.read().map(|pipeline| resolve(&mut reading, named, pipeline));
         let mistakes = reading.into_mistakes();
@@ -112,8 +112,13 @@ impl Plan {
     }
 }
 
-fn model() -> Result<Node> {
-    Node::parse(EMBEDDED[1].1).map_err(|mistakes| Error::internal(format!("the built-in pipeline: {mistakes:?}")))
+/// The small pipeline first: it is what a mistake's remedy quotes.
+fn models() -> Result<Vec<Node>> {
+    let parse = |text: &str| {
+        Node::parse(text).map_err(|mistakes| Error::internal(format!("a built-in pipeline: {mistakes:?}")))
+    };
+    let small = EMBEDDED[1..].iter().chain(&EMBEDDED[..1]);
+    small.map(|(_, text)| parse(text)).collect()
 }
 
 /// Notes what is wrong with the values and fills in what is open.
@@ -135,8 +140,7 @@ fn resolve(reading: &mut Reading, named: &str, mut pipeline: Pipeline) -> Plan {
     let (side_pixels, slot_bytes) = slots(reading, &mut pipeline);
     // The peak does not depend on the length of an epoch, which only the data tells.
     let peak_rate = Schedule::new(&pipeline.train, pipeline.prefetch.batch_rows, 1).peak();
-    if pipeline.train.compat == Some(Compat::Torch) {
-        let MethodSettings::Simclr(simclr) = &mut pipeline.method;
+    if let (Some(Compat::Torch), MethodSettings::Simclr(simclr)) = (pipeline.train.compat, &mut pipeline.method) {
         simclr.joint_forward = true;
         match &mut simclr.encoder {
             EncoderSettings::ResNet18(resnet)
@@ -197,6 +201,8 @@ fn columns(reading: &mut Reading, pipeline: &Pipeline) {
     }
     if let Some(evaluate) = &pipeline.evaluate {
         wanted.push(("evaluate.label", evaluate.label.as_str(), Role::Narrow, other));
+        let further = evaluate.further_labels.iter();
+        wanted.extend(further.map(|name| ("evaluate.further_labels", name.as_str(), Role::Narrow, other)));
     }
     for (key, name, role, otherwise) in wanted {
         let known: Vec<&str> = names(role).collect();
@@ -312,7 +318,7 @@ mod tests {
     #[test]
     fn torch_compat_is_expanded() {
         let plan = plan(&["train.compat=torch"]).unwrap();
-        let MethodSettings::Simclr(simclr) = &plan.pipeline.method;
+        let MethodSettings::Simclr(simclr) = &plan.pipeline.method else { panic!("{:?}", plan.pipeline.method) };
         let EncoderSettings::ResNet50(resnet) = &simclr.encoder else { panic!("{simclr:?}") };
         assert!(simclr.joint_forward && !resnet.zero_init_residual);
     }

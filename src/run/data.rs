@@ -134,7 +134,7 @@ impl Data {
     ///
     /// # Errors
     /// Ours: the recipe was checked before.
-    pub fn evaluation(&self, plan: &Plan, selection: Selection, label: &str) -> Result<EpochPlan> {
+    pub fn evaluation(&self, plan: &Plan, selection: Selection, labels: Vec<String>) -> Result<EpochPlan> {
         let kernel: Arc<dyn SampleKernel> = match &plan.pipeline.pair {
             PairSettings::TwoViews(pair) => {
                 Arc::new(OneView::new(&pair.column, &plan.pipeline.augment).map_err(unresolved)?)
@@ -143,7 +143,7 @@ impl Data {
             PairSettings::PastFuture(pair) => Arc::new(PastFuture::evaluation(pair).map_err(unresolved)?),
         };
         Ok(EpochPlan {
-            extra_columns: vec![label.to_owned()],
+            extra_columns: labels,
             order: Order::Sequential,
             drop_last: false,
             pixel_digest: false,

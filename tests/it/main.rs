@@ -5,6 +5,8 @@ mod bad_data;
 mod cli;
 mod commands;
 mod confined;
+mod cpc;
+mod cpc_training;
 mod decoding;
 mod evaluate;
 mod first_batch;
