@@ -72,7 +72,9 @@ fn two_views(bencher: Bencher, op: &str) {
     let mut row = 0;
     bencher.counter(ItemsCount::new(1_usize)).bench_local(|| {
         row += 1;
-        kernel.apply(Encoded::image(&photo), 0, 0, ItemKey { shard: 1, row, occurrence: 0 }, &mut slot).expect("a good photo");
+        kernel
+            .apply(Encoded::image(&photo), 0, 0, ItemKey { shard: 1, row, occurrence: 0 }, &mut slot)
+            .expect("a good photo");
     });
 }
 

@@ -8,8 +8,8 @@ use clap::{Args, Parser, Subcommand, builder::RangedU64ValueParser};
 use diptych::{
     error::Result,
     ingest::{ColumnName, ImportSettings, Kind},
-    pair::Numbers,
     lint::LintSettings,
+    pair::Numbers,
     run::{self, bench, check, evaluate, explain, import, lint, preview, select, train},
 };
 
@@ -67,7 +67,7 @@ enum Command {
 /// A pipeline and what to change in it.
 #[derive(Debug, Args)]
 struct PipelineWords {
-    /// A pipeline file, or the name of a built-in one: simclr, simclr_small.
+    /// A pipeline file, or the name of a built-in one: simclr, simclr_small, cpc, cpc_series.
     pipeline: String,
     /// Changes one setting, such as train.epochs=3; the value is TOML or a bare word. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -85,7 +85,7 @@ struct ImportWords {
     from: PathBuf,
     /// Folder to write shards into.
     to: PathBuf,
-    /// What FROM is, where it does not show: class_folders, metadata_folder, idx, webdataset, parquet, img2dataset, paths, ts, ucr_tsv, csv_series.
+    /// What FROM is, where it does not show: class_folders, metadata_folder, idx, webdataset, parquet, img2dataset, paths, audio_folder, ts, ucr_tsv, csv_series.
     #[arg(long = "as", value_name = "KIND")]
     read_as: Option<Kind>,
     /// What fills image, caption, label or split, such as caption=alt_text, where it is not called as usual. May be repeated.
@@ -217,7 +217,7 @@ struct PreviewWords {
 /// SIGINT and SIGTERM finish the step, write a checkpoint and exit with 130 and 143.
 #[derive(Debug, Args)]
 struct TrainWords {
-    /// A pipeline file, or the name of a built-in one: simclr, simclr_small.
+    /// A pipeline file, or the name of a built-in one: simclr, simclr_small, cpc, cpc_series.
     #[arg(required_unless_present = "resume", conflicts_with = "resume", requires = "run")]
     pipeline: Option<String>,
     /// A new folder for the run.

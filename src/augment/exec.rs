@@ -28,8 +28,13 @@ use crate::{
     error::{Context as _, Error, Result, Stage},
     pair::SampleKernel,
     scan::{
-        budget::ByteBudget, failure::into_datafusion, fetch::FIRST_EXTRA, ordered_scan::FETCHED,
-        quarantine::Quarantine, substitute::Substitutes, tensor_column::tensor_field,
+        budget::ByteBudget,
+        failure::into_datafusion,
+        fetch::FIRST_EXTRA,
+        ordered_scan::FETCHED,
+        quarantine::Quarantine,
+        substitute::Substitutes,
+        tensor_column::tensor_field,
         window_columns::{GROUP, SEQUENCE, WINDOWS},
     },
     select::shards::Shard,
@@ -231,7 +236,8 @@ impl ExecutionPlan for AugmentExec {
             // In the order of the epoch, so that counts and table do not depend on timing.
             .and_then(move |(worker, done): (Arc<Worker>, Done)| {
                 output_rows.add(done.batch.num_rows());
-                output_bytes.add(done.batch.num_rows() / worker.augment.kernel.rows_per_item() * worker.augment.slot_bytes());
+                output_bytes
+                    .add(done.batch.num_rows() / worker.augment.kernel.rows_per_item() * worker.augment.slot_bytes());
                 worker.bad.add(done.bad as usize);
                 let Augment { quarantine, max_bad_share, .. } = &*worker.augment;
                 let settled = quarantine.settle(done.items, done.bad, done.bad_rows, *max_bad_share);

@@ -1,6 +1,12 @@
 //! Batches through an encoder into features: the one file of this room that knows batches and methods.
 
-use super::{features::Features, raw_pixels::raw_pixels};
+use super::{
+    features::Features,
+    mfcc_statistics::{self, Mfcc},
+    raw_pixels::raw_pixels,
+};
+use rayon::prelude::*;
+
 use crate::{
     Result,
     batch::{Batch, Content, SequencedWindows},
@@ -32,14 +38,18 @@ pub fn encoded<M: Method>(method: &M, batch: &Batch) -> Result<Rows> {
     Ok(Rows { values: values.context(Stage::Evaluate, "features", "are not f32")?, width })
 }
 
-/// The input itself: pixels, at most 32 on a side, or the window's numbers.
+/// The input itself: pixels, at most 32 on a side, or the window's numbers, at most 64 per channel.
 ///
 /// # Errors
 /// The device does not give them back.
 pub fn raw(batch: &Batch) -> Result<Rows> {
     let pixels = match &batch.content {
         Content::Views(pixels) => pixels,
-        Content::Windows(windows) => return raw_series(windows),
+        Content::Windows(windows) => {
+            let (values, [_, channels, steps]) = numbers(windows)?;
+            let values = super::raw_series::raw_series(&values, channels, steps);
+            return Ok(Rows { values, width: super::raw_series::width(channels, steps) });
+        }
     };
     let [_, views, channels, height, width] = pixels.dims();
     if views != 1 || height != width {
@@ -50,13 +60,30 @@ pub fn raw(batch: &Batch) -> Result<Rows> {
     Ok(Rows { values: raw_pixels(&pixels, channels, height), width: super::raw_pixels::width(channels, height) })
 }
 
-fn raw_series(windows: &SequencedWindows) -> Result<Rows> {
+/// MFCC statistics of windows of audio with one channel.
+///
+/// # Errors
+/// The batch holds something else, or the device does not give it back.
+pub fn mfcc(mfcc: &Mfcc, batch: &Batch) -> Result<Rows> {
+    let Content::Windows(windows) = &batch.content else {
+        return Err(Error::internal("only series have MFCC statistics"));
+    };
+    let (values, [_, channels, steps]) = numbers(windows)?;
+    if channels != 1 {
+        return Err(Error::internal(format!("{channels} channels have no MFCC statistics")));
+    }
+    let rows: Vec<&[f32]> = values.chunks_exact(steps.max(1)).collect();
+    let values = rows.par_iter().flat_map_iter(|row| mfcc.statistics([*row])).collect();
+    Ok(Rows { values, width: mfcc_statistics::WIDTH })
+}
+
+/// Of windows of series, `[windows, channels, steps]`.
+fn numbers(windows: &SequencedWindows) -> Result<(Vec<f32>, [usize; 3])> {
     let Windows::Series(series) = &windows.windows else {
         return Err(Error::internal("only series have numbers of their own as features"));
     };
-    let [_, channels, steps] = series.dims();
     let values = series.clone().into_data().try_into_vec::<f32>();
-    Ok(Rows { values: values.context(Stage::Evaluate, "windows", "are not f32")?, width: channels * steps })
+    Ok((values.context(Stage::Evaluate, "windows", "are not f32")?, series.dims()))
 }
 
 /// What [`extract`] gives.

@@ -126,7 +126,8 @@ mod tests {
     fn signal(number: usize, steps: usize, rate: f64) -> Vec<f32> {
         let value = |step: usize| {
             let (t, n) = (step as f64 / rate, number as f64);
-            (0.3 * libm::sin(2.0 * PI * (200.0 + 100.0 * n) * t) + 0.1 * libm::sin(2.0 * PI * 1_500.0 * t * (1.0 + t))
+            (0.3 * libm::sin(2.0 * PI * (200.0 + 100.0 * n) * t)
+                + 0.1 * libm::sin(2.0 * PI * 1_500.0 * t * (1.0 + t))
                 + 0.05 * libm::sin(12.9898 * step as f64)) as f32
         };
         (0..steps).map(value).collect()

@@ -97,9 +97,13 @@ mod tests {
 
     #[test]
     fn columns_are_channels_and_times_give_rate_and_start() {
-        let dated = parse(b"x,Time,y\n1,2024-05-01T00:00:00Z,10\n2,2024-05-01T00:00:00.5Z,20\n3,2024-05-01T00:00:01Z,30\n");
+        let dated =
+            parse(b"x,Time,y\n1,2024-05-01T00:00:00Z,10\n2,2024-05-01T00:00:00.5Z,20\n3,2024-05-01T00:00:01Z,30\n");
         let dated = dated.unwrap();
-        assert_eq!((dated.channels, dated.rate_hz, values(&dated)), (2, Some(2.0), vec![1.0, 10.0, 2.0, 20.0, 3.0, 30.0]));
+        assert_eq!(
+            (dated.channels, dated.rate_hz, values(&dated)),
+            (2, Some(2.0), vec![1.0, 10.0, 2.0, 20.0, 3.0, 30.0])
+        );
         assert_eq!(dated.start_time, Some(1_714_521_600_000_000));
         let seconds = parse(b"t;v\n0;1\n0.1;2\n0.2;3\n").unwrap();
         assert_eq!((seconds.channels, seconds.rate_hz, seconds.start_time), (1, Some(10.0), None));

@@ -6,8 +6,8 @@ use super::class_folders::ClassFolders;
 use super::idx::IdxFiles;
 use super::kind::Kind;
 use super::metadata_folder::MetadataFolder;
-use super::rows::Rejected;
 use super::modality::Modality;
+use super::rows::Rejected;
 use super::source::Source;
 use super::spool::Spool;
 use super::text_series::TextSeries;
@@ -63,8 +63,8 @@ pub(super) fn detect(
         listing.tables.sort_by(|a, b| a.path.cmp(&b.path));
     }
     // Folders of audio are folders of files like those of images.
-    if listing.images.is_empty() && !listing.audio.is_empty() {
-        listing.images = std::mem::take(&mut listing.audio);
+    if settings.read_as == Some(Kind::AudioFolder) || (listing.images.is_empty() && !listing.audio.is_empty()) {
+        std::mem::swap(&mut listing.images, &mut listing.audio);
         modality = Modality::Audio;
     }
     if !settings.label_names.is_empty() && listing.idx.is_empty() {
@@ -72,17 +72,23 @@ pub(super) fn detect(
         return Err(Error::at(Stage::Import, place, reason));
     }
     let kind = match settings.read_as {
+        Some(Kind::AudioFolder) if listing.metadata.is_empty() => check_forced(Kind::ClassFolders, &listing, &place)?,
+        Some(Kind::AudioFolder) => check_forced(Kind::MetadataFolder, &listing, &place)?,
         Some(kind) => check_forced(kind, &listing, &place)?,
         None => judged(&listing, &place)?,
     };
-    if !settings.columns.is_empty() && matches!(kind, Kind::ClassFolders | Kind::Idx | Kind::Ts | Kind::UcrTsv | Kind::CsvSeries) {
+    if !settings.columns.is_empty()
+        && matches!(kind, Kind::ClassFolders | Kind::Idx | Kind::Ts | Kind::UcrTsv | Kind::CsvSeries)
+    {
         let reason = format!("is read as {kind}, which has no columns to name; leave --column away");
         return Err(Error::at(Stage::Import, place, reason));
     }
     skip_others(kind, &mut listing);
     let columns = &settings.columns;
     match kind {
-        Kind::ClassFolders => Ok(Detected::of(ClassFolders::new(&root, listing.images, modality)?, listing.skipped)),
+        Kind::ClassFolders | Kind::AudioFolder => {
+            Ok(Detected::of(ClassFolders::new(&root, listing.images, modality)?, listing.skipped))
+        }
         Kind::CsvSeries => {
             Ok(Detected::of(ClassFolders::new(&root, listing.tables, Modality::CsvSeries)?, listing.skipped))
         }
@@ -138,7 +144,7 @@ fn sorted_in(root: &Path, files: Vec<PathBuf>, read_as: Option<Kind>) -> Result<
             Some(Kind::Parquet) => listing.parquet.push(file),
             Some(Kind::Paths | Kind::UcrTsv | Kind::CsvSeries) => listing.tables.push(file),
             Some(Kind::Ts) => listing.ts.push(file),
-            Some(Kind::MetadataFolder | Kind::Idx) => {
+            Some(Kind::MetadataFolder | Kind::Idx | Kind::AudioFolder) => {
                 let reason = "is a file, and metadata folders and IDX files come in folders; name the folder";
                 return Err(Error::at(Stage::Import, full.display().to_string(), reason));
             }
@@ -160,7 +166,7 @@ fn sorted_in(root: &Path, files: Vec<PathBuf>, read_as: Option<Kind>) -> Result<
 /// Whether there is anything of a kind that was asked for.
 fn check_forced(kind: Kind, listing: &Listing, place: &str) -> Result<Kind> {
     let (is_there, what) = match kind {
-        Kind::ClassFolders => (!listing.images.is_empty(), "images or audio"),
+        Kind::ClassFolders | Kind::AudioFolder => (!listing.images.is_empty(), "images or audio"),
         Kind::Ts => (!listing.ts.is_empty(), ".ts"),
         Kind::UcrTsv => (!listing.tables.is_empty(), ".tsv"),
         Kind::CsvSeries => (!listing.tables.is_empty(), ".csv"),
@@ -227,7 +233,7 @@ fn skip_others(kind: Kind, listing: &mut Listing) {
         (is_parquet, &listing.parquet),
         (matches!(kind, Kind::Paths | Kind::UcrTsv | Kind::CsvSeries), &listing.tables),
         (kind == Kind::Ts, &listing.ts),
-        // Beside images.
+        // Beside images; after an exchange these are the images.
         (false, &listing.audio),
         // Those of a metadata folder are counted as unlisted.
         (matches!(kind, Kind::ClassFolders | Kind::MetadataFolder), &listing.images),

@@ -22,6 +22,8 @@ pub enum Kind {
     Img2dataset,
     /// CSV, TSV, JSON lines or Parquet that list the paths of image files.
     Paths,
+    /// Audio in folders that name their class, or with a metadata table, where there are images beside it.
+    AudioFolder,
     /// `.ts` files of the aeon archive.
     Ts,
     /// TSV files of the UCR archive: a series per line, its label first.
@@ -32,7 +34,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::ClassFolders,
         Self::MetadataFolder,
         Self::Idx,
@@ -40,6 +42,7 @@ impl Kind {
         Self::Parquet,
         Self::Img2dataset,
         Self::Paths,
+        Self::AudioFolder,
         Self::Ts,
         Self::UcrTsv,
         Self::CsvSeries,
@@ -55,6 +58,7 @@ impl Kind {
             Self::Parquet => "parquet",
             Self::Img2dataset => "img2dataset",
             Self::Paths => "paths",
+            Self::AudioFolder => "audio_folder",
             Self::Ts => "ts",
             Self::UcrTsv => "ucr_tsv",
             Self::CsvSeries => "csv_series",

@@ -13,8 +13,8 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 
 use super::class_folders::{source_name, split_of};
 use super::columns::{ColumnName, Filled, find};
-use super::modality::Modality;
 use super::metadata_table::{self, TEXT_COLUMNS, value};
+use super::modality::Modality;
 use super::source::{Source, read_file};
 use super::start_times;
 use super::walk::Listed;
@@ -57,8 +57,11 @@ impl MetadataFolder {
         modality: Modality,
     ) -> Result<Self> {
         let series_columns: &[&str] = if modality == Modality::Image { &[] } else { &["group"] };
-        let text_columns: Vec<&str> =
-            TEXT_COLUMNS.into_iter().chain(series_columns.iter().copied()).chain(columns.iter().map(|column| column.name.as_str())).collect();
+        let text_columns: Vec<&str> = TEXT_COLUMNS
+            .into_iter()
+            .chain(series_columns.iter().copied())
+            .chain(columns.iter().map(|column| column.name.as_str()))
+            .collect();
         let (mut tables, mut files, mut ignored) = (vec![], vec![], vec![]);
         for path in paths {
             let place = root.join(path).display().to_string();

@@ -6,9 +6,7 @@ use datafusion::arrow::array::{
     TimestampMicrosecondArray, UInt32Array, UInt64Array,
 };
 use datafusion::arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
-use datafusion::arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Field, Float32Type, Int16Type, SchemaRef,
-};
+use datafusion::arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Float32Type, Int16Type, SchemaRef};
 
 use super::rows::{Facts, Row, SeriesFacts};
 use super::source::Source;

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::source::Source;
 use super::audio::Decoded;
 use super::modality::Modality;
+use super::source::Source;
 use super::{CHUNK_BYTES, CHUNK_IMAGES, ImportSettings, MAX_IMAGE_BYTES, MOST_ROW_NUMBERS, audio, check, csv_series};
 use crate::augment::{BadClass, BadSample};
 use crate::error::Result;

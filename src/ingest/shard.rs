@@ -17,9 +17,9 @@ use datafusion::parquet::schema::types::ColumnPath;
 use super::ImportSettings;
 use super::destination::Destination;
 use super::manifest::ManifestShard;
-use super::rows::Row;
-use super::row_batch::{row_batch, series_type};
 use super::modality::Modality;
+use super::row_batch::{row_batch, series_type};
+use super::rows::Row;
 use super::source::Source;
 use crate::error::{Context, Error, Result, Stage};
 use crate::pair::Numbers;
@@ -197,11 +197,13 @@ fn properties(schema: &Schema, numbers: Numbers) -> Result<WriterProperties> {
             }
         } else if column.role == Role::Blob {
             properties = as_blobs(properties, &path);
-        } else if !matches!(column.name.as_str(), "format" | "label" | "split" | "width" | "height" | "group" | "channels") {
+        } else if !matches!(
+            column.name.as_str(),
+            "format" | "label" | "split" | "width" | "height" | "group" | "channels"
+        ) {
             // Values that never repeat gain nothing from a dictionary.
             properties = properties.set_column_dictionary_enabled(path, false);
         }
     }
     Ok(properties.build())
 }
-

@@ -59,14 +59,8 @@ impl TextSeries {
     /// # Errors
     /// A file cannot be read, has no `@data`, has times with its values, or has other channels than the first.
     pub(super) fn open(kind: Kind, root: &Path, files: &[Listed]) -> Result<Self> {
-        let mut found = Self {
-            kind,
-            root: root.to_owned(),
-            files: vec![],
-            lines: vec![],
-            labels: Shared::default(),
-            channels: 0,
-        };
+        let mut found =
+            Self { kind, root: root.to_owned(), files: vec![], lines: vec![], labels: Shared::default(), channels: 0 };
         files.iter().try_for_each(|file| found.add(&file.path))?;
         Ok(found)
     }
@@ -74,7 +68,8 @@ impl TextSeries {
     fn add(&mut self, path: &Path) -> Result<()> {
         let place = self.root.join(path).display().to_string();
         let cannot_read = "cannot be read as text; check the file and permissions";
-        let mut reader = BufReader::new(File::open(self.root.join(path)).context(Stage::Import, &place, cannot_read)?);
+        let mut reader =
+            BufReader::new(File::open(self.root.join(path)).context(Stage::Import, &place, cannot_read)?);
         let file = self.files.len() as u32;
         let (mut at, mut text, mut number) = (0_u64, Vec::new(), 0);
         let mut lines = (self.kind == Kind::UcrTsv).then_some(Lines::Ucr);
@@ -220,7 +215,11 @@ impl Source for TextSeries {
         let line = &self.lines[image];
         let path = self.root.join(&self.files[line.file as usize].path);
         let read = File::open(&path).and_then(|file| read_span(&file, line.span));
-        read.context(Stage::Import, path.display().to_string(), "cannot be read; import again when nothing writes to it")
+        read.context(
+            Stage::Import,
+            path.display().to_string(),
+            "cannot be read; import again when nothing writes to it",
+        )
     }
 
     fn numbers(&self, image: usize, read: Vec<u8>) -> Result<Vec<u8>, BadSample> {
@@ -260,13 +259,17 @@ mod tests {
 
     #[test]
     fn ts_lines_are_channels_with_a_label() {
-        let text = "#About\n@problemName X\n@timeStamps false\n@classLabel true a b\n@data\n1,2:10,20:a\n3,4,5:30,?:b\n";
+        let text =
+            "#About\n@problemName X\n@timeStamps false\n@classLabel true a b\n@data\n1,2:10,20:a\n3,4,5:30,?:b\n";
         let series = open(Kind::Ts, &[("X_TRAIN.ts", text), ("X_TEST.ts", text)]).unwrap();
         assert_eq!((series.images(), series.modality()), (4, Modality::Numbers { channels: 2 }));
         assert_eq!(values(&series, 0), [1.0, 10.0, 2.0, 20.0]);
         let uneven = values(&series, 1);
         assert!(uneven[..3] == [3.0, 30.0, 4.0] && uneven[3].is_nan() && uneven[4] == 5.0 && uneven[5].is_nan());
-        assert_eq!((series.label(1).unwrap(), series.split(1), series.split(2)), ("b".into(), Some("train"), Some("test")));
+        assert_eq!(
+            (series.label(1).unwrap(), series.split(1), series.split(2)),
+            ("b".into(), Some("train"), Some("test"))
+        );
         assert_eq!(series.name(3), "X_TEST.ts#1");
     }
 

@@ -8,11 +8,7 @@ use super::{
     series_source::Scale,
     series_windows::{SeriesWindows, Starts},
 };
-use crate::augment::{
-    image::recipe::RecipeProblem,
-    recipe::AugmentSettings,
-    series::recipe::SeriesRecipe,
-};
+use crate::augment::{image::recipe::RecipeProblem, recipe::AugmentSettings, series::recipe::SeriesRecipe};
 
 /// `[pair.context_future]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,6 +37,10 @@ pub struct ContextFutureSettings {
     /// By what the whole series holds.
     #[serde(default)]
     pub scale: Scale,
+    /// Steps per second, where the series are audio: evaluations then have MFCC statistics as their floor. Series of other
+    /// rates are for `scan.sql` to leave out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_hz: Option<f64>,
     /// Windows of one series that an evaluation averages over, from its first step to its last.
     #[serde(default = "one")]
     pub evaluation_windows: usize,
@@ -177,7 +177,8 @@ mod tests {
             assert!(starts.len() == 5 && starts.iter().all(|start| start % 3 == 0 && *start <= 15), "{starts:?}");
         }
         // Exactly as many places as windows.
-        let all: BTreeSet<usize> = windows(&kernel, 16, 0, 0).unwrap().iter().map(|window| window[0] as usize).collect();
+        let all: BTreeSet<usize> =
+            windows(&kernel, 16, 0, 0).unwrap().iter().map(|window| window[0] as usize).collect();
         assert_eq!(all, [0, 3, 6, 9, 12].into());
         assert_eq!(windows(&kernel, 15, 0, 0), Err(BadClass::TooShort));
     }
@@ -207,7 +208,8 @@ mod tests {
     #[test]
     fn ops_change_the_shape_that_a_batch_has() {
         let augment: AugmentSettings =
-            toml::from_str("series = [{ random_segment = { steps = 6 } }, { rescale = { factor = [2.0, 2.0] } }]").unwrap();
+            toml::from_str("series = [{ random_segment = { steps = 6 } }, { rescale = { factor = [2.0, 2.0] } }]")
+                .unwrap();
         let kernel = ContextFuture::training(&settings("window_steps = 10"), &augment).unwrap();
         assert_eq!(kernel.shape(), [1, 6]);
         let found = windows(&kernel, 10, 0, 3).unwrap();

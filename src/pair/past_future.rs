@@ -6,11 +6,7 @@ use super::{
     series_source::Scale,
     series_windows::{SeriesWindows, Starts},
 };
-use crate::augment::{
-    image::recipe::RecipeProblem,
-    recipe::AugmentSettings,
-    series::recipe::SeriesRecipe,
-};
+use crate::augment::{image::recipe::RecipeProblem, recipe::AugmentSettings, series::recipe::SeriesRecipe};
 
 /// `[pair.past_future]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -105,7 +101,8 @@ mod tests {
             let values: Vec<f32> = out.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
             let start = values[0];
             let expected = |first: f32| (0..4).map(move |step| first + step as f32);
-            let all: Vec<f32> = [start, 100.0 + start, start + 7.0, 107.0 + start].into_iter().flat_map(expected).collect();
+            let all: Vec<f32> =
+                [start, 100.0 + start, start + 7.0, 107.0 + start].into_iter().flat_map(expected).collect();
             assert_eq!(values, all);
         }
         assert_eq!(PastFuture::evaluation(&settings).unwrap().shape(), [2, 4]);

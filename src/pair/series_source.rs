@@ -83,7 +83,9 @@ impl<'a> SeriesSource<'a> {
                 f32::from(i16::from_le_bytes(*bytes)) / FULL_SCALE
             }),
             Numbers::F32 => {
-                scatter(bytes.as_chunks().0, self.channels, taken, window, |bytes: &[u8; 4]| f32::from_le_bytes(*bytes));
+                scatter(bytes.as_chunks().0, self.channels, taken, window, |bytes: &[u8; 4]| {
+                    f32::from_le_bytes(*bytes)
+                });
                 fill_missing(window, taken);
             }
         }

@@ -177,7 +177,10 @@ impl ScalarUDFImpl for TwoViewsFunction {
                 continue;
             }
             let item = self.item(number(0, row))?;
-            *valid = self.kernel.apply(Encoded::image(images.value(row)), number(1, row), number(2, row), item, slot).is_ok();
+            *valid = self
+                .kernel
+                .apply(Encoded::image(images.value(row)), number(1, row), number(2, row), item, slot)
+                .is_ok();
         }
         let values = Arc::new(UInt8Array::from(pixels));
         let views =

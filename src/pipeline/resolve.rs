@@ -190,9 +190,7 @@ fn columns(reading: &mut Reading, pipeline: &Pipeline) {
     let key = format!("pair.{}.column", pair.name());
     let (what, other) = match pair {
         PairSettings::TwoViews(_) => ("holds no images", "holds images, not labels"),
-        PairSettings::ContextFuture(_) | PairSettings::PastFuture(_) => {
-            ("holds no series", "holds series, not labels")
-        }
+        PairSettings::ContextFuture(_) | PairSettings::PastFuture(_) => ("holds no series", "holds series, not labels"),
     };
     wanted.push((key.as_str(), pair.column(), Role::Blob, what));
     let group_key = format!("pair.{}.group", pair.name());
@@ -353,6 +351,44 @@ mod tests {
     fn what_both_recipes_share_is_told_once() {
         let mistakes = mistakes(plan(&["augment.max_megapixels=0"]));
         assert_eq!(mistakes.len(), 1, "{mistakes:#?}");
+    }
+
+    #[test]
+    fn windows_of_series_are_checked_against_batches_methods_and_ops() {
+        let cpc = |sets: &[&str]| Plan::read("cpc", &sets.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let plan = cpc(&["pair.context_future.windows_per_series=2", "scan.selection=x.selection"]).unwrap();
+        assert_eq!((plan.item_bytes(), plan.slot_bytes, plan.side_pixels), (4 * 2_560, 8 * 2_560, 0));
+        assert_eq!(plan.row_in_words(), "a window of 2560 steps");
+        let wrong = mistakes(cpc(&[
+            "pair.context_future.windows_per_series=3",
+            "pair.context_future.channels=2",
+            "augment.series=[{ random_segment = { steps = 3000 } }]",
+            "pair.context_future.group=speaker",
+        ]));
+        let keys: Vec<_> = wrong.iter().map(|m| m.key.as_str()).collect();
+        let expected = [
+            "prefetch.batch_rows",
+            "method.cpc.channels",
+            "pair.context_future.group",
+            "augment.series[0].random_segment.steps",
+        ];
+        assert_eq!(keys.len(), expected.len(), "{wrong:#?}");
+        assert!(expected.iter().all(|key| keys.contains(key)), "{wrong:#?}");
+        let text = EMBEDDED[2].1.replace("[method.cpc]\nchannels = 1\n", "[method.simclr]\n");
+        let text = text.replace("encoder.waveform = { width_channels = 96 }", "encoder.convnet = {}");
+        let dropped = ["context.gru", "predicted_frames", "negatives"];
+        let lines: Vec<&str> = text.lines().filter(|line| !dropped.iter().any(|key| line.starts_with(key))).collect();
+        let wrong = mistakes(Plan::parse("p.toml", &lines.join("\n"), &[]));
+        assert!(wrong[0].problem.contains("no views of images"), "{wrong:#?}");
+    }
+
+    #[test]
+    fn without_sql_series_that_are_too_short_are_not_selected() {
+        let lines = EMBEDDED[2].1.lines().filter(|line| !line.starts_with("sql = "));
+        let text = lines.collect::<Vec<_>>().join("\n");
+        let sets = ["pair.context_future.windows_per_series=4".into(), "pair.context_future.hop_steps=10".into()];
+        let plan = Plan::parse("p.toml", &text, &sets).unwrap();
+        assert_eq!(plan.pipeline.scan.sql.as_deref(), Some("SELECT sample_id FROM shards WHERE steps >= 2590"));
     }
 
     #[test]

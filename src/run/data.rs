@@ -119,9 +119,7 @@ impl Data {
         let augment = &plan.pipeline.augment;
         let kernel: Arc<dyn SampleKernel> = match &plan.pipeline.pair {
             PairSettings::TwoViews(pair) => Arc::new(TwoViews::new(pair, augment).map_err(unresolved)?),
-            PairSettings::ContextFuture(pair) => {
-                Arc::new(ContextFuture::training(pair, augment).map_err(unresolved)?)
-            }
+            PairSettings::ContextFuture(pair) => Arc::new(ContextFuture::training(pair, augment).map_err(unresolved)?),
             PairSettings::PastFuture(pair) => Arc::new(PastFuture::training(pair, augment).map_err(unresolved)?),
         };
         let extra_columns = plan.pipeline.pair.group().map(str::to_owned).into_iter().collect();

@@ -16,14 +16,16 @@ use crate::{
     error::{Error, Result, Stage},
     evaluate::{
         EvaluateSettings,
-        extract::{Extracted, Represent, encoded, extract, raw},
+        extract::{Extracted, Represent, encoded, extract, mfcc, raw},
         features::Classes,
         knn::{UnitRows, nearest},
+        mfcc_statistics::Mfcc,
         protocol::{Evaluation, Role},
         raw_pixels::keep_one_of_equal_channels,
         scores::{Scores, Selected},
     },
     method::{Method, MethodSettings},
+    pair::PairSettings,
     pipeline::Plan,
     scan::epoch::EpochPlan,
     select::shards::hex,
@@ -121,6 +123,14 @@ impl Sides {
     }
 }
 
+/// The floor of audio, where the pairing says that series are audio of one channel.
+fn audio(pair: &PairSettings) -> Option<Mfcc> {
+    match pair {
+        PairSettings::ContextFuture(pair) if pair.channels == 1 => pair.rate_hz.and_then(Mfcc::new),
+        _ => None,
+    }
+}
+
 /// A query that keeps no sample, with words that make two sides of any shards.
 fn nothing_to_evaluate(side: Side, of: u64) -> Error {
     let half = |side: Side, share: &str| {
@@ -162,7 +172,12 @@ pub fn run(run: &Path, sets: &[String], json: bool) -> Result<()> {
 
     let by_encoder = |batch: &Batch| encoded(&trained, batch);
     let by_untrained = |batch: &Batch| encoded(&untrained, batch);
-    let all: [Represent<'_>; 3] = [&by_encoder, &by_untrained, &raw];
+    let audio = audio(&plan.pipeline.pair);
+    let by_floor = |batch: &Batch| match &audio {
+        Some(audio) => mfcc(audio, batch),
+        None => raw(batch),
+    };
+    let all: [Represent<'_>; 3] = [&by_encoder, &by_untrained, &by_floor];
     let mut bank = sides.features(Side::Bank, &plan, &data, &all, &device)?;
     let mut queries = sides.features(Side::Queries, &plan, &data, &all, &device)?;
     let floor = match &plan.pipeline.method {
@@ -170,6 +185,7 @@ pub fn run(run: &Path, sets: &[String], json: bool) -> Result<()> {
             keep_one_of_equal_channels(&mut bank.features[2], &mut queries.features[2], CHANNELS);
             "raw_pixels"
         }
+        MethodSettings::Cpc(_) if audio.is_some() => "mfcc_statistics",
         MethodSettings::Cpc(_) => "raw_series",
     };
 

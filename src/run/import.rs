@@ -85,7 +85,12 @@ pub(super) fn summary(report: &ImportReport, to: &str) -> String {
         text.push_str(&format!("\nlabels: {}", report.labels.keys().filter(|label| !label.is_empty()).count()));
     }
     if report.quarantined > 0 {
-        text.push_str(&format!("\nbad: {} {}, listed in {to}/{}", report.quarantined, report.samples, ingest::QUARANTINE_FILE));
+        text.push_str(&format!(
+            "\nbad: {} {}, listed in {to}/{}",
+            report.quarantined,
+            report.samples,
+            ingest::QUARANTINE_FILE
+        ));
     }
     if !report.left_out.is_empty() {
         text.push_str(&format!("\nleft out, by status: {}", counts(&report.left_out)));

@@ -32,8 +32,7 @@ const TRACES: [Rgb<u8>; 4] = [Rgb([110, 190, 255]), Rgb([255, 180, 90]), Rgb([14
 pub fn trace_sheet(values: &[f32], [items, windows, channels, steps]: [usize; 4]) -> Result<RgbImage> {
     let panel_values = channels * steps;
     if items * windows * panel_values == 0 || values.len() != items * windows * panel_values {
-        let reason =
-            format!("{} numbers are not [{items}, {windows}, {channels}, {steps}], or nothing", values.len());
+        let reason = format!("{} numbers are not [{items}, {windows}, {channels}, {steps}], or nothing", values.len());
         return Err(Error::at(Stage::Batch, "contact sheet", reason));
     }
     let panel_height = LEAST_PANEL_HEIGHT_PIXELS.max(channels * LANE_PIXELS);
@@ -72,7 +71,7 @@ pub fn trace_sheet(values: &[f32], [items, windows, channels, steps]: [usize; 4]
             for x in 0..PANEL_WIDTH_PIXELS {
                 // From the column's first step to the next column's: a line without gaps, an envelope where steps crowd.
                 let first = x * steps / PANEL_WIDTH_PIXELS;
-                let last = ((x + 1) * steps / PANEL_WIDTH_PIXELS).clamp(first + 1, steps - 1).max(first);
+                let last = ((x + 1) * steps / PANEL_WIDTH_PIXELS).min(steps - 1);
                 let seen = trace[first..=last].iter().copied().filter(|value| value.is_finite());
                 let (low, high) =
                     seen.fold((f32::MAX, f32::MIN), |(low, high), value| (low.min(value), high.max(value)));

@@ -183,9 +183,10 @@ fn windows_are_stretches_of_their_series_and_rows_say_which_are_of_one() {
             assert!(values.iter().enumerate().all(|(at, value)| *value == number * 200 + (first + at as i32) % 200));
             assert_eq!(first % 5, 0);
             assert_eq!(speakers.value(row), SPEAKERS[number as usize % 3]);
-            let of_group = groups.iter().zip(speakers.iter()).all(|(group, speaker)| {
-                (*group == groups[row]) == (speaker == Some(speakers.value(row)))
-            });
+            let of_group = groups
+                .iter()
+                .zip(speakers.iter())
+                .all(|(group, speaker)| (*group == groups[row]) == (speaker == Some(speakers.value(row))));
             assert!(of_group, "groups number the speakers");
             starts.insert((number, first));
         }
@@ -205,9 +206,8 @@ fn threads_change_nothing_and_an_epoch_goes_on_at_any_batch() {
         assert_eq!(epoch(&plan, 3, first as u64), whole[first..]);
     }
     assert_ne!(series(&epoch(&plan, 4, 0)[0]).windows, series(&whole[0]).windows);
-    let ranks: Vec<_> = (0..2)
-        .map(|rank| epoch(&EpochPlan { world: World { rank, size: 2 }, ..plan.clone() }, 3, 0))
-        .collect();
+    let ranks: Vec<_> =
+        (0..2).map(|rank| epoch(&EpochPlan { world: World { rank, size: 2 }, ..plan.clone() }, 3, 0)).collect();
     for (number, batch) in whole.iter().enumerate() {
         let windows = |batch: &RecordBatch| -> BTreeSet<Vec<u32>> {
             series(batch).windows.chunks(100).map(|window| window.iter().map(|x| x.to_bits()).collect()).collect()
@@ -231,7 +231,8 @@ fn short_and_damaged_series_are_replaced_and_listed() {
     }
     assert!(quarantine.state().rows >= short, "{:?}", quarantine.state());
     let strict = EpochPlan { scan: ScanSettings { max_bad_share: 0.0, ..plan.scan.clone() }, ..plan };
-    let told = runtime().block_on(select(&data.shards, &data.schema, "SELECT sample_id FROM shards WHERE steps >= 410"));
+    let told =
+        runtime().block_on(select(&data.shards, &data.schema, "SELECT sample_id FROM shards WHERE steps >= 410"));
     assert_eq!(told.expect("a selection").0.items(), 96 - short);
     drop(strict);
 }
@@ -268,7 +269,8 @@ fn long_series_become_rows_of_bounded_length() {
     let report = imported(&from, &folder.path().join("to"), &settings).expect("an import");
     assert_eq!((report.rows, report.quarantined, report.samples.as_str()), (2, 1, "series"));
     let batch = read(&shards(&folder.path().join("to"))[0]);
-    let steps = |name: &str| batch.column_by_name(name).expect("a column").as_primitive::<UInt64Type>().values().to_vec();
+    let steps =
+        |name: &str| batch.column_by_name(name).expect("a column").as_primitive::<UInt64Type>().values().to_vec();
     assert_eq!(steps("steps"), [MOST_ROW_NUMBERS as u64, 1_000]);
     assert_eq!(steps("start_step"), [0, MOST_ROW_NUMBERS as u64]);
     let lists = batch.column_by_name("samples").expect("samples").as_list::<i32>();
@@ -317,7 +319,12 @@ fn ts_files_become_series_of_all_channels() {
         let mut text = "@problemName Toy\n@timeStamps false\n@classLabel true up down\n@data\n".to_owned();
         for line in 0..lines {
             let values = |shift: i32| (0..30).map(|step| (step + shift).to_string()).collect::<Vec<_>>().join(",");
-            text.push_str(&format!("{}:{}:{}\n", values(line), values(1_000 + line), ["up", "down"][line as usize % 2]));
+            text.push_str(&format!(
+                "{}:{}:{}\n",
+                values(line),
+                values(1_000 + line),
+                ["up", "down"][line as usize % 2]
+            ));
         }
         fs::write(from.join(name), text).expect("a file");
     }
@@ -330,6 +337,8 @@ fn ts_files_become_series_of_all_channels() {
     let batches = epoch(&plan, 0, 0);
     assert_eq!(batches.len(), 2);
     for window in series(&batches[0]).windows.chunks(16) {
-        assert!((0..8).all(|step| window[8 + step] == 1_000.0 + window[step] && window[step] == window[0] + step as f32));
+        assert!(
+            (0..8).all(|step| window[8 + step] == 1_000.0 + window[step] && window[step] == window[0] + step as f32)
+        );
     }
 }
