@@ -129,7 +129,7 @@ fn gru(bencher: Bencher, frames: usize) {
 fn cpc(bencher: Bencher, width_channels: usize) {
     let device = device::parse("cpu").expect("the CPU").autodiff();
     let settings = Settings {
-        channels: None,
+        channels: 1,
         encoder: FrameEncoderSettings::Waveform(WaveformSettings { width_channels, ..WaveformSettings::default() }),
         context: AutoregressorSettings::Gru(GruSettings { width_channels: width_channels.min(256) }),
         predicted_frames: 5,

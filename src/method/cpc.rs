@@ -17,9 +17,9 @@ use crate::model::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Channels of the series, 1 where nobody says; sentences and images have none to choose.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub channels: Option<usize>,
+    /// Channels of the series; sentences and images have none to choose.
+    #[serde(default = "default_channels")]
+    pub channels: usize,
     /// g_enc: exactly one.
     pub encoder: FrameEncoderSettings,
     /// g_ar: exactly one.
@@ -34,6 +34,9 @@ pub struct Settings {
     /// What evaluation takes from a window.
     #[serde(default = "default_pooling")]
     pub pooling: Pooling,
+}
+fn default_channels() -> usize {
+    1
 }
 fn default_predicted_frames() -> usize {
     12
@@ -89,7 +92,7 @@ impl CPC {
     /// # Errors
     /// The settings make no such model.
     pub fn new(settings: &Settings, init: InitOptions, device: &Device) -> Result<Self> {
-        let channels = settings.channels.unwrap_or(1);
+        let channels = settings.channels;
         if settings.predicted_frames == 0 || channels == 0 {
             let reason =
                 format!("{} predicted frames of {channels} channels; take 1 or more", settings.predicted_frames);

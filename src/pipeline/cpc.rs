@@ -17,7 +17,7 @@ const KEY: &str = "method.cpc";
 /// Notes every value that is out of its range.
 pub(super) fn check(reading: &mut Reading, settings: &Settings) {
     let key = |name: &str| format!("{KEY}.{name}");
-    at_least(reading, &key("channels"), settings.channels.unwrap_or(1) as u64, 1);
+    at_least(reading, &key("channels"), settings.channels as u64, 1);
     at_least(reading, &key("predicted_frames"), settings.predicted_frames as u64, 1);
     if let Negatives::Sampled(number) = settings.negatives {
         at_least(reading, &key("negatives.sampled"), number as u64, 1);

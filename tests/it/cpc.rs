@@ -146,7 +146,7 @@ fn settings(
     negatives: Negatives,
 ) -> Settings {
     let context = AutoregressorSettings::Gru(GruSettings { width_channels: context });
-    Settings { channels: Some(channels), encoder, context, predicted_frames, negatives, pooling: Pooling::Statistics }
+    Settings { channels, encoder, context, predicted_frames, negatives, pooling: Pooling::Statistics }
 }
 
 /// Every gradient of the first step, and the losses of ten.
