@@ -183,14 +183,16 @@ mod tests {
     }
 
     impl ModuleVisitor for Parameters<'_> {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.push(name.to_owned());
+        fn enter_module(&mut self, name: &str, container: &str) {
+            // As in checkpoints, a variant is no part of a path.
+            self.path.push(if container.starts_with("Enum:") { String::new() } else { name.to_owned() });
         }
         fn exit_module(&mut self, _: &str, _: &str) {
             self.path.pop();
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let path = self.path.join(".");
+            let names: Vec<&str> = self.path.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
+            let path = names.join(".");
             let gradient = self.gradients.and_then(|gradients| param.val().grad(gradients));
             if let Some(gradient) = gradient {
                 self.slopes.insert(path.clone(), gradient.abs().max().into_scalar());
@@ -252,6 +254,7 @@ mod tests {
         let output = method.train_loss(train(items, &device), 7).expect("its own input");
         assert!(output.no_signal_loss > 0.0);
         let mut names: Vec<&str> = output.readings.iter().map(|reading| reading.name).collect();
+        names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), output.readings.len());
         assert_eq!(output.loss.dims(), [1]);
