@@ -30,5 +30,6 @@ mod scan;
 mod select;
 mod selections;
 mod series;
+mod series_runs;
 mod sql;
 mod stores;

@@ -55,7 +55,7 @@ fn recording(number: usize) -> Vec<i16> {
 }
 
 /// A folder of `count` recordings of three speakers.
-fn recordings(folder: &Path, count: usize) {
+pub(crate) fn recordings(folder: &Path, count: usize) {
     let mut table = "file_name,label,group,split,start_time,take\n".to_owned();
     for number in 0..count {
         fs::write(folder.join(format!("{number:03}.wav")), wav(&recording(number))).expect("a file");
