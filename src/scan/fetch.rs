@@ -212,7 +212,7 @@ impl Fetcher {
             BLOB_BYTES | BLOB_XXH3 => {
                 let place = shard.columns.get(&self.names[index]);
                 // Import notes both; a file with one of them means something else by it.
-                let has_both = shard.columns.get(&self.names[IMAGE_XXH3]).is_some();
+                let has_both = shard.columns.get(&self.names[BLOB_XXH3]).is_some();
                 place
                     .filter(|place| has_both && place.data_type.is_integer() && verifies(&self.names[index], place))
                     .cloned()
