@@ -320,13 +320,11 @@ mod tests {
         let here = std::env::current_dir().unwrap().join("data/*.parquet").display().to_string();
         let plan = plan.with_absolute_shards().unwrap();
         assert_eq!(plan.pipeline.scan.shards, [&here, "s3://bucket/x", "/data/y"]);
-        let plan = self::plan(&[
-            "scan.shards=[]",
-            "scan.sources={ a = { shards = [\"data/*.parquet\", \"s3://bucket/x\"] }, b = { shards = [\"y\"], selection = \"b\" } }",
-            "scan.tables={ t = \"t.csv\" }",
-            "scan.cache={ folder = \"cache\", megabytes = 16 }",
-        ]);
-        let scan = plan.unwrap().with_absolute_shards().unwrap().pipeline.scan;
+        let text = "shards = []\ntables = { t = 't.csv' }\ncache = { folder = 'cache', megabytes = 16 }\n\
+                    [sources]\na = { shards = ['data/*.parquet', 's3://bucket/x'] }\nb = { shards = ['y'], selection = 'b' }";
+        let mut plan = self::plan(&[]).unwrap();
+        plan.pipeline.scan = toml::from_str(text).unwrap();
+        let scan = plan.with_absolute_shards().unwrap().pipeline.scan;
         assert_eq!(scan.sources["a"].shards, [&here, "s3://bucket/x"]);
         let b = &scan.sources["b"];
         let cache = scan.cache.unwrap().folder.display().to_string();

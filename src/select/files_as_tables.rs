@@ -11,7 +11,7 @@ use datafusion::{
         listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl},
     },
     execution::SessionState,
-    object_store::{self, ObjectMeta, ObjectStore, ObjectStoreExt as _, path::Path as Location, prefix::PrefixStore},
+    object_store::{self, ObjectMeta, ObjectStore, ObjectStoreExt as _, path::Path as Location},
     prelude::SessionContext,
 };
 use futures::TryStreamExt as _;
@@ -21,7 +21,7 @@ use super::glob::is_glob;
 use super::locate::local_files;
 use super::locate_remote::remote_files;
 use crate::ingest::BESIDE_SHARDS;
-use crate::stores::{address::Address, routing_store::Stores};
+use crate::stores::{address::Address, rooted_store::RootedStore, routing_store::Stores};
 
 /// Lets the SQL of a session name files where a table may stand.
 ///
@@ -54,7 +54,7 @@ impl FilesAsTables {
         let address = address.map_err(|problem| plan_datafusion_err!("{problem}"))?;
         let root = self.stores.location(&address.with_path(""));
         let root = root.map_err(external)?;
-        let store = PrefixStore::new(Arc::clone(&self.stores) as Arc<dyn ObjectStore>, root);
+        let store = RootedStore::new(Arc::clone(&self.stores), root);
         state.runtime_env().register_object_store(url.object_store().as_ref(), Arc::new(store));
         Ok(Some(address))
     }

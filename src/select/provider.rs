@@ -17,7 +17,7 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::functions::core::get_field;
 use datafusion::logical_expr::{Expr, Operator};
 use datafusion::parquet::arrow::RowNumber;
-use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Column, Literal};
+use datafusion::physical_expr::expressions::{BinaryExpr, CaseExpr, CastExpr, Column, IsNotNullExpr, Literal};
 use datafusion::physical_expr::projection::{ProjectionExpr, ProjectionExprs};
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::physical_plan::ExecutionPlan;
@@ -98,10 +98,22 @@ impl ShardTable {
         let columns = &self.set.stored.columns;
         let stored: Arc<dyn PhysicalExpr> = Arc::new(Column::new(columns.field(*root).name(), *root));
         let Some(inner) = inner else { return Ok(ProjectionExpr::new(stored, name)) };
+        let inner_name = inner.as_str();
         let inner: Arc<dyn PhysicalExpr> = Arc::new(Literal::new(ScalarValue::from(inner.as_str())));
         let options = Arc::new(state.config_options().clone());
+        let is_always_there = match columns.field(*root).data_type() {
+            DataType::Struct(fields) => fields.iter().any(|field| field.name() == inner_name && !field.is_nullable()),
+            _ => false,
+        };
+        let there = Arc::new(IsNotNullExpr::new(Arc::clone(&stored)));
         let field = ScalarFunctionExpr::try_new(get_field(), vec![stored, inner], columns, options)?;
-        Ok(ProjectionExpr::new(Arc::new(field), name))
+        let field: Arc<dyn PhysicalExpr> = Arc::new(field);
+        // A field that is never NULL has some value below a struct that is.
+        let field = match is_always_there {
+            true => Arc::new(CaseExpr::try_new(None, vec![(there, field)], None)?),
+            false => field,
+        };
+        Ok(ProjectionExpr::new(field, name))
     }
 
     /// The wanted shards in `partitions` groups of about equal bytes, in order.

@@ -49,13 +49,15 @@ struct Index {
     written_since_scan: u64,
 }
 
+/// Of a temporary file, unlike all others of this process.
+static NEXT_NAME: AtomicU64 = AtomicU64::new(0);
+
 /// A folder of pieces. All methods block.
 #[derive(Debug)]
 pub struct CacheFolder {
     folder: PathBuf,
     limit_bytes: u64,
     index: Mutex<Index>,
-    next_name: AtomicU64,
     /// Set once the disk refused a piece: reads go on, nothing more is kept.
     refused: AtomicBool,
 }
@@ -72,7 +74,6 @@ impl CacheFolder {
             folder: settings.folder.clone(),
             limit_bytes,
             index: Mutex::default(),
-            next_name: AtomicU64::new(0),
             refused: AtomicBool::new(false),
         };
         let remedy = "cannot be used as a cache; give another folder in scan.cache, or leave the cache out";
@@ -123,9 +124,11 @@ impl CacheFolder {
         }
         let mut at = start;
         for piece in bytes.chunks(PIECE_BYTES) {
-            if self.write_piece(object, at, piece).is_err() {
-                self.refused.store(true, Ordering::Relaxed);
-                return;
+            match self.write_piece(object, at, piece) {
+                Ok(()) => {}
+                // Another process evicts as this one writes.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+                Err(_) => return self.refused.store(true, Ordering::Relaxed),
             }
             at += piece.len() as u64;
         }
@@ -188,7 +191,7 @@ impl CacheFolder {
         index.bytes += size;
         index.written_since_scan += size;
         drop(index);
-        let name = format!("{}-{}", std::process::id(), self.next_name.fetch_add(1, Ordering::Relaxed));
+        let name = format!("{}-{}", std::process::id(), NEXT_NAME.fetch_add(1, Ordering::Relaxed));
         let temporary = self.folder.join(WRITING).join(name);
         let written = || -> io::Result<()> {
             let mut file = File::create(&temporary)?;

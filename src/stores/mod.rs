@@ -6,6 +6,7 @@
 //! | `connect` | an address's store, with credentials from the environment |
 //! | `remote_store` | reads whose length is checked, and that are repeated where the network failed |
 //! | [`routing_store`] | every store of a data set behind one |
+//! | `rooted_store` | one of them under its own keys |
 //! | [`cache_folder`], [`caching_store`] | what was read from afar, kept on a local disk |
 //! | [`refusal`] | what a store's error means and what to do about it |
 //!
@@ -21,6 +22,7 @@ pub mod caching_store;
 mod connect;
 pub mod refusal;
 mod remote_store;
+pub(crate) mod rooted_store;
 pub mod routing_store;
 
 use datafusion::object_store::ObjectMeta;

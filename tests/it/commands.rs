@@ -52,7 +52,8 @@ fn results_that_cannot_be_written_are_a_failed_run() {
 #[test]
 fn results_replace_nothing_of_another_kind_and_are_local() {
     let workshop = Workshop::new();
-    let pipeline = workshop.path("mine.toml");
+    // Another ending than .png is refused before.
+    let pipeline = workshop.path("mine.png");
     fs::write(&pipeline, "seed = 1\n").unwrap();
     let name = pipeline.to_str().unwrap();
     for (command, kind) in [("select", "no selection"), ("preview", "no PNG")] {

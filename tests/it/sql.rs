@@ -326,7 +326,7 @@ async fn rows_with_images_become_a_data_set_that_selects_and_trains() {
         fs::read(Path::new(&again).join("diptych.json")).unwrap()
     );
     let text = fails(1, &["sql", sql, "--shards", &from, "--to", &to]);
-    assert!(text.contains("--overwrite") && text.starts_with("error: output: "), "{text}");
+    assert!(text.contains("--overwrite") && text.contains("error: output: "), "{text}");
     ok(&["sql", "SELECT * FROM shards LIMIT 3", "--shards", &to, "--to", &to, "--overwrite"]);
     assert_eq!(shards(Path::new(&to)).await.rows(), 3);
 }
