@@ -1,4 +1,5 @@
 //! The words of the command line. What a command does stands in the library's `run`.
+mod places;
 mod selection;
 mod sql;
 
@@ -70,14 +71,6 @@ enum Command {
     Check(CheckWords),
 }
 
-/// Where results are written.
-fn local(text: &str) -> std::result::Result<PathBuf, String> {
-    match text.contains("://") {
-        true => Err("results are written to local files and folders; copy them to the store afterwards".to_owned()),
-        false => Ok(PathBuf::from(text)),
-    }
-}
-
 /// A pipeline and what to change in it.
 #[derive(Debug, Args)]
 struct PipelineWords {
@@ -100,7 +93,7 @@ struct ImportWords {
     /// Folder, file, or pattern such as 'shard-{000..012}.tar'; synthetic:shapes makes a small set of coloured shapes.
     from: PathBuf,
     /// Folder to write shards into.
-    #[arg(value_parser = local)]
+    #[arg(value_parser = places::local)]
     to: PathBuf,
     /// What FROM is, where it does not show: class_folders, metadata_folder, idx, webdataset, parquet, img2dataset, paths, audio_folder, ts, ucr_tsv, csv_series.
     #[arg(long = "as", value_name = "KIND")]
@@ -168,7 +161,7 @@ struct SelectWords {
     #[arg(long)]
     verify: bool,
     /// Saves the selection to this file.
-    #[arg(long, value_name = "FILE", value_parser = local)]
+    #[arg(long, value_name = "FILE", value_parser = places::local)]
     to: Option<PathBuf>,
 }
 
@@ -190,7 +183,7 @@ struct LintWords {
     #[arg(long = "column", value_name = "SCHEMA_NAME=FILE_NAME", value_parser = sql::column)]
     columns: Vec<(String, String)>,
     /// Writes lint.parquet, one row per finding, and lint.html, with histograms and images, into this folder.
-    #[arg(long, value_name = "DIR", value_parser = local)]
+    #[arg(long, value_name = "DIR", value_parser = places::local)]
     to: Option<PathBuf>,
     /// Ends with one JSON object on the last line of stdout.
     #[arg(long)]
@@ -225,7 +218,7 @@ struct PreviewWords {
     #[command(flatten)]
     pipeline: PipelineWords,
     /// Where to write the PNG.
-    #[arg(long, value_name = "FILE", default_value = "views.png", value_parser = png)]
+    #[arg(long, value_name = "FILE", default_value = "views.png", value_parser = places::png)]
     to: PathBuf,
     /// Pairs to draw.
     #[arg(long, default_value_t = 24, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
@@ -242,7 +235,7 @@ struct TrainWords {
     #[arg(required_unless_present = "resume", conflicts_with = "resume", requires = "run")]
     pipeline: Option<String>,
     /// A new folder for the run.
-    #[arg(long, value_name = "DIR", conflicts_with = "resume", value_parser = local)]
+    #[arg(long, value_name = "DIR", conflicts_with = "resume", value_parser = places::local)]
     run: Option<PathBuf>,
     /// Goes on with the run in this folder, from its latest checkpoint.
     #[arg(long, value_name = "DIR")]
@@ -292,15 +285,6 @@ struct CheckWords {
     /// Prints the pipeline as resolved.
     #[arg(long)]
     resolved: bool,
-}
-
-/// A file whose name says what will be in it.
-fn png(text: &str) -> std::result::Result<PathBuf, String> {
-    let path = local(text)?;
-    match path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png")) {
-        true => Ok(path),
-        false => Err("the contact sheet is a PNG; name a file that ends in .png".to_owned()),
-    }
 }
 
 /// A time in which something can be measured.
