@@ -35,7 +35,7 @@ impl StepPredictor {
     }
 
     /// The same with every map scaled so that scores zᵀ W_k c of these tensors have a deviation of about 1: W's mean
-    /// square becomes 1 / (d_z · d_c · E[z²] · E[c²]).
+    /// square becomes `1 / (d_z · d_c · E[z²] · E[c²])`.
     ///
     /// A sum over hundreds of columns with weights of size 1 would give first scores in the hundreds, a mean none at all.
     #[must_use]
