@@ -3,12 +3,20 @@
 //! They should show where a view's time goes (decode, crop, jitter, blur) and that planning an epoch costs microseconds per
 //! row group, never per sample. `cargo bench --profile release`; whole-pipeline figures come from `diptych bench`.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use diptych::{
     augment::recipe::{AugmentSettings, ImageOpSettings},
     device,
-    loss::nt_xent::NtXent,
-    pair::{SampleKernel, TwoViewsSettings, two_views::TwoViews},
+    loss::{Negatives, Sequences, nt_xent::NtXent},
+    method::{
+        CPC,
+        cpc::{Pooling, Settings},
+    },
+    model::{
+        AutoregressorSettings, FrameEncoderSettings, InitOptions, Initializer, autoregressor::GruSettings,
+        conv1d_encoder::WaveformSettings, gru::Gru,
+    },
+    pair::{Encoded, SampleKernel, TwoViewsSettings, two_views::TwoViews},
     scan::{
         ScanSettings,
         order::{EpochOrder, GroupSize, Order, OrderKey},
@@ -64,7 +72,9 @@ fn two_views(bencher: Bencher, op: &str) {
     let mut row = 0;
     bencher.counter(ItemsCount::new(1_usize)).bench_local(|| {
         row += 1;
-        kernel.apply(&photo, 0, 0, ItemKey { shard: 1, row, occurrence: 0 }, &mut slot).expect("a good photo");
+        kernel
+            .apply(Encoded::image(&photo), 0, 0, ItemKey { shard: 1, row, occurrence: 0 }, &mut slot)
+            .expect("a good photo");
     });
 }
 
@@ -93,5 +103,46 @@ fn nt_xent(bencher: Bencher, pairs: usize) {
     bencher.counter(ItemsCount::new(pairs)).bench(|| {
         let gradients = loss.forward(first.clone(), second.clone()).expect("two views of equal shape").loss.backward();
         first.grad(&gradients).expect("a gradient").into_data()
+    });
+}
+
+const INIT: InitOptions = InitOptions { seed: 0, compat_torch: false };
+
+fn normal<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
+    let mut random = draws(0, "bench signal", &[]);
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| random.normal() as f32).collect();
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+/// Forward and backward of a recurrent unit of width 256 over 64 sequences of so many frames, on the CPU.
+#[divan::bench(args = [16, 128])]
+fn gru(bencher: Bencher, frames: usize) {
+    let device = device::parse("cpu").expect("the CPU").autodiff();
+    let gru = Gru::new("g_ar", 256, 256, &Initializer::new(INIT, &device));
+    let inputs = normal([64, frames, 256], &device).require_grad();
+    bencher.counter(ItemsCount::new(64 * frames)).bench_local(|| {
+        let gradients = gru.forward(inputs.clone()).sum_dims(&[0, 1, 2]).backward();
+        inputs.grad(&gradients).expect("a gradient").into_data()
+    });
+}
+
+/// Forward and backward of CPC on 64 waveforms of 16 frames, 5 of them predicted, of so many channels, on the CPU.
+#[divan::bench(args = [96, 512])]
+fn cpc(bencher: Bencher, width_channels: usize) {
+    let device = device::parse("cpu").expect("the CPU").autodiff();
+    let settings = Settings {
+        channels: 1,
+        encoder: FrameEncoderSettings::Waveform(WaveformSettings { width_channels, ..WaveformSettings::default() }),
+        context: AutoregressorSettings::Gru(GruSettings { width_channels: width_channels.min(256) }),
+        predicted_frames: 5,
+        negatives: Negatives::BatchAllTime,
+        pooling: Pooling::Statistics,
+    };
+    let mut model = CPC::new(&settings, INIT, &device).expect("plain settings");
+    let windows = normal([64, 1, 2_560], &device);
+    bencher.counter(ItemsCount::new(64_usize)).bench_local(|| {
+        let predicted = model.loss(windows.clone(), &Sequences::default()).expect("plain windows");
+        let _gradients = predicted.loss.backward();
+        predicted.step_losses.into_data()
     });
 }

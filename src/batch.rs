@@ -1,7 +1,10 @@
 //! Arrow tensors into device tensors: the one file that knows both halves.
 //!
-//! Pixels travel as u8 and become floats on the device. On the way to the device the buffer that the decode threads
+//! Pixels travel as u8 and become floats on the device; windows of series travel as f32. On the way to the device the buffer that the decode threads
 //! filled is lent to Burn, not copied: the memory, and its charge against the budget, end with the last tensor.
+
+pub mod input;
+pub mod series;
 
 use std::sync::Arc;
 
@@ -13,6 +16,10 @@ use datafusion::arrow::{
     datatypes::{DataType, UInt8Type, UInt32Type, UInt64Type},
 };
 
+pub use self::{
+    input::{Content, Input, SequencedWindows},
+    series::SeriesBatch,
+};
 use crate::{
     augment::exec::KERNEL_KEY,
     error::{Context, Error, Result, Stage},
@@ -24,10 +31,10 @@ use crate::{
 /// One batch on a device.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// u8. Shape: [items, views, 3, side, side].
-    pub pixels: Tensor<5, Int>,
-    /// The column that was asked for as labels.
-    pub labels: Option<Vec<Option<String>>>,
+    /// Views of images, or windows.
+    pub content: Content,
+    /// The columns that were asked for as labels, in that order.
+    pub labels: Vec<Vec<Option<String>>>,
     /// Item keys, in the order of the epoch.
     pub keys: Vec<ItemKey>,
     /// As SQL names the samples.
@@ -130,37 +137,28 @@ fn column<'a, T>(batch: &'a RecordBatch, name: &str, read: impl Fn(&'a dyn Array
 }
 
 impl Batch {
-    /// Lends a batch of an epoch's plan to the device. `label` names one of the plan's extra columns; training knows none.
+    /// Lends a batch of an epoch's plan to the device. `labels` name some of the plan's extra columns; training knows none.
     ///
     /// # Errors
-    /// The batch does not come from `AugmentExec` over these shards, has no such label, or its tensors are not
-    /// [views, 3, side, side].
+    /// The batch does not come from `AugmentExec` over these shards, has no such labels, or its tensors are neither
+    /// [views, 3, side, side] nor [channels, steps].
     pub fn from_record_batch(
         batch: &RecordBatch,
         device: &Device,
         shards: &[Arc<Shard>],
-        label: Option<&str>,
+        labels: &[String],
     ) -> Result<Self> {
-        let schema = batch.schema();
-        let views = column(batch, "views", |c| c.as_fixed_size_list_opt())?;
-        let field = schema.field_with_name("views").context(Stage::Batch, "views", "is missing")?;
-        let shape = tensor_shape(field)?;
-        if shape.len() != 4 || shape.iter().product::<usize>() != views.value_length() as usize {
-            let reason = format!("{shape:?} is not [views, channels, height, width] of {} bytes", views.value_length());
-            return Err(Error::at(Stage::Batch, "views", reason));
-        }
-        let values = views.values().as_primitive_opt::<UInt8Type>();
-        let values = values.ok_or_else(|| Error::at(Stage::Batch, "views", "holds no u8"))?;
-        let length = views.value_length() as usize;
-        let first = views.value_offset(0) as usize;
-        let pixels = values.values().inner().slice_with_length(first, batch.num_rows() * length);
+        let content = match SeriesBatch::is_in(batch) {
+            true => Content::Windows(SequencedWindows::of(SeriesBatch::from_record_batch(batch)?, device)?),
+            false => Content::Views(views(batch, device)?),
+        };
         let items = digested_items(batch, shards)?;
+        let schema = batch.schema();
         let kernel = schema.metadata().get(KERNEL_KEY).map_or("", String::as_str);
-        let full_shape = [batch.num_rows(), shape[0], shape[1], shape[2], shape[3]];
         let ordinals = column(batch, "shard", |c| c.as_primitive_opt::<UInt32Type>())?;
         Ok(Self {
-            pixels: lend(pixels, full_shape, device)?, // [items, views, channels, height, width]
-            labels: label.map(|name| labels(batch, name)).transpose()?,
+            content,
+            labels: labels.iter().map(|name| label_column(batch, name)).collect::<Result<_>>()?,
             keys: items.iter().map(|item| item.key).collect(),
             sample_ids: ordinals
                 .values()
@@ -179,11 +177,34 @@ impl Batch {
         self.keys.len()
     }
 
-    /// One view of every item as floats in [0, 1], converted on the device. Shape: [items, 3, side, side].
-    pub fn view(&self, view: usize) -> Tensor<4> {
-        let one = self.pixels.clone().narrow(1, view, 1); // [items, 1, 3, side, side]
-        one.squeeze_dim::<4>(1).float().div_scalar(255.0) // [items, 3, side, side]
+    /// u8 pixels of views of images, `[items, views, 3, side, side]`.
+    ///
+    /// # Errors
+    /// The batch holds something else.
+    pub fn pixels(&self) -> Result<&Tensor<5, Int>> {
+        match &self.content {
+            Content::Views(pixels) => Ok(pixels),
+            other => Err(Error::at(Stage::Batch, "views", format!("this batch holds {}, no images", other.kind()))),
+        }
     }
+}
+
+/// The column of views, lent to the device: `[items, views, 3, side, side]`.
+fn views(batch: &RecordBatch, device: &Device) -> Result<Tensor<5, Int>> {
+    let schema = batch.schema();
+    let views = column(batch, "views", |c| c.as_fixed_size_list_opt())?;
+    let field = schema.field_with_name("views").context(Stage::Batch, "views", "is missing")?;
+    let shape = tensor_shape(field)?;
+    if shape.len() != 4 || shape.iter().product::<usize>() != views.value_length() as usize {
+        let reason = format!("{shape:?} is not [views, channels, height, width] of {} bytes", views.value_length());
+        return Err(Error::at(Stage::Batch, "views", reason));
+    }
+    let values = views.values().as_primitive_opt::<UInt8Type>();
+    let values = values.ok_or_else(|| Error::at(Stage::Batch, "views", "holds no u8"))?;
+    let length = views.value_length() as usize;
+    let first = views.value_offset(0) as usize;
+    let pixels = values.values().inner().slice_with_length(first, batch.num_rows() * length);
+    lend(pixels, [batch.num_rows(), shape[0], shape[1], shape[2], shape[3]], device)
 }
 
 /// The decode threads' buffer, as Burn wants to own it.
@@ -206,7 +227,7 @@ fn lend(pixels: Buffer, shape: [usize; 5], device: &Device) -> Result<Tensor<5, 
     Ok(Tensor::from_data(data, TensorCreationOptions::new(device.clone()).with_dtype(DType::U8)))
 }
 
-fn labels(batch: &RecordBatch, name: &str) -> Result<Vec<Option<String>>> {
+fn label_column(batch: &RecordBatch, name: &str) -> Result<Vec<Option<String>>> {
     let column =
         batch.column_by_name(name).ok_or_else(|| Error::at(Stage::Batch, name, "is no column of this batch"))?;
     let texts = cast(column, &DataType::Utf8).context(Stage::Batch, name, "cannot be read as text")?;

@@ -1,4 +1,5 @@
 //! The words of the command line. What a command does stands in the library's `run`.
+mod places;
 mod selection;
 mod sql;
 
@@ -9,6 +10,7 @@ use diptych::{
     error::Result,
     ingest::{ColumnName, ImportSettings, Kind},
     lint::LintSettings,
+    pair::Numbers,
     run::{self, bench, check, evaluate, explain, import, index, lint, preview, select, train},
 };
 
@@ -69,38 +71,31 @@ enum Command {
     Check(CheckWords),
 }
 
-/// Where results are written.
-fn local(text: &str) -> std::result::Result<PathBuf, String> {
-    match text.contains("://") {
-        true => Err("results are written to local files and folders; copy them to the store afterwards".to_owned()),
-        false => Ok(PathBuf::from(text)),
-    }
-}
-
 /// A pipeline and what to change in it.
 #[derive(Debug, Args)]
 struct PipelineWords {
-    /// A pipeline file, or the name of a built-in one: simclr, simclr_small.
+    /// A pipeline file, or the name of a built-in one: simclr, simclr_small, cpc, cpc_series.
     pipeline: String,
     /// Changes one setting, such as train.epochs=3; the value is TOML or a bare word. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 }
 
-/// Turns images in folders, archives and tables into Parquet shards.
+/// Turns images in folders, archives and tables, and audio and other series, into Parquet shards.
 ///
 /// Reads class folders, a folder with metadata.csv|jsonl|parquet, IDX files, WebDataset (.tar, .tar.gz), img2dataset's
-/// Parquet or tars, Parquet with encoded images (Hugging Face's and others), and CSV, TSV, JSON lines or Parquet of paths.
-/// Class folders below train/ and test/ set the column `split`. Rows are written in a keyed random order. Files that cannot
-/// be decoded go to a quarantine table beside the shards.
+/// Parquet or tars, Parquet with encoded images (Hugging Face's and others), and CSV, TSV, JSON lines or Parquet of paths;
+/// folders of WAV, FLAC, Ogg and MP3 likewise, .ts and UCR files, CSV of one series each. Class folders below train/ and
+/// test/ set the column `split`. Rows are written in a keyed random order. Files that cannot be decoded go to a quarantine
+/// table beside the shards.
 #[derive(Debug, Args)]
 struct ImportWords {
     /// Folder, file, or pattern such as 'shard-{000..012}.tar'; synthetic:shapes makes a small set of coloured shapes.
     from: PathBuf,
     /// Folder to write shards into.
-    #[arg(value_parser = local)]
+    #[arg(value_parser = places::local)]
     to: PathBuf,
-    /// What FROM is, where it does not show: class_folders, metadata_folder, idx, webdataset, parquet, img2dataset, paths.
+    /// What FROM is, where it does not show: class_folders, metadata_folder, idx, webdataset, parquet, img2dataset, paths, audio_folder, ts, ucr_tsv, csv_series.
     #[arg(long = "as", value_name = "KIND")]
     read_as: Option<Kind>,
     /// What fills image, caption, label or split, such as caption=alt_text, where it is not called as usual. May be repeated.
@@ -124,6 +119,9 @@ struct ImportWords {
     /// Whether every image is decoded, so that damage is found now; false reads headers alone.
     #[arg(long, value_name = "BOOL", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     decode_check: Option<bool>,
+    /// What audio becomes: i16, half the memory and all that 16 bits hold, or f32.
+    #[arg(long, value_name = "NUMBERS")]
+    samples: Option<Numbers>,
     /// Threads that read and decode; 0 means one per core.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -163,7 +161,7 @@ struct SelectWords {
     #[arg(long)]
     verify: bool,
     /// Saves the selection to this file.
-    #[arg(long, value_name = "FILE", value_parser = local)]
+    #[arg(long, value_name = "FILE", value_parser = places::local)]
     to: Option<PathBuf>,
 }
 
@@ -185,7 +183,7 @@ struct LintWords {
     #[arg(long = "column", value_name = "SCHEMA_NAME=FILE_NAME", value_parser = sql::column)]
     columns: Vec<(String, String)>,
     /// Writes lint.parquet, one row per finding, and lint.html, with histograms and images, into this folder.
-    #[arg(long, value_name = "DIR", value_parser = local)]
+    #[arg(long, value_name = "DIR", value_parser = places::local)]
     to: Option<PathBuf>,
     /// Ends with one JSON object on the last line of stdout.
     #[arg(long)]
@@ -220,7 +218,7 @@ struct PreviewWords {
     #[command(flatten)]
     pipeline: PipelineWords,
     /// Where to write the PNG.
-    #[arg(long, value_name = "FILE", default_value = "views.png", value_parser = png)]
+    #[arg(long, value_name = "FILE", default_value = "views.png", value_parser = places::png)]
     to: PathBuf,
     /// Pairs to draw.
     #[arg(long, default_value_t = 24, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
@@ -233,11 +231,11 @@ struct PreviewWords {
 /// 1; `epoch` in metrics.jsonl is the number of epochs that are complete, from 0.
 #[derive(Debug, Args)]
 struct TrainWords {
-    /// A pipeline file, or the name of a built-in one: simclr, simclr_small.
+    /// A pipeline file, or the name of a built-in one: simclr, simclr_small, cpc, cpc_series.
     #[arg(required_unless_present = "resume", conflicts_with = "resume", requires = "run")]
     pipeline: Option<String>,
     /// A new folder for the run.
-    #[arg(long, value_name = "DIR", conflicts_with = "resume", value_parser = local)]
+    #[arg(long, value_name = "DIR", conflicts_with = "resume", value_parser = places::local)]
     run: Option<PathBuf>,
     /// Goes on with the run in this folder, from its latest checkpoint.
     #[arg(long, value_name = "DIR")]
@@ -287,15 +285,6 @@ struct CheckWords {
     /// Prints the pipeline as resolved.
     #[arg(long)]
     resolved: bool,
-}
-
-/// A file whose name says what will be in it.
-fn png(text: &str) -> std::result::Result<PathBuf, String> {
-    let path = local(text)?;
-    match path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png")) {
-        true => Ok(path),
-        false => Err("the contact sheet is a PNG; name a file that ends in .png".to_owned()),
-    }
 }
 
 /// A time in which something can be measured.
@@ -356,6 +345,7 @@ impl From<ImportWords> for import::Request {
             decode_check: words.decode_check.unwrap_or(default.decode_check),
             threads: words.threads.unwrap_or(default.threads),
             label_names: words.label_names,
+            numbers: words.samples.unwrap_or(default.numbers),
             read_as: words.read_as,
             columns: words.columns,
             overwrite: words.overwrite,

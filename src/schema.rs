@@ -8,13 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef, TimeUnit};
 use serde::Deserialize;
 
 use crate::error::{Context, Error, Result, Stage};
 
 /// Name and text of every schema in the binary.
-const EMBEDDED: [(&str, &str); 1] = [("image_text", include_str!("../schemas/image_text.toml"))];
+const EMBEDDED: [(&str, &str); 2] = [
+    ("image_text", include_str!("../schemas/image_text.toml")),
+    ("time_series", include_str!("../schemas/time_series.toml")),
+];
 
 /// Names this alike are offered as "did you mean": finds a swapped or missing letter, not another word.
 const ALIKE: f64 = 0.84;
@@ -35,7 +38,8 @@ pub enum Role {
 pub struct Column {
     /// As SQL writes it.
     pub name: String,
-    /// In flight: blobs are `BinaryView`, so that no buffer of a window meets Arrow's 2 GiB limit.
+    /// In flight: encoded blobs are `BinaryView`, so that no buffer of a window meets Arrow's 2 GiB limit; series are
+    /// lists, of f32 here and of other numbers in files.
     pub data_type: DataType,
     /// Whether a row may lack it.
     pub nullable: bool,
@@ -104,6 +108,16 @@ enum TypeAsWritten {
     Uint64,
     Float32,
     Float64,
+    Timestamp,
+    Series,
+}
+
+/// Name of a list's values, as Parquet's specification has it.
+pub const LIST_ELEMENT: &str = "element";
+
+/// A list of numbers.
+pub fn series_of(numbers: DataType) -> DataType {
+    DataType::List(Arc::new(Field::new(LIST_ELEMENT, numbers, false)))
 }
 
 impl TypeAsWritten {
@@ -118,6 +132,8 @@ impl TypeAsWritten {
             Self::Uint64 => DataType::UInt64,
             Self::Float32 => DataType::Float32,
             Self::Float64 => DataType::Float64,
+            Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            Self::Series => series_of(DataType::Float32),
         }
     }
 }
@@ -131,7 +147,7 @@ impl Schema {
         let Some((_, text)) = EMBEDDED.iter().find(|(known, _)| *known == name) else {
             let names = EMBEDDED.map(|(known, _)| known);
             let meant = alike(name, names).map(|n| format!(", did you mean {n:?}?")).unwrap_or_default();
-            let reason = format!("no schema {name:?}{meant}; there is {}", names.join(", "));
+            let reason = format!("no schema {name:?}{meant}; there are {}", names.join(", "));
             return Err(Error::at(Stage::Schema, "", reason));
         };
         Self::parse(text, &format!("schemas/{name}.toml"))
@@ -173,6 +189,15 @@ impl Schema {
     pub fn arrow_schema(&self) -> SchemaRef {
         let field = |c: &Column| Field::new(&c.name, c.data_type.clone(), c.nullable);
         Arc::new(ArrowSchema::new(self.stored().map(field).collect::<Vec<_>>()))
+    }
+
+    /// The column that training reads.
+    ///
+    /// # Errors
+    /// Ours: every schema has one.
+    pub fn blob(&self) -> Result<&Column> {
+        let blob = self.stored().find(|column| column.role == Role::Blob);
+        blob.ok_or_else(|| Error::internal(format!("{self} has no blob")))
     }
 
     /// The column of that name, virtual or stored.
@@ -244,6 +269,19 @@ mod tests {
         assert!(schema.column("sample_id").unwrap().is_virtual);
         assert_eq!(schema.column("image").unwrap().role, Role::Blob);
         assert!(schema.arrow_schema().field_with_name("sample_id").is_err());
+    }
+
+    #[test]
+    fn every_schema_has_one_blob_and_what_verifies_it() {
+        for (name, _) in EMBEDDED {
+            let schema = Schema::named(name).unwrap();
+            let blob = &schema.blob().unwrap().name;
+            assert_eq!(schema.stored().filter(|column| column.role == Role::Blob).count(), 1, "{name}");
+            for suffix in ["bytes", "xxh3"] {
+                assert_eq!(schema.column(&format!("{blob}_{suffix}")).unwrap().data_type, DataType::UInt64, "{name}");
+            }
+        }
+        assert_eq!(Schema::named("time_series").unwrap().blob().unwrap().data_type, series_of(DataType::Float32));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The tensor is allocated once per batch and its workers fill disjoint slots of it. Nothing after this node may take,
 //! filter, concatenate or repartition tensor columns: the batch that leaves here is the one the trainer gets.
 
+mod assemble;
 mod slots;
 
 use std::{collections::HashMap, fmt, sync::Arc};
@@ -27,14 +28,23 @@ use crate::{
     error::{Context as _, Error, Result, Stage},
     pair::SampleKernel,
     scan::{
-        budget::ByteBudget, failure::into_datafusion, fetch::FIRST_EXTRA, ordered_scan::FETCHED,
-        quarantine::Quarantine, substitute::Substitutes, tensor_column::tensor_field,
+        budget::ByteBudget,
+        failure::into_datafusion,
+        fetch::FIRST_EXTRA,
+        ordered_scan::FETCHED,
+        quarantine::Quarantine,
+        substitute::Substitutes,
+        tensor_column::tensor_field,
+        window_columns::{GROUP, SEQUENCE, WINDOWS},
     },
     select::shards::Shard,
 };
 
 /// Key in the schema's metadata under which batches carry their kernel's description.
 pub const KERNEL_KEY: &str = "diptych.kernel";
+
+/// Column of the tensors where they are no windows.
+const VIEWS: &str = "views";
 
 /// What becomes of an item that cannot be used.
 #[derive(Debug, Clone)]
@@ -71,9 +81,9 @@ pub struct Augment {
 }
 
 impl Augment {
-    /// Bytes of one item's tensor.
+    /// Bytes of one item's tensor, of all its rows.
     pub fn slot_bytes(&self) -> usize {
-        self.kernel.shape().iter().product()
+        self.kernel.slot_bytes()
     }
 }
 
@@ -99,7 +109,18 @@ impl AugmentExec {
         let scanned = input.schema();
         let mut fields: Vec<Field> = scanned.fields()[..FETCHED].iter().map(|field| field.as_ref().clone()).collect();
         fields.push(Field::new("replaced", DataType::Boolean, false));
-        fields.push(tensor_field("views", augment.kernel.shape())?);
+        let kernel = &augment.kernel;
+        let tensors = if kernel.makes_windows() { WINDOWS } else { VIEWS };
+        fields.push(tensor_field(tensors, kernel.shape(), kernel.element())?);
+        if kernel.makes_windows() {
+            fields.push(Field::new(SEQUENCE, DataType::UInt32, false));
+        }
+        if let Some(column) = kernel.group_column() {
+            if scanned.column_with_name(column).is_none() {
+                return Err(Error::internal(format!("the groups' column {column:?} is not scanned")));
+            }
+            fields.push(Field::new(GROUP, DataType::UInt32, false));
+        }
         if augment.pixel_digest {
             fields.push(Field::new("pixel_digest", DataType::FixedSizeBinary(32), false));
         }
@@ -215,7 +236,8 @@ impl ExecutionPlan for AugmentExec {
             // In the order of the epoch, so that counts and table do not depend on timing.
             .and_then(move |(worker, done): (Arc<Worker>, Done)| {
                 output_rows.add(done.batch.num_rows());
-                output_bytes.add(done.batch.num_rows() * worker.augment.slot_bytes());
+                output_bytes
+                    .add(done.batch.num_rows() / worker.augment.kernel.rows_per_item() * worker.augment.slot_bytes());
                 worker.bad.add(done.bad as usize);
                 let Augment { quarantine, max_bad_share, .. } = &*worker.augment;
                 let settled = quarantine.settle(done.items, done.bad, done.bad_rows, *max_bad_share);

@@ -1,7 +1,8 @@
-//! Recipes: encoded images into pixels, one keyed op per file.
+//! Recipes: encoded images into pixels, windows of series into other windows; one keyed op per file.
 pub mod exec;
 pub mod image;
 pub mod recipe;
+pub mod series;
 pub mod verify;
 
 /// Why a sample cannot be used: the `class` column of the quarantine table.
@@ -20,6 +21,12 @@ pub enum BadClass {
     Decode,
     /// The bytes are not those that were imported (`image_bytes`, `image_xxh3`).
     Checksum,
+    /// Import: a series of more bytes than one file may decode to.
+    TooLong,
+    /// A series with fewer steps than a window takes.
+    TooShort,
+    /// A series with other channels than the tensor, or numbers that fill no whole step.
+    Channels,
     /// Import: words or a path, and no image that belongs to them.
     Missing,
     /// Import: damaged or not to be trusted around the image, such as an archive's entry that leads out of it.
@@ -36,6 +43,9 @@ impl BadClass {
             Self::TooManyPixels => "too_many_pixels",
             Self::Decode => "decode",
             Self::Checksum => "checksum",
+            Self::TooLong => "too_long",
+            Self::TooShort => "too_short",
+            Self::Channels => "channels",
             Self::Missing => "missing",
             Self::Refused => "refused",
         }

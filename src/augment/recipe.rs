@@ -1,6 +1,8 @@
 //! A recipe as written: a list of ops for one kind of column.
 use serde::{Deserialize, Serialize};
 
+pub use super::series::recipe::SeriesOpSettings;
+
 /// `[augment]` of a pipeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -9,6 +11,9 @@ pub struct AugmentSettings {
     pub image: Vec<ImageOpSettings>,
     /// Evaluation recipe of the image column.
     pub evaluation: Vec<ImageOpSettings>,
+    /// Training recipe of the windows of series; evaluations see windows as they are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub series: Vec<SeriesOpSettings>,
     /// Turn images as their EXIF orientation says. Off by default, as in torchvision and CLIP.
     pub exif_orientation: bool,
     /// Images that declare more pixels are bad samples, refused before allocation.
@@ -19,7 +24,14 @@ pub struct AugmentSettings {
 
 impl Default for AugmentSettings {
     fn default() -> Self {
-        Self { image: vec![], evaluation: vec![], exif_orientation: false, max_megapixels: 100.0, decode_threads: 0 }
+        Self {
+            image: vec![],
+            evaluation: vec![],
+            series: vec![],
+            exif_orientation: false,
+            max_megapixels: 100.0,
+            decode_threads: 0,
+        }
     }
 }
 

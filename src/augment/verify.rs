@@ -1,7 +1,7 @@
 //! Whether a row's bytes are those that were imported: Parquet pages have no checksum of their own.
 use super::{BadClass, BadSample};
 
-/// Checks an encoded image (no bytes where it is null) against what its row declares; `hash` gives its XXH3 and is asked
+/// Checks a blob (no bytes where it is null) against what its row declares; `hash` gives its XXH3 and is asked
 /// only where one is declared.
 ///
 /// # Errors
@@ -14,7 +14,7 @@ pub fn verify(
 ) -> Result<(), BadSample> {
     let bad = |class, message| Err(BadSample { class, message });
     if encoded.is_empty() {
-        return bad(BadClass::Empty, "the image is null or has no bytes".to_owned());
+        return bad(BadClass::Empty, "it is null or has no bytes".to_owned());
     }
     match (declared_bytes, declared_xxh3) {
         (Some(bytes), _) if bytes != encoded.len() as u64 => {

@@ -53,7 +53,7 @@ struct CombineWords {
     #[command(flatten)]
     of: DiffWords,
     /// Where to save what comes of it.
-    #[arg(long, value_name = "FILE", value_parser = super::local)]
+    #[arg(long, value_name = "FILE", value_parser = super::places::local)]
     to: PathBuf,
 }
 

@@ -38,7 +38,7 @@ pub(crate) struct SqlWords {
     #[arg(long, value_name = "N", default_value_t = 40, conflicts_with_all = ["json", "csv", "to"])]
     rows: usize,
     /// Writes the rows into shards in this folder instead of printing them.
-    #[arg(long, value_name = "DIR", value_parser = super::local)]
+    #[arg(long, value_name = "DIR", value_parser = super::places::local)]
     to: Option<PathBuf>,
     /// Sorts the rows by these columns, separated by commas; shards keep that order.
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]

@@ -9,7 +9,8 @@
 //! | [`extract`] | batches through an encoder into features |
 //! | [`knn`], [`few_labels`] | weighted nearest neighbours, also from n labels per class |
 //! | [`linear_probe`] | logistic regression on frozen features |
-//! | [`raw_pixels`] | the floor that knows nothing |
+//! | [`raw_pixels`], [`raw_series`] | the floors that know nothing |
+//! | [`mfcc_statistics`] | the floor of audio |
 //! | [`held_out`] | the part of the bank on which k and λ are chosen |
 //! | [`statistics`] | intervals: single, paired, over draws |
 //! | [`protocol`], [`scores`] | all of it for all representations; as JSON and as a table |
@@ -23,8 +24,10 @@ pub mod knn;
 mod lbfgs;
 pub mod linear_probe;
 mod logistic;
+pub mod mfcc_statistics;
 pub mod protocol;
 pub mod raw_pixels;
+pub mod raw_series;
 pub mod scores;
 pub mod statistics;
 
@@ -41,6 +44,9 @@ pub struct EvaluateSettings {
     /// Column with the label.
     #[serde(default = "default_label")]
     pub label: String,
+    /// Further columns that the same features are scored by, such as `group`, the speaker.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further_labels: Vec<String>,
     /// Weighted nearest neighbours (Wu et al.).
     #[serde(default)]
     pub knn: KnnSettings,
@@ -53,6 +59,12 @@ pub struct EvaluateSettings {
     /// Draws of labels that the few-label kNN averages over.
     #[serde(default = "default_draws")]
     pub label_draws: usize,
+}
+impl EvaluateSettings {
+    /// Every column that features are scored by, `label` first.
+    pub fn labels(&self) -> Vec<String> {
+        std::iter::once(&self.label).chain(&self.further_labels).cloned().collect()
+    }
 }
 fn default_label() -> String {
     "label".into()

@@ -341,6 +341,7 @@ mod tests {
 
     fn settings() -> EvaluateSettings {
         EvaluateSettings {
+            further_labels: vec![],
             bank_sql: String::new(),
             query_sql: String::new(),
             label: "kind".into(),

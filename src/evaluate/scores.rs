@@ -132,6 +132,16 @@ impl Verdict {
 }
 
 impl Scores {
+    /// Adds the figures of further label columns of the same samples.
+    pub fn extend(&mut self, further: Self) {
+        self.linear_probe.extend(further.linear_probe);
+        self.knn.extend(further.knn);
+        self.knn_at.extend(further.knn_at);
+        self.few_labels.extend(further.few_labels);
+        self.left_out.extend(further.left_out);
+        self.data.extend(further.data);
+    }
+
     /// One line of JSON.
     ///
     /// # Errors

@@ -3,6 +3,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
+use super::modality::Modality;
 use super::source::{Place, Source, read_file};
 use super::walk::Listed;
 use crate::error::{Error, Result, Stage};
@@ -31,10 +32,11 @@ pub(super) fn source_name(path: &Path) -> Cow<'_, str> {
     path.to_string_lossy()
 }
 
-/// Images in folders that name their class.
+/// Images or series in folders that name their class.
 #[derive(Debug)]
 pub(super) struct ClassFolders {
     root: PathBuf,
+    modality: Modality,
     files: Vec<Listed>,
     /// Whether the first folder of a path is its split.
     has_splits: bool,
@@ -46,7 +48,7 @@ pub(super) struct ClassFolders {
 impl ClassFolders {
     /// # Errors
     /// Splits lie beside folders that are none, so that neither reading is safe, or below a folder that holds all files.
-    pub(super) fn new(root: &Path, files: Vec<Listed>) -> Result<Self> {
+    pub(super) fn new(root: &Path, files: Vec<Listed>, modality: Modality) -> Result<Self> {
         let tops: BTreeSet<Cow<'_, str>> = files.iter().filter_map(|file| folders_of(&file.path).next()).collect();
         let (splits, others): (Vec<&str>, Vec<&str>) = tops.iter().map(Cow::as_ref).partition(|top| is_split(top));
         if !splits.is_empty() && !others.is_empty() {
@@ -79,7 +81,7 @@ impl ClassFolders {
             let split = if has_splits { folders.next().map(&mut number) } else { None };
             places.push((split, folders.next().map(&mut number)));
         }
-        Ok(Self { root: root.to_owned(), has_splits, places, names, files })
+        Ok(Self { root: root.to_owned(), modality, has_splits, places, names, files })
     }
 
     /// What to say where all images are of one class: then FROM may be one folder too high.
@@ -123,6 +125,10 @@ impl Source for ClassFolders {
         if self.has_splits { "class_folders_with_splits" } else { "class_folders" }
     }
 
+    fn modality(&self) -> Modality {
+        self.modality
+    }
+
     fn images(&self) -> usize {
         self.files.len()
     }
@@ -159,7 +165,7 @@ mod tests {
 
     fn source(paths: &[&str]) -> Result<ClassFolders> {
         let files = paths.iter().map(|path| Listed { path: PathBuf::from(path), bytes: 1 });
-        ClassFolders::new(Path::new("root"), files.collect())
+        ClassFolders::new(Path::new("root"), files.collect(), Modality::Image)
     }
 
     fn places(paths: &[&str]) -> Vec<(Option<String>, Option<String>)> {

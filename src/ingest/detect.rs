@@ -6,9 +6,11 @@ use super::class_folders::ClassFolders;
 use super::idx::IdxFiles;
 use super::kind::Kind;
 use super::metadata_folder::MetadataFolder;
+use super::modality::Modality;
 use super::rows::Rejected;
 use super::source::Source;
 use super::spool::Spool;
+use super::text_series::TextSeries;
 use super::walk::{Listed, Listing, walk};
 use super::{ImportSettings, Progress, parquet_rows, path_table, patterns, webdataset};
 use crate::error::{Context, Error, Result, Stage};
@@ -50,6 +52,7 @@ pub(super) fn detect(
     progress: &mut dyn FnMut(&Progress) -> Result<()>,
 ) -> Result<Detected> {
     let place = from.display().to_string();
+    let mut modality = Modality::Image;
     let (root, mut listing) = if from.is_dir() {
         (from.to_owned(), walk(from, to, progress)?)
     } else {
@@ -61,29 +64,43 @@ pub(super) fn detect(
         listing.tables.append(&mut listing.parquet);
         listing.tables.sort_by(|a, b| a.path.cmp(&b.path));
     }
+    // Folders of audio are folders of files like those of images.
+    if settings.read_as == Some(Kind::AudioFolder) || (listing.images.is_empty() && !listing.audio.is_empty()) {
+        std::mem::swap(&mut listing.images, &mut listing.audio);
+        modality = Modality::Audio;
+    }
     if !settings.label_names.is_empty() && listing.idx.is_empty() {
         let reason = "holds no IDX files, and label names are for those; leave them away";
         return Err(Error::at(Stage::Import, place, reason));
     }
     let kind = match settings.read_as {
+        Some(Kind::AudioFolder) if listing.metadata.is_empty() => check_forced(Kind::ClassFolders, &listing, &place)?,
+        Some(Kind::AudioFolder) => check_forced(Kind::MetadataFolder, &listing, &place)?,
         Some(kind) => check_forced(kind, &listing, &place)?,
         None => judged(&listing, &place)?,
     };
-    if !settings.columns.is_empty() && matches!(kind, Kind::ClassFolders | Kind::Idx) {
+    if !settings.columns.is_empty()
+        && matches!(kind, Kind::ClassFolders | Kind::Idx | Kind::Ts | Kind::UcrTsv | Kind::CsvSeries)
+    {
         let reason = format!("is read as {kind}, which has no columns to name; leave --column away");
         return Err(Error::at(Stage::Import, place, reason));
     }
     skip_others(kind, &mut listing);
     let columns = &settings.columns;
     match kind {
-        Kind::ClassFolders => {
-            let found = ClassFolders::new(&root, listing.images)?;
+        Kind::ClassFolders | Kind::AudioFolder => {
+            let found = ClassFolders::new(&root, listing.images, modality)?;
             let warnings = found.only_class().into_iter().collect();
             Ok(Detected { warnings, refused: listing.missing, ..Detected::of(found, listing.skipped) })
         }
+        Kind::CsvSeries => {
+            Ok(Detected::of(ClassFolders::new(&root, listing.tables, Modality::CsvSeries)?, listing.skipped))
+        }
+        Kind::Ts => Ok(Detected::of(TextSeries::open(kind, &root, &listing.ts)?, listing.skipped)),
+        Kind::UcrTsv => Ok(Detected::of(TextSeries::open(kind, &root, &listing.tables)?, listing.skipped)),
         Kind::Idx => Ok(Detected::of(IdxFiles::open(&root, &listing.idx, &settings.label_names, to)?, listing.skipped)),
         Kind::MetadataFolder => {
-            let found = MetadataFolder::new(&root, &listing.metadata, &listing.images, columns)?;
+            let found = MetadataFolder::new(&root, &listing.metadata, &listing.images, columns, modality)?;
             let (unlisted, ignored_columns) = (found.unlisted, found.ignored_columns.clone());
             Ok(Detected { unlisted, ignored_columns, ..Detected::of(found, listing.skipped) })
         }
@@ -129,8 +146,9 @@ fn sorted_in(root: &Path, files: Vec<PathBuf>, read_as: Option<Kind>) -> Result<
         match read_as {
             Some(Kind::Webdataset) => listing.archives.push(file),
             Some(Kind::Parquet) => listing.parquet.push(file),
-            Some(Kind::Paths) => listing.tables.push(file),
-            Some(Kind::MetadataFolder | Kind::Idx) => {
+            Some(Kind::Paths | Kind::UcrTsv | Kind::CsvSeries) => listing.tables.push(file),
+            Some(Kind::Ts) => listing.ts.push(file),
+            Some(Kind::MetadataFolder | Kind::Idx | Kind::AudioFolder) => {
                 let reason = "is a file, and metadata folders and IDX files come in folders; name the folder";
                 return Err(Error::at(Stage::Import, full.display().to_string(), reason));
             }
@@ -162,7 +180,10 @@ fn is_arrow_ipc(path: &Path) -> bool {
 /// Whether there is anything of a kind that was asked for.
 fn check_forced(kind: Kind, listing: &Listing, place: &str) -> Result<Kind> {
     let (is_there, what) = match kind {
-        Kind::ClassFolders => (!listing.images.is_empty(), "images"),
+        Kind::ClassFolders | Kind::AudioFolder => (!listing.images.is_empty(), "images or audio"),
+        Kind::Ts => (!listing.ts.is_empty(), ".ts"),
+        Kind::UcrTsv => (!listing.tables.is_empty(), ".tsv"),
+        Kind::CsvSeries => (!listing.tables.is_empty(), ".csv"),
         Kind::MetadataFolder => (!listing.metadata.is_empty(), "metadata.csv, .jsonl or .parquet"),
         Kind::Idx => (!listing.idx.is_empty(), "IDX files"),
         Kind::Webdataset => (!listing.archives.is_empty(), ".tar, .tar.gz or .tgz"),
@@ -197,10 +218,13 @@ fn judged(listing: &Listing, place: &str) -> Result<Kind> {
         (false, _, true) => Ok(Kind::MetadataFolder),
         (false, true, false) => Ok(Kind::ClassFolders),
         (false, false, false) if !listing.parquet.is_empty() => Ok(Kind::Parquet),
-        (false, false, false) if !listing.tables.is_empty() => Ok(Kind::Paths),
+        (false, false, false) if !listing.ts.is_empty() => Ok(Kind::Ts),
+        (false, false, false) if !listing.tables.is_empty() => {
+            Ok(if listing.tables.iter().all(is_of_ucr) { Kind::UcrTsv } else { Kind::Paths })
+        }
         (false, false, false) => {
             let reason = format!(
-                "holds no images (jpg, jpeg, png, webp, gif), no metadata.csv, .jsonl or .parquet, no IDX files, no .tar, \
+                "holds no images (jpg, jpeg, png, webp, gif), no audio (wav, flac, ogg, mp3), no .ts, no metadata.csv, .jsonl or .parquet, no IDX files, no .tar, \
                  .parquet or table of paths; name the folder or file that does, or its kind with --as ({})",
                 Kind::list()
             );
@@ -209,13 +233,22 @@ fn judged(listing: &Listing, place: &str) -> Result<Kind> {
     }
 }
 
+/// Whether a table is named like those of the UCR archive: `GunPoint_TRAIN.tsv`.
+fn is_of_ucr(file: &Listed) -> bool {
+    let name = file.path.file_name().unwrap_or_default().to_string_lossy();
+    name.ends_with("_TRAIN.tsv") || name.ends_with("_TEST.tsv")
+}
+
 /// What another kind would read is counted like everything that nobody reads, but for metadata tables and IDX files.
 fn skip_others(kind: Kind, listing: &mut Listing) {
     let is_parquet = matches!(kind, Kind::Parquet | Kind::Img2dataset);
     let lists = [
         (kind == Kind::Webdataset, &listing.archives),
         (is_parquet, &listing.parquet),
-        (kind == Kind::Paths, &listing.tables),
+        (matches!(kind, Kind::Paths | Kind::UcrTsv | Kind::CsvSeries), &listing.tables),
+        (kind == Kind::Ts, &listing.ts),
+        // Beside images; after an exchange these are the images.
+        (false, &listing.audio),
         // Those of a metadata folder are counted as unlisted.
         (matches!(kind, Kind::ClassFolders | Kind::MetadataFolder), &listing.images),
     ];

@@ -125,7 +125,7 @@ fn write(
         references::check(source)?;
     }
     let keep_order = settings.keep_order || settings.reference && source.is_packed();
-    let schema = Schema::named("image_text")?;
+    let schema = Schema::named(source.modality().schema())?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(settings.threads)
         .thread_name(|number| format!("import-{number}"))
@@ -135,7 +135,11 @@ fn write(
     destination.clear()?;
     let mut writing = Writing {
         shards: ShardWriter::new(source, &schema, settings)?,
-        report: ImportReport { kind: source.kind().to_owned(), ..ImportReport::default() },
+        report: ImportReport {
+            kind: source.kind().to_owned(),
+            samples: source.modality().samples().to_owned(),
+            ..ImportReport::default()
+        },
         total: (source.images() + refused.len()) as u64,
         rejected: refused,
         progress,
@@ -206,7 +210,7 @@ impl Writing<'_> {
                 Ok(row) => {
                     let report = &mut self.report;
                     report.rows += 1;
-                    report.image_bytes += row.image.len() as u64;
+                    report.image_bytes += row.blob.len() as u64;
                     *report.splits.entry(row.split.clone().unwrap_or_default()).or_default() += 1;
                     let label = row.label.as_deref().unwrap_or_default();
                     let is_counted = report.labels.len() < LABELS_COUNTED || report.labels.contains_key(label);
@@ -217,7 +221,8 @@ impl Writing<'_> {
             }
         }
         (self.progress)(&Progress::Writing {
-            done: self.report.rows + self.rejected.len() as u64,
+            // Long series are several rows each.
+            done: (self.report.rows + self.rejected.len() as u64).min(self.total),
             total: self.total,
             bytes: self.report.image_bytes,
             quarantined: self.rejected.len() as u64,

@@ -22,11 +22,19 @@ pub enum Kind {
     Img2dataset,
     /// CSV, TSV, JSON lines or Parquet that list the paths of image files.
     Paths,
+    /// Audio in folders that name their class, or with a metadata table, where there are images beside it.
+    AudioFolder,
+    /// `.ts` files of the aeon archive.
+    Ts,
+    /// TSV files of the UCR archive: a series per line, its label first.
+    UcrTsv,
+    /// CSV files of one series each, in folders that may name their class.
+    CsvSeries,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::ClassFolders,
         Self::MetadataFolder,
         Self::Idx,
@@ -34,6 +42,10 @@ impl Kind {
         Self::Parquet,
         Self::Img2dataset,
         Self::Paths,
+        Self::AudioFolder,
+        Self::Ts,
+        Self::UcrTsv,
+        Self::CsvSeries,
     ];
 
     /// As the command line writes it.
@@ -46,6 +58,10 @@ impl Kind {
             Self::Parquet => "parquet",
             Self::Img2dataset => "img2dataset",
             Self::Paths => "paths",
+            Self::AudioFolder => "audio_folder",
+            Self::Ts => "ts",
+            Self::UcrTsv => "ucr_tsv",
+            Self::CsvSeries => "csv_series",
         }
     }
 

@@ -1,4 +1,4 @@
-//! Folders in Hugging Face's `imagefolder` layout: a `metadata.csv`, `.jsonl` or `.parquet` whose `file_name` lies below it.
+//! Folders in Hugging Face's `imagefolder` and `audiofolder` layout: a `metadata.csv`, `.jsonl` or `.parquet` whose `file_name` lies below it.
 //!
 //! `caption` (or, where there is none, `text`), `label` and `split` go to the schema's columns; a row without a split has
 //! that of its first folder (`train/…`). Further columns of plain types are carried into the shards under their own names.
@@ -14,7 +14,9 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use super::class_folders::{source_name, split_of};
 use super::columns::{ColumnName, Filled, find};
 use super::metadata_table::{self, TEXT_COLUMNS, value};
+use super::modality::Modality;
 use super::source::{Place, Source, read_file};
+use super::start_times;
 use super::walk::Listed;
 use crate::error::{Context, Error, Result, Stage};
 use crate::schema::{Schema, alike};
@@ -26,12 +28,15 @@ const SPELLED_OUT: usize = 5;
 #[derive(Debug)]
 pub(super) struct MetadataFolder {
     kind: &'static str,
+    modality: Modality,
     root: PathBuf,
     /// One per row of the tables; an image with two captions is there twice.
     files: Vec<Listed>,
     captions: StringArray,
     labels: StringArray,
     splits: StringArray,
+    groups: StringArray,
+    start_times: Vec<Option<i64>>,
     further: BTreeMap<String, ArrayRef>,
     /// Images below the folder that no table lists.
     pub(super) unlisted: u64,
@@ -44,9 +49,19 @@ impl MetadataFolder {
     ///
     /// # Errors
     /// A table is damaged or has no `file_name`; a name is missing, leads out of the table's folder, or is not there.
-    pub(super) fn new(root: &Path, paths: &[PathBuf], images: &[Listed], columns: &[ColumnName]) -> Result<Self> {
-        let text_columns: Vec<&str> =
-            TEXT_COLUMNS.into_iter().chain(columns.iter().map(|column| column.name.as_str())).collect();
+    pub(super) fn new(
+        root: &Path,
+        paths: &[PathBuf],
+        images: &[Listed],
+        columns: &[ColumnName],
+        modality: Modality,
+    ) -> Result<Self> {
+        let series_columns: &[&str] = if modality == Modality::Image { &[] } else { &["group"] };
+        let text_columns: Vec<&str> = TEXT_COLUMNS
+            .into_iter()
+            .chain(series_columns.iter().copied())
+            .chain(columns.iter().map(|column| column.name.as_str()))
+            .collect();
         let (mut tables, mut files, mut ignored) = (vec![], vec![], vec![]);
         for path in paths {
             let place = root.join(path).display().to_string();
@@ -67,7 +82,8 @@ impl MetadataFolder {
         let listed: HashSet<&Path> = files.iter().map(|file| file.path.as_path()).collect();
         let unlisted = images.iter().filter(|image| !listed.contains(image.path.as_path())).count() as u64;
         let splits = files.iter().map(|file| split_of(&file.path)).collect();
-        Ok(Self { unlisted, ..Self::from_rows("metadata_folder", root, files, splits, &tables, ignored)? })
+        let place = ("metadata_folder", modality, root);
+        Ok(Self { unlisted, ..Self::from_rows(place, files, splits, &tables, ignored)? })
     }
 
     /// From tables whose rows are `files`, one each; `splits` are for rows that have none of their own.
@@ -75,8 +91,7 @@ impl MetadataFolder {
     /// # Errors
     /// Columns of one name do not go together.
     pub(super) fn from_rows(
-        kind: &'static str,
-        root: &Path,
+        (kind, modality, root): (&'static str, Modality, &Path),
         files: Vec<Listed>,
         splits: Vec<Option<String>>,
         tables: &[RecordBatch],
@@ -88,8 +103,15 @@ impl MetadataFolder {
         let caption_column = if has_caption { "caption" } else { "text" };
         let own = text("split")?;
         let splits = splits.into_iter().zip(&own).map(|(other, own)| own.map(str::to_owned).or(other)).collect();
+        let start_times = match modality {
+            Modality::Image => vec![],
+            _ => start_times::of_column(&stacked(tables, "start_time", None)?)?,
+        };
         let mut found = Self {
             kind,
+            modality,
+            groups: text("group")?,
+            start_times,
             root: root.to_owned(),
             splits,
             captions: text(caption_column)?,
@@ -104,13 +126,17 @@ impl MetadataFolder {
     }
 
     fn gather_further(&mut self, tables: &[RecordBatch], caption_column: &str) -> Result<()> {
-        let schema = Schema::named("image_text")?;
+        let schema = Schema::named(self.modality.schema())?;
+        let is_taken = |name: &str| match self.modality {
+            Modality::Image => ["file_name", "label", "split", caption_column].contains(&name),
+            _ => ["file_name", "label", "split", "group", "start_time"].contains(&name),
+        };
         let mut names: Vec<String> =
             tables.iter().flat_map(|table| table.schema_ref().fields().iter().map(|f| f.name().clone())).collect();
         names.sort_unstable();
         names.dedup();
         for name in names {
-            if ["file_name", "label", "split", caption_column].contains(&name.as_str()) {
+            if is_taken(&name) {
                 continue;
             }
             if schema.column(&name).is_ok() {
@@ -214,6 +240,10 @@ impl Source for MetadataFolder {
         self.kind
     }
 
+    fn modality(&self) -> Modality {
+        self.modality
+    }
+
     fn images(&self) -> usize {
         self.files.len()
     }
@@ -241,6 +271,14 @@ impl Source for MetadataFolder {
 
     fn label(&self, image: usize) -> Option<Cow<'_, str>> {
         value(&self.labels, image).map(Cow::Borrowed)
+    }
+
+    fn group(&self, image: usize) -> Option<&str> {
+        value(&self.groups, image)
+    }
+
+    fn start_time(&self, image: usize) -> Option<i64> {
+        self.start_times.get(image).copied().flatten()
     }
 
     fn caption(&self, image: usize) -> Option<&str> {
@@ -277,7 +315,7 @@ mod tests {
     fn open(folder: &tempfile::TempDir, tables: &[&str]) -> Result<MetadataFolder> {
         let images = super::super::walk::walk(folder.path(), Path::new(""), &mut |_| Ok(())).unwrap().images;
         let tables: Vec<PathBuf> = tables.iter().map(PathBuf::from).collect();
-        MetadataFolder::new(folder.path(), &tables, &images, &[])
+        MetadataFolder::new(folder.path(), &tables, &images, &[], Modality::Image)
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Foreign data into shards: class folders, folders with a metadata table, IDX files, WebDataset tars, Parquet files of
-//! images (Hugging Face's and img2dataset's among them), tables of paths.
+//! Foreign data into shards: class folders and folders with a metadata table (of images or audio), IDX files, WebDataset
+//! tars, Parquet files of images (Hugging Face's and img2dataset's among them), tables of paths, files of series.
 //!
 //! ```text
 //!  FROM ──▶ walk ──▶ detect ──▶ order ──▶ check ──────▶ shard ────▶ manifest
@@ -21,10 +21,12 @@
 //!
 //! **Crashes.** A shard appears under its name complete or not at all, and the manifest appears last; what a crashed import
 //! left is removed by the next one into the same folder (see [`destination`]).
+mod audio;
 mod check;
 mod class_folders;
 mod class_labels;
 mod columns;
+mod csv_series;
 pub mod destination;
 mod detect;
 pub mod fingerprint;
@@ -35,6 +37,7 @@ mod made_folders;
 pub mod manifest;
 mod metadata_folder;
 mod metadata_table;
+mod modality;
 mod order;
 pub(crate) mod parquet_layout;
 mod parquet_rows;
@@ -42,6 +45,7 @@ mod path_table;
 mod patterns;
 mod quarantine;
 mod references;
+mod row_batch;
 mod rows;
 mod samples;
 mod shard;
@@ -49,7 +53,9 @@ mod sidecar;
 pub mod source;
 mod split_name;
 pub(crate) mod spool;
+mod start_times;
 mod tar_entries;
+mod text_series;
 mod walk;
 mod webdataset;
 
@@ -63,11 +69,13 @@ pub use import::{import, import_source};
 pub(crate) use import::{import_made, into_folder};
 pub use kind::Kind;
 pub(crate) use made_folders::MadeFolders;
+pub use modality::Modality;
 pub(crate) use parquet_layout::holds_images;
 pub use shard::{BLOB_PAGE_BYTES, KEY_CONTENT, KEY_SCHEMA, KEY_SCHEMA_VERSION};
 pub(crate) use shard::{as_blobs, zstd};
 
 use crate::error::{Error, Result, Stage};
+use crate::pair::Numbers;
 
 /// The manifest of a data set, written last.
 pub const MANIFEST_FILE: &str = "diptych.json";
@@ -84,7 +92,10 @@ pub const CHUNK_BYTES: u64 = 32 << 20;
 pub const CHUNK_IMAGES: usize = 4096;
 /// Labels that a report counts one by one: more are captions in disguise.
 pub const LABELS_COUNTED: usize = 10_000;
-/// A larger file is no image: it is refused unread.
+/// Numbers of one row of a series at most, 16 MB as f32: longer series become several rows, so that reading a window costs
+/// a row of memory and not hours of samples. Windows do not reach from one row into the next.
+pub const MOST_ROW_NUMBERS: usize = 4 << 20;
+/// A larger file is no image and no series: it is refused unread.
 pub const MAX_IMAGE_BYTES: u64 = 512 << 20;
 
 /// How to import.
@@ -110,6 +121,8 @@ pub struct ImportSettings {
     pub max_megapixels: f64,
     /// Names of the classes of IDX files, by index; empty: the index itself is the label.
     pub label_names: Vec<String>,
+    /// What audio becomes; tables of numbers are f32.
+    pub numbers: Numbers,
     /// What the source is, where its files do not say.
     pub read_as: Option<Kind>,
     /// What fills which column of the schema, where it is not called as usual.
@@ -133,6 +146,7 @@ impl Default for ImportSettings {
             decode_check: true,
             max_megapixels: 100.0,
             label_names: vec![],
+            numbers: Numbers::I16,
             read_as: None,
             columns: vec![],
             reference: false,
@@ -195,6 +209,8 @@ pub enum Progress {
 pub struct ImportReport {
     /// What FROM was: `class_folders`, `metadata_folder`, `idx`, `webdataset`, `huggingface_parquet`, ….
     pub kind: String,
+    /// What its rows hold: images or series.
+    pub samples: String,
     /// Rows written.
     pub rows: u64,
     /// Encoded bytes written.

@@ -13,6 +13,7 @@ use super::class_folders::{source_name, split_of};
 use super::columns::{ColumnName, Filled, NO_DOWNLOAD, find, has_urls};
 use super::metadata_folder::MetadataFolder;
 use super::metadata_table::{self, MetadataTable};
+use super::modality::Modality;
 use super::rows::Rejected;
 use super::split_name::split_of_file;
 use super::walk::{IMAGE_EXTENSIONS, Listed};
@@ -70,7 +71,7 @@ pub(super) fn open(
         let kept = filter_record_batch(&table.batch, &BooleanArray::from(kept));
         tables.push(kept.context(Stage::Internal, place, "rows cannot be left out")?);
     }
-    let found = MetadataFolder::from_rows("paths", root, files, splits, &tables, ignored)?;
+    let found = MetadataFolder::from_rows(("paths", Modality::Image, root), files, splits, &tables, ignored)?;
     Ok((found, rejected))
 }
 

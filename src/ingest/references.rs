@@ -48,7 +48,7 @@ pub(super) fn columns(source: &dyn Source, rows: &[Row]) -> Result<[ArrayRef; 3]
         uris.push(uri(&place.file)?);
         offsets.push(place.offset);
     }
-    let lengths = rows.iter().map(|row| row.image.len() as u64);
+    let lengths = rows.iter().map(|row| row.blob.len() as u64);
     Ok([
         Arc::new(StringArray::from(uris)),
         Arc::new(UInt64Array::from(offsets)),

@@ -1,14 +1,17 @@
-//! Images into checked rows, many at once.
+//! Images and series into checked rows, many at once.
 use std::borrow::Cow;
 use std::io::ErrorKind;
 
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::audio::Decoded;
+use super::modality::Modality;
 use super::source::Source;
-use super::{CHUNK_BYTES, CHUNK_IMAGES, ImportSettings, MAX_IMAGE_BYTES, check};
+use super::{CHUNK_BYTES, CHUNK_IMAGES, ImportSettings, MAX_IMAGE_BYTES, MOST_ROW_NUMBERS, audio, check, csv_series};
 use crate::augment::{BadClass, BadSample};
 use crate::error::{Error, Result};
+use crate::pair::Numbers;
 
 /// One row of a shard to be.
 #[derive(Debug)]
@@ -16,16 +19,34 @@ pub(super) struct Row {
     /// Number in the source.
     pub(super) number: u32,
     pub(super) source: String,
-    pub(super) image: Vec<u8>,
-    pub(super) width: u32,
-    pub(super) height: u32,
-    pub(super) format: &'static str,
+    /// The encoded image, or the numbers of a series.
+    pub(super) blob: Vec<u8>,
+    pub(super) facts: Facts,
     pub(super) caption: Option<String>,
     pub(super) label: Option<String>,
     pub(super) split: Option<String>,
     pub(super) xxh3: u64,
-    /// BLAKE3 of image, caption, label, split and source.
+    /// BLAKE3 of the blob, caption (or group), label, split and source.
     pub(super) content: [u8; 32],
+}
+
+/// What a row says about its blob.
+#[derive(Debug)]
+pub(super) enum Facts {
+    Image { width: u32, height: u32, format: &'static str },
+    Series(SeriesFacts),
+}
+
+/// See [`Facts`].
+#[derive(Debug)]
+pub(super) struct SeriesFacts {
+    pub(super) numbers: Numbers,
+    pub(super) channels: u32,
+    pub(super) steps: u64,
+    pub(super) rate_hz: Option<f64>,
+    pub(super) group: Option<String>,
+    pub(super) start_time: Option<i64>,
+    pub(super) start_step: u64,
 }
 
 /// An image that is no row.
@@ -58,47 +79,105 @@ pub(super) fn chunks<'a>(source: &dyn Source, images: &'a [u32]) -> Vec<&'a [u32
 /// # Errors
 /// The first image that cannot be *read*; one that cannot be *used* is an outcome.
 pub(super) fn read_all(source: &dyn Source, images: &[u32], settings: &ImportSettings) -> Result<Vec<Outcome>> {
-    let outcomes: Vec<Result<Outcome>> = images.par_iter().map(|&image| read_one(source, image, settings)).collect();
+    let outcomes: Vec<Result<Vec<Outcome>>> =
+        images.par_iter().map(|&image| read_one(source, image, settings)).collect();
     // Here and not in `par_iter`: which of several errors is reported must not depend on the threads.
-    outcomes.into_iter().collect()
+    Ok(outcomes.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
-fn read_one(source: &dyn Source, number: u32, settings: &ImportSettings) -> Result<Outcome> {
+/// One row, or several of a series that is long.
+fn read_one(source: &dyn Source, number: u32, settings: &ImportSettings) -> Result<Vec<Outcome>> {
     let at = number as usize;
     let name = source.name(at).into_owned();
     let expected_bytes = source.expected_bytes(at);
     if expected_bytes > MAX_IMAGE_BYTES {
         let message = format!("{expected_bytes} bytes are more than the {MAX_IMAGE_BYTES} that an image may have");
-        let reason = BadSample { class: BadClass::TooManyPixels, message };
-        return Ok(Err(Rejected { source: name, reason }));
+        let reason = match source.modality() {
+            Modality::Image => BadSample { class: BadClass::TooManyPixels, message },
+            _ => BadSample { class: BadClass::TooLong, message: message.replace("an image", "a series") },
+        };
+        return Ok(vec![Err(Rejected { source: name, reason })]);
+    }
+    let decoded = match source.modality() {
+        Modality::Image => None,
+        Modality::Audio => Some(audio::decode(source.read(at)?, settings.numbers)),
+        Modality::CsvSeries => Some(csv_series::parse(&source.read(at)?)),
+        Modality::Numbers { channels } => {
+            let (rate_hz, start_time) = (None, None);
+            let numbers = source.numbers(at, source.read(at)?);
+            Some(numbers.map(|bytes| Decoded { bytes, numbers: Numbers::F32, channels, rate_hz, start_time }))
+        }
+    };
+    if let Some(decoded) = decoded {
+        return Ok(match decoded {
+            Ok(decoded) if decoded.bytes.is_empty() => {
+                let reason = BadSample { class: BadClass::Empty, message: "it holds no steps".to_owned() };
+                vec![Err(Rejected { source: name, reason })]
+            }
+            Ok(decoded) => series_rows(source, number, &name, &decoded).into_iter().map(Ok).collect(),
+            Err(reason) => vec![Err(Rejected { source: name, reason })],
+        });
     }
     let (image, caption) = match source.read_with_caption(at) {
         Ok(read) => read,
         Err(error) => {
             let message = own_fault(&error).ok_or(error)?;
-            return Ok(Err(Rejected { source: name, reason: BadSample { class: BadClass::Missing, message } }));
+            return Ok(vec![Err(Rejected { source: name, reason: BadSample { class: BadClass::Missing, message } })]);
         }
     };
     let max_pixels = (settings.max_megapixels * 1e6) as u64;
     let header = match check::check(&image, max_pixels, settings.decode_check) {
         Ok(header) => header,
-        Err(reason) => return Ok(Err(Rejected { source: name, reason })),
+        Err(reason) => return Ok(vec![Err(Rejected { source: name, reason })]),
     };
     let (label, split) = (source.label(at), source.split(at));
     let texts = [caption.as_deref(), label.as_deref(), split, Some(name.as_str())];
-    Ok(Ok(Row {
+    Ok(vec![Ok(Row {
         number,
         content: content_of(&image, texts),
         xxh3: xxh3_64(&image),
-        width: header.width,
-        height: header.height,
-        format: header.format.name(),
+        facts: Facts::Image { width: header.width, height: header.height, format: header.format.name() },
         caption: caption.map(Cow::into_owned),
         label: label.map(Cow::into_owned),
         split: split.map(str::to_owned),
         source: name,
-        image,
-    }))
+        blob: image,
+    })])
+}
+
+/// A series as rows of bounded length: an epoch then never holds more of it than a row, however long it is.
+fn series_rows(source: &dyn Source, number: u32, name: &str, decoded: &Decoded) -> Vec<Row> {
+    let at = number as usize;
+    let step_bytes = decoded.numbers.bytes() * decoded.channels.max(1) as usize;
+    let most_steps = (MOST_ROW_NUMBERS / decoded.channels.max(1) as usize).max(1);
+    let (label, split, group) = (source.label(at), source.split(at), source.group(at));
+    let texts = [group, label.as_deref(), split, Some(name)];
+    let row = |(piece, blob): (usize, &[u8])| {
+        let start_step = (piece * most_steps) as u64;
+        let begin = source.start_time(at).or(decoded.start_time);
+        let after = decoded.rate_hz.map(|rate| (start_step as f64 / rate * 1e6).round() as i64);
+        Row {
+            number,
+            source: name.to_owned(),
+            content: content_of(blob, texts),
+            xxh3: xxh3_64(blob),
+            facts: Facts::Series(SeriesFacts {
+                numbers: decoded.numbers,
+                channels: decoded.channels,
+                steps: (blob.len() / step_bytes) as u64,
+                rate_hz: decoded.rate_hz,
+                group: group.map(str::to_owned),
+                // Without a rate only the first row's moment is known.
+                start_time: if piece == 0 { begin } else { begin.zip(after).map(|(begin, after)| begin + after) },
+                start_step,
+            }),
+            caption: None,
+            label: label.as_deref().map(str::to_owned),
+            split: split.map(str::to_owned),
+            blob: blob.to_vec(),
+        }
+    };
+    decoded.bytes.chunks(most_steps * step_bytes).enumerate().map(row).collect()
 }
 
 /// What is wrong with one file, where the disk is not at fault.

@@ -57,6 +57,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// The text of a number that was given out.
+    pub(super) fn text(&self, number: u32) -> &str {
+        &self.texts[number as usize]
+    }
+
     /// The number of a text.
     pub(super) fn number(&mut self, text: &str) -> u32 {
         if let Some(number) = self.numbers.get(text) {

@@ -6,9 +6,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, BinaryViewBuilder, RecordBatch, StringArray, UInt32Array, UInt64Array};
-use datafusion::arrow::buffer::Buffer;
-use datafusion::arrow::datatypes::{FieldRef, Schema as ArrowSchema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, FieldRef, Schema as ArrowSchema, SchemaRef};
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::arrow::arrow_writer::ArrowWriterOptions;
 use datafusion::parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -19,11 +17,14 @@ use datafusion::parquet::schema::types::ColumnPath;
 use super::ImportSettings;
 use super::destination::Destination;
 use super::manifest::ManifestShard;
+use super::modality::Modality;
 use super::references;
+use super::row_batch::{row_batch, series_type};
 use super::rows::Row;
 use super::source::Source;
 use crate::error::{Context, Error, Result, Stage};
-use crate::schema::{Role, Schema};
+use crate::pair::Numbers;
+use crate::schema::{LIST_ELEMENT, Role, Schema};
 use crate::select::reference::KEY_BLOB_BYTES;
 
 /// A page of blobs ends with the blob that reaches this: one photo, or a dozen 28-pixel PNGs. Reading 4 KB costs a disk
@@ -33,7 +34,7 @@ pub const BLOB_PAGE_BYTES: usize = 4096;
 pub const KEY_SCHEMA: &str = "diptych.schema";
 /// Footer key: version of the schema.
 pub const KEY_SCHEMA_VERSION: &str = "diptych.schema_version";
-/// Footer key: BLAKE3, in hexadecimal, of each row's BLAKE3 of image, caption, label, split and source.
+/// Footer key: BLAKE3, in hexadecimal, of each row's BLAKE3 of its blob, caption (or group), label, split and source.
 pub const KEY_CONTENT: &str = "diptych.content_blake3";
 
 const CANNOT_WRITE: &str = "cannot be written; check permissions and free space, and import again";
@@ -66,17 +67,23 @@ struct OpenShard {
 impl<'a> ShardWriter<'a> {
     pub(super) fn new(source: &'a dyn Source, schema: &'a Schema, settings: &'a ImportSettings) -> Result<Self> {
         let mut fields: Vec<FieldRef> = schema.arrow_schema().fields().iter().cloned().collect();
+        // The blob comes first.
+        if source.modality() == Modality::Audio {
+            let field = fields[0].as_ref().clone().with_data_type(series_type(settings.numbers));
+            fields[0] = Arc::new(field);
+        }
         if settings.reference {
             fields.retain(|field| schema.column(field.name()).is_ok_and(|column| column.role == Role::Narrow));
             fields.extend(references::fields());
         }
         fields.extend(source.further_fields());
+        let numbers = if source.modality() == Modality::Audio { settings.numbers } else { Numbers::F32 };
         Ok(Self {
             source,
             settings,
             schema,
             file_schema: Arc::new(ArrowSchema::new(fields)),
-            properties: properties(schema)?,
+            properties: properties(schema, numbers)?,
             open: None,
             pending: Vec::new(),
             pending_bytes: 0,
@@ -91,7 +98,7 @@ impl<'a> ShardWriter<'a> {
 
     /// Adds a row; `slug` is how a shard that it opens begins its name.
     pub(super) fn push(&mut self, destination: &mut Destination, slug: &str, row: Row) -> Result<()> {
-        let row_bytes = row.image.len() as u64;
+        let row_bytes = row.blob.len() as u64;
         let shard_is_full = self.open.as_ref().is_some_and(|open| {
             open.image_bytes + row_bytes > self.settings.shard_megabytes * MEGABYTE
                 || self.settings.shard_rows.is_some_and(|limit| open.rows >= limit)
@@ -138,7 +145,7 @@ impl<'a> ShardWriter<'a> {
             return Ok(());
         }
         let rows = std::mem::take(&mut self.pending);
-        let batch = batch(self.source, self.file_schema.clone(), rows, self.settings.reference)?;
+        let batch = row_batch(self.source, self.file_schema.clone(), rows, self.settings.reference)?;
         open.group_bytes.push(std::mem::take(&mut self.pending_bytes));
         open.writer.write(&batch).and_then(|()| open.writer.flush()).context(Stage::Import, &open.name, CANNOT_WRITE)
     }
@@ -184,7 +191,7 @@ pub(crate) fn as_blobs(properties: WriterPropertiesBuilder, column: &ColumnPath)
         .set_column_data_page_size_limit(column.clone(), BLOB_PAGE_BYTES)
 }
 
-fn properties(schema: &Schema) -> Result<WriterProperties> {
+fn properties(schema: &Schema, numbers: Numbers) -> Result<WriterProperties> {
     let mut properties = WriterProperties::builder()
         .set_compression(zstd()?)
         .set_statistics_enabled(EnabledStatistics::Page)
@@ -194,44 +201,22 @@ fn properties(schema: &Schema) -> Result<WriterProperties> {
         .set_max_row_group_bytes(None);
     for column in schema.stored() {
         let path = ColumnPath::from(column.name.as_str());
-        if column.role == Role::Blob {
+        if column.role == Role::Blob && matches!(column.data_type, DataType::List(_)) {
+            let path = ColumnPath::from(vec![column.name.clone(), "list".to_owned(), LIST_ELEMENT.to_owned()]);
             properties = as_blobs(properties, &path);
-        } else if !matches!(column.name.as_str(), "format" | "label" | "split" | "width" | "height") {
+            if numbers == Numbers::I16 {
+                // Plain would store 32 bits of each.
+                properties = properties.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+            }
+        } else if column.role == Role::Blob {
+            properties = as_blobs(properties, &path);
+        } else if !matches!(
+            column.name.as_str(),
+            "format" | "label" | "split" | "width" | "height" | "group" | "channels"
+        ) {
             // Values that never repeat gain nothing from a dictionary.
             properties = properties.set_column_dictionary_enabled(path, false);
         }
     }
     Ok(properties.build())
-}
-
-fn batch(source: &dyn Source, schema: SchemaRef, rows: Vec<Row>, reference: bool) -> Result<RecordBatch> {
-    let numbers: Vec<u32> = rows.iter().map(|row| row.number).collect();
-    let further = source.further_columns(&numbers)?;
-    let text = |of: fn(&Row) -> Option<&str>| Arc::new(rows.iter().map(of).collect::<StringArray>()) as ArrayRef;
-    let narrow: Vec<ArrayRef> = vec![
-        Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| row.width))),
-        Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| row.height))),
-        text(|row| Some(row.format)),
-        text(|row| row.caption.as_deref()),
-        text(|row| row.label.as_deref()),
-        text(|row| row.split.as_deref()),
-        text(|row| Some(&row.source)),
-        Arc::new(UInt64Array::from_iter_values(rows.iter().map(|row| row.image.len() as u64))),
-        Arc::new(UInt64Array::from_iter_values(rows.iter().map(|row| row.xxh3))),
-    ];
-    let schema_error = "does not fit the schema";
-    if reference {
-        let columns = narrow.into_iter().chain(references::columns(source, &rows)?).chain(further).collect();
-        return RecordBatch::try_new(schema, columns).context(Stage::Internal, "row group", schema_error);
-    }
-    let mut images = BinaryViewBuilder::with_capacity(rows.len());
-    for row in rows {
-        let length = row.image.len() as u32;
-        // Each image is a buffer of its own: nothing is copied until Parquet makes pages of it.
-        let block = images.append_block(Buffer::from_vec(row.image));
-        images.try_append_view(block, 0, length).context(Stage::Internal, "image", "does not fit a view")?;
-    }
-    let image: ArrayRef = Arc::new(images.finish());
-    let columns = std::iter::once(image).chain(narrow).chain(further).collect();
-    RecordBatch::try_new(schema, columns).context(Stage::Internal, "row group", schema_error)
 }

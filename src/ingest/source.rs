@@ -7,12 +7,18 @@ use std::path::{Path, PathBuf};
 use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::FieldRef;
 
+use super::modality::Modality;
+use crate::augment::BadSample;
 use crate::error::{Context, Error, Result, Stage};
 
-/// Images that can be read by number, in any order and by several threads at once.
+/// Images or series that can be read by number, in any order and by several threads at once.
 pub trait Source: Sync {
     /// As reports name it: `class_folders`.
     fn kind(&self) -> &'static str;
+    /// What its samples are.
+    fn modality(&self) -> Modality {
+        Modality::Image
+    }
     /// Number of images.
     fn images(&self) -> usize;
     /// The `source` column: path below the imported folder, or `file#index`. Names the image's place in the keyed order.
@@ -46,6 +52,21 @@ pub trait Source: Sync {
     /// Whether neighbours in the order of the source are neighbours in a file, so that references had better keep it.
     fn is_packed(&self) -> bool {
         false
+    }
+    /// What series have in common beside their label.
+    fn group(&self, _image: usize) -> Option<&str> {
+        None
+    }
+    /// When a series begins: microseconds since 1970, UTC.
+    fn start_time(&self, _image: usize) -> Option<i64> {
+        None
+    }
+    /// What was read as the numbers of a series, for sources of [`Modality::Numbers`].
+    ///
+    /// # Errors
+    /// It holds something else.
+    fn numbers(&self, _image: usize, read: Vec<u8>) -> std::result::Result<Vec<u8>, BadSample> {
+        Ok(read)
     }
     /// Narrow columns beyond the schema's.
     fn further_fields(&self) -> Vec<FieldRef> {

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use super::audio::EXTENSIONS as AUDIO_EXTENSIONS;
 use super::class_folders::source_name;
 use super::rows::Rejected;
 use super::{Progress, QUARANTINE_FILE};
@@ -26,6 +27,10 @@ pub(super) struct Listed {
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     pub(super) images: Vec<Listed>,
+    /// Audio, by their names.
+    pub(super) audio: Vec<Listed>,
+    /// `.ts`.
+    pub(super) ts: Vec<Listed>,
     pub(super) metadata: Vec<PathBuf>,
     pub(super) idx: Vec<PathBuf>,
     /// `.tar`, `.tar.gz`, `.tgz`.
@@ -52,6 +57,8 @@ impl Listing {
             "parquet" => self.parquet.push(file),
             "csv" | "tsv" | "jsonl" | "ndjson" => self.tables.push(file),
             image if IMAGE_EXTENSIONS.contains(&image) => self.images.push(file),
+            audio if AUDIO_EXTENSIONS.contains(&audio) => self.audio.push(file),
+            "ts" => self.ts.push(file),
             _ => return Err(file),
         }
         Ok(())

@@ -22,7 +22,7 @@ use crate::{
     error::{Context as _, Error, Result, Stage},
     scan::{
         budget::ByteBudget,
-        fetch::{Fetcher, IMAGE, Reading},
+        fetch::{BLOB, Fetcher, Reading},
     },
     schema::Schema,
     seed,
@@ -257,7 +257,7 @@ async fn one(set: &ShardSet, fetcher: &Fetcher, id: u64, max_pixels: u64, text: 
     let rows = [(row - starts[group]) as u32];
     let batch = fetcher.rows(shard.ordinal, group as u32, &rows, &Reading::now()).await?;
     let images: &datafusion::arrow::array::BinaryViewArray =
-        datafusion::arrow::array::AsArray::as_binary_view(batch.column(IMAGE));
+        datafusion::arrow::array::AsArray::as_binary_view(batch.column(BLOB));
     let jpeg = images.iter().next().flatten().and_then(|encoded| thumbnail(encoded, max_pixels).ok());
     Ok(jpeg.map(|jpeg| Thumbnail { sample_id: id, jpeg, text: text.to_owned() }))
 }

@@ -1,7 +1,11 @@
 //! Contrastive losses, all in `f32`, on Burn alone.
 
+pub mod info_nce;
 mod l2_normalize;
+pub mod negatives;
 pub mod nt_xent;
 
+pub use info_nce::{InfoNce, Predicted};
 pub use l2_normalize::l2_normalize;
+pub use negatives::{Chance, Negatives, Sequences};
 pub use nt_xent::{Contrast, NtXent};

@@ -1,5 +1,6 @@
 //! Encoder, head and loss of one published method.
 
+pub mod cpc;
 mod simclr;
 
 use std::fmt::Debug;
@@ -8,7 +9,10 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+use crate::batch::Input;
+use crate::error::{Context as _, Result, Stage};
 use crate::model::{EncoderSettings, HeadSettings};
+pub use cpc::CPC;
 pub use simclr::SimCLR;
 
 /// What one training step's forward gives.
@@ -18,11 +22,63 @@ pub struct MethodOutput {
     pub loss: Tensor<1>,
     /// Of both things that should meet, at unit length and cut off from the graph, `[items, width]`: the collapse watch.
     pub embeddings: [Tensor<2>; 2],
+    /// The loss of embeddings that say nothing.
+    pub no_signal_loss: f64,
+    /// What else there is to report.
+    pub readings: Vec<Reading>,
 }
 
-/// One published method: everything between pixels and loss.
+/// What a method reports of a step besides its loss: numbers that stand under this name in `metrics.jsonl`.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// In snake case.
+    pub name: &'static str,
+    /// One number, or one per step ahead.
+    pub values: ReadingValues,
+}
+
+/// Numbers, read from the device only where they are reported.
+#[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a step has a handful")]
+pub enum ReadingValues {
+    /// Outside autodiff. `[numbers]`
+    Measured(Tensor<1>),
+    /// Known beforehand.
+    Known(Vec<f64>),
+}
+
+impl Reading {
+    /// Numbers on the device.
+    pub fn measured(name: &'static str, values: Tensor<1>) -> Self {
+        Self { name, values: ReadingValues::Measured(values) }
+    }
+
+    /// Numbers known beforehand.
+    pub fn known(name: &'static str, values: Vec<f64>) -> Self {
+        Self { name, values: ReadingValues::Known(values) }
+    }
+}
+
+impl ReadingValues {
+    /// Device sync: the numbers.
+    ///
+    /// # Errors
+    /// The device does not give them back.
+    pub fn read(self) -> Result<Vec<f64>> {
+        match self {
+            Self::Known(values) => Ok(values),
+            Self::Measured(tensor) => {
+                let values = tensor.into_data().try_into_vec::<f32>();
+                let values = values.context(Stage::Train, "readings", "cannot be read from the device")?;
+                Ok(values.into_iter().map(f64::from).collect())
+            }
+        }
+    }
+}
+
+/// One published method: everything between a batch and its loss.
 ///
-/// Pixels are floats in [0, 1], `[items, 3, height, width]`. Every implementation runs `obeys_method_rules`.
+/// Every implementation runs `obeys_method_rules`.
 pub trait Method: Module + Clone + Debug {
     /// As a pipeline writes it.
     fn name(&self) -> &'static str;
@@ -30,20 +86,35 @@ pub trait Method: Module + Clone + Debug {
     /// Columns of [`Self::features`].
     fn feature_width(&self) -> usize;
 
+    /// What [`Self::features`] are, for the protocol of an evaluation.
+    fn features_in_words(&self) -> &'static str;
+
     /// Items that a batch must have for the loss to mean something.
     fn least_items(&self) -> usize {
         1
     }
 
-    /// The loss of one batch, in training mode: BatchNorm uses the batch and moves its running statistics.
+    /// Called once, with a run's first batch, before its first step: scales that depend on the data. A resumed run has
+    /// them in its weights.
     ///
-    /// # Panics
-    /// Where there are fewer than [`Self::least_items`], or another number of views than the pairing of this method makes:
-    /// the pipeline's check refuses both before any data is read.
-    fn train_loss(&mut self, views: Vec<Tensor<4>>) -> MethodOutput;
+    /// # Errors
+    /// As of [`Self::train_loss`].
+    fn prepare(self, _first: Input) -> Result<Self> {
+        Ok(self)
+    }
+
+    /// The loss of the batch of `step`, counted from 0, in training mode: BatchNorm uses the batch and moves its running
+    /// statistics.
+    ///
+    /// # Errors
+    /// The batch holds something else than this method takes, or too little of it.
+    fn train_loss(&mut self, input: Input, step: u64) -> Result<MethodOutput>;
 
     /// Features in front of the head, in evaluation mode and outside autodiff, `[items, feature_width]`. Moves nothing.
-    fn features(&self, pixels: Tensor<4>) -> Tensor<2>;
+    ///
+    /// # Errors
+    /// As of [`Self::train_loss`].
+    fn features(&self, input: Input) -> Result<Tensor<2>>;
 
     /// Called after each optimizer step: momentum encoders, queues.
     fn after_step(&mut self) {}
@@ -55,6 +126,8 @@ pub trait Method: Module + Clone + Debug {
 pub enum MethodSettings {
     /// Chen et al. 2020.
     Simclr(SimclrSettings),
+    /// Van den Oord et al. 2018.
+    Cpc(cpc::Settings),
 }
 
 /// `[method.simclr]`
@@ -98,6 +171,7 @@ mod tests {
     use burn::tensor::{Device, Gradients, TensorData};
 
     use super::*;
+    use crate::batch::SequencedWindows;
     use crate::model::{ConvNetSettings, InitOptions, ResNetSettings, Stem};
 
     /// Visits parameters with their paths: values, and gradients' largest magnitudes where there are any.
@@ -109,14 +183,16 @@ mod tests {
     }
 
     impl ModuleVisitor for Parameters<'_> {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.push(name.to_owned());
+        fn enter_module(&mut self, name: &str, container: &str) {
+            // As in checkpoints, a variant is no part of a path.
+            self.path.push(if container.starts_with("Enum:") { String::new() } else { name.to_owned() });
         }
         fn exit_module(&mut self, _: &str, _: &str) {
             self.path.pop();
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let path = self.path.join(".");
+            let names: Vec<&str> = self.path.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
+            let path = names.join(".");
             let gradient = self.gradients.and_then(|gradients| param.val().grad(gradients));
             if let Some(gradient) = gradient {
                 self.slopes.insert(path.clone(), gradient.abs().max().into_scalar());
@@ -143,11 +219,17 @@ mod tests {
     }
 
     /// Everything that holds for any method; `make` builds one on a device from a seed.
-    fn obeys_method_rules<M: Method>(make: impl Fn(u64, &Device) -> M, expected_names: &[&str]) {
+    /// `train` makes a batch of so many items, `one` what features are taken of.
+    fn obeys_method_rules<M: Method>(
+        make: impl Fn(u64, &Device) -> M,
+        train: impl Fn(usize, &Device) -> Input,
+        one: impl Fn(usize, &Device) -> Input,
+        foreign: impl Fn(&Device) -> Input,
+        expected_names: &[&str],
+    ) {
         let device = Device::flex().autodiff();
         let mut method = make(1, &device);
         let items = method.least_items().max(4);
-        let views = |device: &Device| vec![pixels(items, 0.0, device), pixels(items, 1.3, device)];
 
         // The same seed gives the same weights, another one others, whatever the device's autodiff.
         let start = parameters(&method, None).values;
@@ -158,22 +240,30 @@ mod tests {
         }
 
         // Features: of the declared width, the same twice, outside autodiff, and they move nothing.
-        let features = method.features(pixels(items, 0.0, &device));
+        let features = method.features(one(items, &device)).expect("its own input");
         assert_eq!(features.dims(), [items, method.feature_width()]);
-        assert!(!features.is_autodiff());
-        let alone = method.features(pixels(items, 0.0, &device).narrow(0, 1, 1));
-        let gap: f32 = (features.clone().narrow(0, 1, 1) - alone).abs().max().into_scalar();
+        assert!(!features.is_autodiff() && !method.features_in_words().is_empty());
+        let fewer = method.features(one(items - 2, &device)).expect("its own input").narrow(0, 1, 1);
+        let gap: f32 = (features.clone().narrow(0, 1, 1) - fewer).abs().max().into_scalar();
         assert!(gap < 1e-5, "features of an item depend on its neighbours: {gap}");
-        assert_eq!(features.into_data(), method.features(pixels(items, 0.0, &device)).into_data());
+        let again = method.features(one(items, &device)).expect("its own input");
+        assert_eq!(features.into_data(), again.into_data());
         assert_eq!(start, parameters(&method, None).values);
 
         // One step: a finite loss, a gradient for every trainable parameter and for no buffer; only buffers move.
-        let output = method.train_loss(views(&device));
+        let output = method.train_loss(train(items, &device), 7).expect("its own input");
+        assert!(output.no_signal_loss > 0.0);
+        let mut names: Vec<&str> = output.readings.iter().map(|reading| reading.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), output.readings.len());
         assert_eq!(output.loss.dims(), [1]);
         assert!(output.loss.clone().inner().into_scalar::<f32>().is_finite());
         for embeddings in &output.embeddings {
             assert_eq!(embeddings.dims()[0], items);
             assert!(!embeddings.is_tracked());
+            let length: f32 = embeddings.clone().inner().square().sum_dim(1).narrow(0, 1, 1).into_scalar();
+            assert!((length - 1.0).abs() < 1e-4 || length == 0.0, "a row of length {length}");
         }
         let gradients = output.loss.backward();
         let after = parameters(&method, Some(&gradients));
@@ -191,10 +281,127 @@ mod tests {
         // Without autodiff the loss is the same number, and a copy of a model goes its own way.
         let mut again = make(1, &device);
         let copy = again.clone();
-        let plain = again.valid().train_loss(views(&Device::flex())).loss.into_data();
-        assert_eq!(plain, again.train_loss(views(&device)).loss.inner().into_data());
+        let plain = again.valid().train_loss(train(items, &Device::flex()), 7).expect("its own input").loss.into_data();
+        assert_eq!(plain, again.train_loss(train(items, &device), 7).expect("its own input").loss.inner().into_data());
         assert_eq!(parameters(&copy, None).values, start);
         method.after_step();
+
+        // What belongs to another method is refused by this one's name.
+        for refused in [method.train_loss(foreign(&device), 0).err(), method.features(foreign(&device)).err()] {
+            let text = refused.expect("another method's input").to_string();
+            assert!(text.contains(method.name()), "{text}");
+        }
+
+        // Preparing twice is preparing once, and keeps every parameter where the optimizer finds it.
+        let first = || train(items, &device);
+        let once = make(1, &device).prepare(first()).expect("its own input");
+        let (names, twice) = (parameters(&once, None), once.clone().prepare(first()).expect("its own input"));
+        assert!(names.values.keys().eq(start.keys()));
+        for (path, values) in parameters(&twice, None).values {
+            let far = values.iter().zip(&names.values[&path]).any(|(a, b)| (a - b).abs() > 1e-5 * b.abs());
+            assert!(!far, "{path} moved in the second preparation");
+        }
+        let slopes = |method: &mut M| {
+            let loss = method.train_loss(first(), 0).expect("its own input").loss;
+            parameters(method, Some(&loss.backward())).slopes
+        };
+        assert!(slopes(&mut once.clone()).keys().eq(slopes(&mut make(1, &device)).keys()));
+    }
+
+    fn views(items: usize, device: &Device) -> Input {
+        Input::Views(vec![pixels(items, 0.0, device), pixels(items, 1.3, device)])
+    }
+
+    fn view(items: usize, device: &Device) -> Input {
+        Input::Views(vec![pixels(items, 0.0, device)])
+    }
+
+    /// `[items, 2, 40]` of two sines.
+    fn windows(items: usize, device: &Device) -> Input {
+        let values: Vec<f32> = (0..items * 80).map(|i| (0.37 * i as f32).sin() + (1.91 * i as f32).cos()).collect();
+        let windows = Tensor::<3>::from_data(TensorData::new(values, [items, 2, 40]), device);
+        Input::Windows(SequencedWindows::apart(windows))
+    }
+
+    fn simclr_obeys_method_rules(settings: SimclrSettings, expected_names: &[&str]) {
+        obeys_method_rules(make(settings), views, view, |device| windows(4, device), expected_names);
+    }
+
+    #[test]
+    fn cpc_on_series_obeys_method_rules() {
+        for (negatives, context, name) in [
+            ("\"batch_same_time\"", "gru = { width_channels = 5 }", "g_ar.weight_ih_l0"),
+            (
+                "{ sampled = 9 }",
+                "causal_transformer = { width_channels = 4, blocks = 1, heads = 2 }",
+                "g_ar.norm.weight",
+            ),
+        ] {
+            let text = format!(
+                "channels = 2\npredicted_frames = 3\nnegatives = {negatives}\ncontext.{context}\n[encoder.series]\n\
+                 layers = [{{ width_channels = 6, kernel_steps = 4, stride_steps = 2 }}]\nnormalization = \"batch\"\n"
+            );
+            let settings: cpc::Settings = toml::from_str(&text).expect("settings");
+            let make = |seed, device: &Device| {
+                CPC::new(&settings, InitOptions { seed, compat_torch: false }, device).expect("plain settings")
+            };
+            let names = [
+                "g_enc.layers.0.conv.weight",
+                "g_enc.layers.0.batch_norm.running_var",
+                "predictor.steps.2.weight",
+                name,
+            ];
+            obeys_method_rules(make, windows, windows, |device| views(4, device), &names);
+        }
+    }
+
+    #[test]
+    fn cpc_on_images_obeys_method_rules() {
+        let text = "predicted_frames = 1\nnegatives = \"batch_all_time\"\ncontext.gru.width_channels = 5\n\
+                    [encoder.patches]\nside_pixels = 6\nhop_pixels = 3\nencoder.convnet.base_width = 2\n";
+        let settings: cpc::Settings = toml::from_str(text).expect("settings");
+        let make = |seed, device: &Device| {
+            CPC::new(&settings, InitOptions { seed, compat_torch: false }, device).expect("plain settings")
+        };
+        obeys_method_rules(
+            make,
+            view,
+            view,
+            |device| views(4, device),
+            &["g_ar.bias_hh_l0", "predictor.steps.0.weight"],
+        );
+    }
+
+    #[test]
+    fn cpc_reports_every_step_and_a_bound_only_over_distinct_sequences() {
+        let settings: cpc::Settings = toml::from_str(
+            "channels = 2\npredicted_frames = 3\n[encoder.series]\n\
+             layers = [{ width_channels = 6, kernel_steps = 4, stride_steps = 2 }]\n",
+        )
+        .expect("settings");
+        let device = Device::flex();
+        let mut method =
+            CPC::new(&settings, InitOptions { seed: 1, compat_torch: false }, &device).expect("plain settings");
+        let names = |output: &MethodOutput| output.readings.iter().map(|r| r.name).collect::<Vec<_>>();
+        let output = method.train_loss(windows(4, &device), 0).expect("windows");
+        let all = [
+            "step_losses",
+            "step_accuracies",
+            "chance_losses",
+            "chance_accuracies",
+            "first_disjoint_step",
+            "information_nats",
+        ];
+        assert_eq!(names(&output), all);
+        let read = |at: usize| output.readings[at].values.clone().read().expect("numbers");
+        assert!((read(2)[1] - 4.0_f64.ln()).abs() < 1e-9 && read(3) == [0.25; 3] && read(4) == [2.0]);
+        for k in 0..3 {
+            assert!((read(5)[k] - (read(2)[k] - read(0)[k])).abs() < 1e-6);
+        }
+        let Input::Windows(mut twice) = windows(4, &device) else { unreachable!("windows are windows") };
+        twice.sequences = vec![0, 1, 2, 0];
+        let output = method.train_loss(Input::Windows(twice), 0).expect("windows");
+        assert_eq!(names(&output), all[..5]);
     }
 
     fn simclr(encoder: EncoderSettings, head: HeadSettings, joint_forward: bool) -> SimclrSettings {
@@ -219,7 +426,7 @@ mod tests {
         let names = ["encoder.conv4.weight", "encoder.bn1.running_mean", "head.layers.1.linear.bias"];
         for joint in [false, true] {
             let encoder = EncoderSettings::ConvNet(ConvNetSettings { base_width: 4 });
-            obeys_method_rules(make(simclr(encoder, HeadSettings::PaperV1, joint)), &names);
+            simclr_obeys_method_rules(simclr(encoder, HeadSettings::PaperV1, joint), &names);
         }
     }
 
@@ -233,16 +440,16 @@ mod tests {
             "encoder.layer2.0.downsample.0.weight",
             "encoder.layer4.1.downsample.1.running_mean",
         ];
-        obeys_method_rules(
-            make(simclr(EncoderSettings::ResNet18(settings(Stem::Cifar)), HeadSettings::GoogleV1, false)),
+        simclr_obeys_method_rules(
+            simclr(EncoderSettings::ResNet18(settings(Stem::Cifar)), HeadSettings::GoogleV1, false),
             &names[..4],
         );
-        obeys_method_rules(
-            make(simclr(EncoderSettings::ResNet34(settings(Stem::Imagenet)), HeadSettings::GoogleV2, false)),
+        simclr_obeys_method_rules(
+            simclr(EncoderSettings::ResNet34(settings(Stem::Imagenet)), HeadSettings::GoogleV2, false),
             &names[..4],
         );
-        obeys_method_rules(
-            make(simclr(EncoderSettings::ResNet50(settings(Stem::Imagenet)), HeadSettings::GoogleV2, true)),
+        simclr_obeys_method_rules(
+            simclr(EncoderSettings::ResNet50(settings(Stem::Imagenet)), HeadSettings::GoogleV2, true),
             &["encoder.layer1.0.downsample.0.weight", "encoder.layer1.0.conv3.weight", "head.layers.2.bn.weight"],
         );
     }
@@ -268,8 +475,8 @@ mod tests {
         let loss = |joint| {
             let mut settings = simclr(encoder(), HeadSettings::PaperV1, joint);
             settings.imagenet_normalization = false;
-            let views = vec![pixels(4, 0.0, &device), pixels(4, 1.3, &device) * 0.5];
-            make(settings)(1, &device).train_loss(views).loss.into_scalar::<f32>()
+            let views = Input::Views(vec![pixels(4, 0.0, &device), pixels(4, 1.3, &device) * 0.5]);
+            make(settings)(1, &device).train_loss(views, 0).expect("two views").loss.into_scalar::<f32>()
         };
         assert!((loss(true) - loss(false)).abs() > 1e-4);
     }

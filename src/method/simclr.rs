@@ -3,6 +3,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use super::{Method, MethodOutput, SimclrSettings};
+use crate::batch::Input;
 use crate::error::Result;
 use crate::loss::NtXent;
 use crate::model::{Encoder, InitOptions, Initializer, ProjectionHead};
@@ -65,26 +66,31 @@ impl Method for SimCLR {
         2
     }
 
-    fn train_loss(&mut self, views: Vec<Tensor<4>>) -> MethodOutput {
-        let count = views.len();
-        let Ok([first, second]) = <[Tensor<4>; 2]>::try_from(views) else {
-            panic!("SimCLR takes two views, not {count}");
-        };
+    fn features_in_words(&self) -> &'static str {
+        "the encoder's, in front of the head"
+    }
+
+    fn train_loss(&mut self, input: Input, _step: u64) -> Result<MethodOutput> {
+        let [first, second] = input.into_views::<2>(self.name())?;
+        let items = first.dims()[0];
         let (first, second) = if self.joint_forward {
-            let items = first.dims()[0];
             let both = self.project(Tensor::cat(vec![first, second], 0)); // [2 items, projection_width]
             (both.clone().narrow(0, 0, items), both.narrow(0, items, items))
         } else {
             (self.project(first), self.project(second))
         };
-        match self.loss.forward(first, second) {
-            Ok(contrast) => MethodOutput { loss: contrast.loss, embeddings: contrast.embeddings },
-            Err(error) => panic!("{error}"),
-        }
+        let contrast = self.loss.forward(first, second)?;
+        Ok(MethodOutput {
+            loss: contrast.loss,
+            embeddings: contrast.embeddings,
+            no_signal_loss: libm::log(2.0 * items as f64 - 1.0),
+            readings: vec![],
+        })
     }
 
-    fn features(&self, pixels: Tensor<4>) -> Tensor<2> {
+    fn features(&self, input: Input) -> Result<Tensor<2>> {
+        let [pixels] = input.into_views::<1>(self.name())?;
         // `valid` leaves autodiff, or every batch of an evaluation would record a graph that nobody walks back.
-        self.encoder.valid().forward_eval(self.normalized(pixels.without_autodiff()))
+        Ok(self.encoder.valid().forward_eval(self.normalized(pixels.without_autodiff())))
     }
 }

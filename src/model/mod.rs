@@ -1,22 +1,37 @@
 //! Encoders and heads, on Burn alone.
 //!
-//! Activations are channels-last, `[images, height, width, channels]`, from the pixels to the features.
+//! Activations are channels-last, `[images, height, width, channels]` and `[sequences, frames, channels]`, from the pixels
+//! or samples to the features.
 
+pub mod autoregressor;
 pub mod batch_norm;
+pub mod causal_transformer;
+pub mod channel_norm;
+pub mod conv1d;
+pub mod conv1d_encoder;
 pub mod convnet;
 pub mod convolution;
 mod cpu;
 pub mod encoder;
+pub mod frame_encoder;
+pub mod gru;
 pub mod init;
+pub mod patch_encoder;
 pub mod projection;
+pub mod receptive_field;
 pub mod resnet;
+pub mod sentence_encoder;
+pub mod step_predictor;
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+pub use autoregressor::{Autoregressor, AutoregressorSettings};
 pub use encoder::Encoder;
+pub use frame_encoder::{FrameEncoder, FrameEncoderSettings, Windows};
 pub use init::{InitOptions, Initializer};
 pub use projection::ProjectionHead;
+pub use step_predictor::StepPredictor;
 
 /// `encoder.*` of a method: exactly one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

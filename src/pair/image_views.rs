@@ -1,5 +1,5 @@
 //! Views of one image from one decode: what `one_view` and `two_views` share.
-use super::SampleKernel;
+use super::{Encoded, SampleKernel};
 use crate::{
     augment::{
         BadSample,
@@ -56,7 +56,14 @@ impl<const VIEWS: usize> SampleKernel for ImageViews<VIEWS> {
         format!("{} v1 column={} {}", self.name, self.column, self.recipe.describe())
     }
 
-    fn apply(&self, encoded: &[u8], seed: u64, pass: u64, item: ItemKey, out: &mut [u8]) -> Result<(), BadSample> {
-        render_views(&self.recipe, encoded, ViewKey { seed, pass, item }, VIEWS, out)
+    fn apply(
+        &self,
+        encoded: Encoded<'_>,
+        seed: u64,
+        pass: u64,
+        item: ItemKey,
+        out: &mut [u8],
+    ) -> Result<(), BadSample> {
+        render_views(&self.recipe, encoded.bytes, ViewKey { seed, pass, item }, VIEWS, out)
     }
 }

@@ -1,6 +1,10 @@
 //! Which things meet in a batch.
+pub mod context_future;
 pub mod image_views;
 pub mod one_view;
+pub mod past_future;
+pub mod series_source;
+pub mod series_windows;
 pub mod two_views;
 pub mod two_views_function;
 
@@ -8,7 +12,9 @@ use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{augment::BadSample, seed::ItemKey};
+use crate::{augment::BadSample, scan::tensor_column::Element, seed::ItemKey};
+pub use context_future::ContextFutureSettings;
+pub use past_future::PastFutureSettings;
 
 /// `[pair.*]` of a pipeline: exactly one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,6 +22,46 @@ use crate::{augment::BadSample, seed::ItemKey};
 pub enum PairSettings {
     /// Two augmented views of one image.
     TwoViews(TwoViewsSettings),
+    /// Windows of series: what comes first in a window predicts what comes later.
+    ContextFuture(ContextFutureSettings),
+    /// The window before a point of a series and the window after it.
+    PastFuture(PastFutureSettings),
+}
+
+impl PairSettings {
+    /// As a pipeline writes it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::TwoViews(_) => two_views::TwoViews::NAME,
+            Self::ContextFuture(_) => context_future::ContextFuture::NAME,
+            Self::PastFuture(_) => past_future::PastFuture::NAME,
+        }
+    }
+
+    /// Rows of the trainer's batch that come of one item of the order.
+    pub fn rows_per_item(&self) -> usize {
+        match self {
+            Self::ContextFuture(pair) => pair.windows_per_series.max(1),
+            Self::TwoViews(_) | Self::PastFuture(_) => 1,
+        }
+    }
+
+    /// Column whose values say which items belong together.
+    pub fn group(&self) -> Option<&str> {
+        match self {
+            Self::ContextFuture(pair) => pair.group.as_deref(),
+            Self::TwoViews(_) | Self::PastFuture(_) => None,
+        }
+    }
+
+    /// Column that it reads.
+    pub fn column(&self) -> &str {
+        match self {
+            Self::TwoViews(pair) => &pair.column,
+            Self::ContextFuture(pair) => &pair.column,
+            Self::PastFuture(pair) => &pair.column,
+        }
+    }
 }
 
 /// `[pair.two_views]`
@@ -30,19 +76,92 @@ fn default_column() -> String {
     "image".into()
 }
 
+/// How the numbers of a series lie in its bytes, little endian.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Numbers {
+    /// Whole numbers whose full scale, 32,768, stands for 1.0.
+    I16,
+    /// As they are; NaN where a value is missing.
+    F32,
+}
+
+impl Numbers {
+    /// Bytes of one.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::I16 => 2,
+            Self::F32 => 4,
+        }
+    }
+}
+
+impl std::str::FromStr for Numbers {
+    type Err = crate::error::Error;
+
+    fn from_str(text: &str) -> crate::error::Result<Self> {
+        match text {
+            "i16" => Ok(Self::I16),
+            "f32" => Ok(Self::F32),
+            _ => {
+                let reason = format!("{text:?} are no numbers that samples can be; there are i16, f32");
+                Err(crate::error::Error::at(crate::error::Stage::CommandLine, "--samples", reason))
+            }
+        }
+    }
+}
+
+/// One row's bytes, and what the shard says beside them.
+#[derive(Debug, Clone, Copy)]
+pub struct Encoded<'a> {
+    /// An encoded image, or the numbers of a series.
+    pub bytes: &'a [u8],
+    /// What the bytes of a series are; images say so themselves.
+    pub numbers: Numbers,
+    /// Numbers per step of a series.
+    pub channels: u32,
+}
+
+impl<'a> Encoded<'a> {
+    /// An encoded image.
+    pub fn image(bytes: &'a [u8]) -> Self {
+        Self { bytes, numbers: Numbers::F32, channels: 1 }
+    }
+}
+
 /// What fills one sample's slot of a batch tensor: a pure function of the bytes and the key.
 pub trait SampleKernel: Debug + Send + Sync {
     /// As a pipeline writes it, such as `two_views`.
     fn name(&self) -> &str;
     /// Column whose bytes it reads.
     fn column(&self) -> &str;
-    /// Shape of one sample's slot, such as `[2, 3, 224, 224]` (views, channels, height, width), u8.
+    /// Shape of one row of a batch, such as `[2, 3, 224, 224]` (views, channels, height, width).
     fn shape(&self) -> &[usize];
+    /// What a row's numbers are.
+    fn element(&self) -> Element {
+        Element::U8
+    }
+    /// Rows of a batch that come of one sample.
+    fn rows_per_item(&self) -> usize {
+        1
+    }
+    /// Whether rows are windows of series: batches then say which rows are of one series.
+    fn makes_windows(&self) -> bool {
+        false
+    }
+    /// Narrow column whose values say which samples belong together; batches then number them.
+    fn group_column(&self) -> Option<&str> {
+        None
+    }
+    /// Bytes of one sample's slot: of all its rows.
+    fn slot_bytes(&self) -> usize {
+        self.rows_per_item() * self.shape().iter().product::<usize>() * self.element().bytes()
+    }
     /// Every setting and version that decides the pixels, as one line: goes into the item digest.
     fn describe(&self) -> String;
-    /// Fills `out`, whose length is the product of [`Self::shape`].
+    /// Fills `out`, of [`Self::slot_bytes`]; numbers of more than one byte are little endian.
     ///
     /// # Errors
     /// The sample is bad: it goes to the quarantine and a substitute takes its slot.
-    fn apply(&self, encoded: &[u8], seed: u64, pass: u64, item: ItemKey, out: &mut [u8]) -> Result<(), BadSample>;
+    fn apply(&self, encoded: Encoded<'_>, seed: u64, pass: u64, item: ItemKey, out: &mut [u8])
+    -> Result<(), BadSample>;
 }

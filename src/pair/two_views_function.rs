@@ -22,7 +22,7 @@ use datafusion::{
     prelude::SessionContext,
 };
 
-use super::{SampleKernel, two_views::TwoViews};
+use super::{Encoded, SampleKernel, two_views::TwoViews};
 use crate::seed::ItemKey;
 
 /// Output that one call should stay below: 8,192 rows, DataFusion's default batch, of two 224-pixel views are 2.5 GB.
@@ -177,7 +177,10 @@ impl ScalarUDFImpl for TwoViewsFunction {
                 continue;
             }
             let item = self.item(number(0, row))?;
-            *valid = self.kernel.apply(images.value(row), number(1, row), number(2, row), item, slot).is_ok();
+            *valid = self
+                .kernel
+                .apply(Encoded::image(images.value(row)), number(1, row), number(2, row), item, slot)
+                .is_ok();
         }
         let values = Arc::new(UInt8Array::from(pixels));
         let views =
@@ -242,7 +245,7 @@ mod tests {
             [(0, ItemKey { shard: 11, row: 5, occurrence: 0 }), (1, ItemKey { shard: 22, row: 6, occurrence: 0 })]
         {
             let mut expected = vec![0; 2 * 3 * 4 * 4];
-            kernel().apply(&png(), 3, 1, item, &mut expected).expect("a good image");
+            kernel().apply(Encoded::image(&png()), 3, 1, item, &mut expected).expect("a good image");
             let value = views.value(row);
             let value = value.as_any().downcast_ref::<UInt8Array>().expect("bytes");
             assert_eq!(value.values().as_ref(), expected);

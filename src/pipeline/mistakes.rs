@@ -20,16 +20,16 @@ pub(super) struct Reading {
     /// As written: positions come from it.
     original: Node,
     mended: Node,
-    /// A pipeline without mistakes, to fill gaps from.
-    model: Node,
+    /// Pipelines without mistakes, to fill gaps from: the first that has what is missing.
+    models: Vec<Node>,
     /// Keys that have had their mistake noted.
     silenced: Vec<KeyPath>,
     mistakes: Vec<Mistake>,
 }
 
 impl Reading {
-    pub(super) fn new(original: Node, model: Node) -> Self {
-        Self { mended: original.clone(), original, model, silenced: vec![], mistakes: vec![] }
+    pub(super) fn new(original: Node, models: Vec<Node>) -> Self {
+        Self { mended: original.clone(), original, models, silenced: vec![], mistakes: vec![] }
     }
 
     /// Reads `T`; `None` where mending did not help.
@@ -96,7 +96,7 @@ impl Reading {
                         table if table.is_empty() => "the pipeline".into(),
                         table => format!("`{table}`"),
                     };
-                    self.push(&path, format!("missing from {inside}"), example(&self.model, &path), true);
+                    self.push(&path, format!("missing from {inside}"), example(self.in_models(&path), &path), true);
                 }
                 self.fill(path)
             }
@@ -137,7 +137,12 @@ impl Reading {
                 }
             }
             Kind::Type { found, expected } => {
-                self.push(&path, format!("expected {expected}, found {found}"), example(&self.model, &path), false);
+                self.push(
+                    &path,
+                    format!("expected {expected}, found {found}"),
+                    example(self.in_models(&path), &path),
+                    false,
+                );
                 self.fill(path)
             }
             Kind::WordForTable(word) => {
@@ -153,6 +158,10 @@ impl Reading {
                 self.fill(path)
             }
         }
+    }
+
+    fn in_models(&self, path: &KeyPath) -> Option<&Node> {
+        self.models.iter().find_map(|model| model.find(path))
     }
 
     /// Puts something that can be read at `path` and says nothing more about it.
@@ -172,7 +181,7 @@ impl Reading {
         if filled_before || path.0.is_empty() {
             return false;
         }
-        let filler = match (path.0.last(), self.model.find(&path)) {
+        let filler = match (path.0.last(), self.in_models(&path)) {
             (Some(Step::Index(_)), _) => harmless_op(),
             (_, Some(node)) => node.value.clone(),
             // An optional setting that the model does without is left out.
@@ -214,8 +223,8 @@ fn last_word(path: &KeyPath) -> String {
 }
 
 /// `write epochs = 5`, from the model pipeline.
-fn example(model: &Node, path: &KeyPath) -> String {
-    match model.find(path).map(|node| &node.value) {
+fn example(model: Option<&Node>, path: &KeyPath) -> String {
+    match model.map(|node| &node.value) {
         Some(Value::Table(entries)) => match (entries.first(), path.0.len()) {
             (_, 1) => format!("add a section [{path}]"),
             (Some((key, _)), _) => format!("for example `{path}.{key} = {{}}`"),
@@ -259,7 +268,7 @@ mod tests {
 
     fn read<T: DeserializeOwned>(text: &str) -> (Option<T>, Vec<String>) {
         let model = Node::parse("epochs = 5\noptimizer.adamw = { rate = 2e-3 }\nlist = [1, 2]\n").unwrap();
-        let mut reading = Reading::new(Node::parse(text).unwrap(), model);
+        let mut reading = Reading::new(Node::parse(text).unwrap(), vec![model]);
         let value = reading.read();
         (value, reading.into_mistakes().iter().map(ToString::to_string).collect())
     }
@@ -307,7 +316,7 @@ mod tests {
     #[test]
     fn what_was_filled_in_is_not_judged() {
         let model = Node::parse("epochs = 5\n").unwrap();
-        let mut reading = Reading::new(Node::parse("epochs = \"x\"\n[optimizer.sgd]\n").unwrap(), model);
+        let mut reading = Reading::new(Node::parse("epochs = \"x\"\n[optimizer.sgd]\n").unwrap(), vec![model]);
         assert!(reading.read::<TrainSettings>().is_some());
         reading.note("epochs", "too few", "");
         reading.note("optimizer.sgd.rate", "too high", "");

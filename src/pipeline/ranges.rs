@@ -1,9 +1,10 @@
 //! Settings that could be read but cannot be right: numbers out of range, parts larger than the whole.
-use super::{Pipeline, mistakes::Reading};
+use super::{Pipeline, cpc, mistakes::Reading};
 use crate::{
     evaluate::EvaluateSettings,
     method::{MethodSettings, SimclrSettings},
     model::EncoderSettings,
+    pair::PairSettings,
     prefetch::PrefetchSettings,
     scan::ScanSettings,
     train::{OptimizerSettings, ScheduleSettings, TrainSettings},
@@ -24,8 +25,12 @@ const LEAST_CACHE_MEGABYTES: u64 = 16;
 /// Notes every value of `pipeline` that is out of its range.
 pub(super) fn check(reading: &mut Reading, pipeline: &Pipeline) {
     scan(reading, &pipeline.scan);
-    let MethodSettings::Simclr(method) = &pipeline.method;
-    simclr(reading, method);
+    pair(reading, &pipeline.pair, pipeline.prefetch.batch_rows);
+    match &pipeline.method {
+        MethodSettings::Simclr(method) => simclr(reading, method),
+        MethodSettings::Cpc(method) => cpc::check(reading, method),
+    }
+    meets(reading, &pipeline.pair, &pipeline.method);
     train(reading, &pipeline.train);
     if let Some(evaluate) = &pipeline.evaluate {
         evaluation(reading, evaluate);
@@ -97,16 +102,68 @@ fn scan(reading: &mut Reading, settings: &ScanSettings) {
     }
 }
 
+/// Notes a method whose pairing makes something else than it takes.
+fn meets(reading: &mut Reading, pair: &PairSettings, method: &MethodSettings) {
+    match (pair, method) {
+        (PairSettings::TwoViews(_), MethodSettings::Cpc(_)) => {
+            let problem = "views of images are no windows, which method.cpc takes";
+            reading.note_about(&["pair.two_views", "method.cpc"], problem, "pair.context_future, or method.simclr");
+        }
+        (PairSettings::ContextFuture(_) | PairSettings::PastFuture(_), MethodSettings::Simclr(_)) => {
+            let key = format!("pair.{}", pair.name());
+            let problem = "windows of series are no views of images, which method.simclr takes";
+            reading.note_about(&[key.as_str(), "method.simclr"], problem, "pair.two_views, or method.cpc");
+        }
+        (PairSettings::ContextFuture(pair), MethodSettings::Cpc(method)) if pair.channels != method.channels => {
+            let problem = format!("{} channels, and windows have {}", method.channels, pair.channels);
+            let keys = ["method.cpc.channels", "pair.context_future.channels"];
+            reading.note_about(&keys, problem, "write the same number in both");
+        }
+        _ => {}
+    }
+}
+
+fn pair(reading: &mut Reading, settings: &PairSettings, batch_rows: usize) {
+    let key = |field: &str| format!("pair.{}.{field}", settings.name());
+    let counts = match settings {
+        PairSettings::TwoViews(_) => return,
+        PairSettings::ContextFuture(pair) => {
+            let windows = pair.windows_per_series;
+            if windows > 0 && !batch_rows.is_multiple_of(windows) {
+                let (per_series, rows) = (key("windows_per_series"), "prefetch.batch_rows");
+                let problem = format!("{windows} windows of each series do not divide a batch of {batch_rows} rows");
+                let remedy = "rows are windows: choose a multiple of the windows per series";
+                reading.note_about(&[rows, per_series.as_str()], problem, remedy);
+            }
+            vec![
+                ("channels", pair.channels),
+                ("window_steps", pair.window_steps),
+                ("hop_steps", pair.hop_steps),
+                ("windows_per_series", windows),
+                ("evaluation_windows", pair.evaluation_windows),
+            ]
+        }
+        PairSettings::PastFuture(pair) => vec![("channels", pair.channels), ("window_steps", pair.window_steps)],
+    };
+    for (field, count) in counts {
+        at_least(reading, &key(field), count as u64, 1);
+    }
+}
+
 fn simclr(reading: &mut Reading, settings: &SimclrSettings) {
-    let (encoder, width) = match &settings.encoder {
+    base_width(reading, "method.simclr.encoder", &settings.encoder);
+    at_least(reading, "method.simclr.projection_width", settings.projection_width as u64, 2);
+    positive(reading, "method.simclr.temperature", settings.temperature);
+}
+
+pub(super) fn base_width(reading: &mut Reading, key: &str, settings: &EncoderSettings) {
+    let (encoder, width) = match settings {
         EncoderSettings::ResNet18(resnet) => ("resnet18", resnet.base_width),
         EncoderSettings::ResNet34(resnet) => ("resnet34", resnet.base_width),
         EncoderSettings::ResNet50(resnet) => ("resnet50", resnet.base_width),
         EncoderSettings::ConvNet(convnet) => ("convnet", convnet.base_width),
     };
-    at_least(reading, &format!("method.simclr.encoder.{encoder}.base_width"), width as u64, 1);
-    at_least(reading, "method.simclr.projection_width", settings.projection_width as u64, 2);
-    positive(reading, "method.simclr.temperature", settings.temperature);
+    at_least(reading, &format!("{key}.{encoder}.base_width"), width as u64, 1);
 }
 
 fn train(reading: &mut Reading, settings: &TrainSettings) {
@@ -182,7 +239,7 @@ fn evaluation(reading: &mut Reading, settings: &EvaluateSettings) {
     at_least(reading, "evaluate.label_draws", settings.label_draws as u64, 1);
 }
 
-fn at_least(reading: &mut Reading, key: &str, value: u64, lowest: u64) {
+pub(super) fn at_least(reading: &mut Reading, key: &str, value: u64, lowest: u64) {
     if value < lowest {
         reading.note(key, format!("{value} is too small"), format!("{lowest} or more"));
     }

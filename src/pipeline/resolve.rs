@@ -8,12 +8,15 @@ use super::{
     ranges, source, sources,
 };
 use crate::{
-    augment::image::recipe::{ImageRecipe, RecipePurpose},
+    augment::{
+        image::recipe::{ImageRecipe, RecipePurpose},
+        recipe::AugmentSettings,
+    },
     device,
     error::{Context as _, Error, Mistake, Result, Stage},
     method::MethodSettings,
     model::EncoderSettings,
-    pair::PairSettings,
+    pair::{PairSettings, SampleKernel as _, context_future::ContextFuture, past_future::PastFuture},
     scan::EVERY_SAMPLE,
     schema::{Role, Schema},
     train::{Compat, schedule::Schedule},
@@ -26,8 +29,10 @@ pub struct Plan {
     pub named: String,
     /// `compat` expanded, the evaluation recipe filled in.
     pub pipeline: Pipeline,
-    /// Side of a view.
+    /// Side of a view; 0 where views are windows of series.
     pub side_pixels: u32,
+    /// Bytes of what one item of the order becomes: its views, or its windows.
+    pub slot_bytes: u64,
     /// The learning rate after warm-up, with the batch's scaling.
     pub peak_rate: f64,
 }
@@ -55,7 +60,7 @@ impl Plan {
         };
         let of_sets: Vec<Mistake> = sets.iter().filter_map(|set| document.set(set).err()).collect();
         sources::give_way(&mut document, sets);
-        let mut reading = Reading::new(document, model()?);
+        let mut reading = Reading::new(document, models()?);
         of_sets.into_iter().for_each(|mistake| reading.push_mistake(mistake));
         let plan = reading.read().map(|pipeline| resolve(&mut reading, named, pipeline));
         let mistakes = reading.into_mistakes();
@@ -101,14 +106,28 @@ impl Plan {
         Ok(self)
     }
 
-    /// Bytes of one item's views.
+    /// Bytes of one row of a batch: two views of an image, or one window.
     pub fn item_bytes(&self) -> u64 {
-        2 * 3 * u64::from(self.side_pixels).pow(2)
+        self.slot_bytes / self.pipeline.pair.rows_per_item() as u64
+    }
+
+    /// What a row of a batch is, in words.
+    pub fn row_in_words(&self) -> String {
+        match &self.pipeline.pair {
+            PairSettings::TwoViews(_) => format!("two {}-pixel views", self.side_pixels),
+            PairSettings::ContextFuture(pair) => format!("a window of {} steps", pair.window_steps),
+            PairSettings::PastFuture(pair) => format!("a past and a future of {} steps each", pair.window_steps),
+        }
     }
 }
 
-fn model() -> Result<Node> {
-    Node::parse(EMBEDDED[1].1).map_err(|mistakes| Error::internal(format!("the built-in pipeline: {mistakes:?}")))
+/// The small pipeline first: it is what a mistake's remedy quotes.
+fn models() -> Result<Vec<Node>> {
+    let parse = |text: &str| {
+        Node::parse(text).map_err(|mistakes| Error::internal(format!("a built-in pipeline: {mistakes:?}")))
+    };
+    let small = EMBEDDED[1..].iter().chain(&EMBEDDED[..1]);
+    small.map(|(_, text)| parse(text)).collect()
 }
 
 /// Notes what is wrong with the values and fills in what is open.
@@ -116,18 +135,21 @@ fn resolve(reading: &mut Reading, named: &str, mut pipeline: Pipeline) -> Plan {
     ranges::check(reading, &pipeline);
     let scan = &mut pipeline.scan;
     if scan.selection.is_none() && scan.sources.is_empty() {
-        scan.sql.get_or_insert_with(|| EVERY_SAMPLE.to_owned());
+        let every_sample = match least_steps(&pipeline.pair) {
+            Some(steps) => format!("{EVERY_SAMPLE} WHERE steps >= {steps}"),
+            None => EVERY_SAMPLE.to_owned(),
+        };
+        scan.sql.get_or_insert(every_sample);
     }
     columns(reading, &pipeline);
     if let Err(error) = device::check(&pipeline.device) {
         let (problem, remedy) = problem_and_remedy(error);
         reading.note("device", problem, remedy);
     }
-    let side_pixels = recipes(reading, &mut pipeline);
+    let (side_pixels, slot_bytes) = slots(reading, &mut pipeline);
     // The peak does not depend on the length of an epoch, which only the data tells.
     let peak_rate = Schedule::new(&pipeline.train, pipeline.prefetch.batch_rows, 1).peak();
-    if pipeline.train.compat == Some(Compat::Torch) {
-        let MethodSettings::Simclr(simclr) = &mut pipeline.method;
+    if let (Some(Compat::Torch), MethodSettings::Simclr(simclr)) = (pipeline.train.compat, &mut pipeline.method) {
         simclr.joint_forward = true;
         match &mut simclr.encoder {
             EncoderSettings::ResNet18(resnet)
@@ -138,7 +160,7 @@ fn resolve(reading: &mut Reading, named: &str, mut pipeline: Pipeline) -> Plan {
             EncoderSettings::ConvNet(_) => {}
         }
     }
-    let plan = Plan { named: named.into(), pipeline, side_pixels, peak_rate };
+    let plan = Plan { named: named.into(), pipeline, side_pixels, slot_bytes, peak_rate };
     ranges::check_memory(reading, &plan.pipeline, plan.item_bytes());
     plan
 }
@@ -173,10 +195,21 @@ fn columns(reading: &mut Reading, pipeline: &Pipeline) {
     }
     let names = |role: Role| schema.columns.iter().filter(move |c| c.role == role).map(|c| c.name.as_str());
     let mut wanted = Vec::new();
-    let PairSettings::TwoViews(pair) = &pipeline.pair;
-    wanted.push(("pair.two_views.column", &pair.column, Role::Blob, "holds no images"));
+    let pair = &pipeline.pair;
+    let key = format!("pair.{}.column", pair.name());
+    let (what, other) = match pair {
+        PairSettings::TwoViews(_) => ("holds no images", "holds images, not labels"),
+        PairSettings::ContextFuture(_) | PairSettings::PastFuture(_) => ("holds no series", "holds series, not labels"),
+    };
+    wanted.push((key.as_str(), pair.column(), Role::Blob, what));
+    let group_key = format!("pair.{}.group", pair.name());
+    if let Some(group) = pair.group() {
+        wanted.push((group_key.as_str(), group, Role::Narrow, other));
+    }
     if let Some(evaluate) = &pipeline.evaluate {
-        wanted.push(("evaluate.label", &evaluate.label, Role::Narrow, "holds images, not labels"));
+        wanted.push(("evaluate.label", evaluate.label.as_str(), Role::Narrow, other));
+        let further = evaluate.further_labels.iter();
+        wanted.extend(further.map(|name| ("evaluate.further_labels", name.as_str(), Role::Narrow, other)));
     }
     for (key, name, role, otherwise) in wanted {
         let known: Vec<&str> = names(role).collect();
@@ -191,7 +224,38 @@ fn columns(reading: &mut Reading, pipeline: &Pipeline) {
     }
 }
 
-/// Notes what is wrong with the recipes, fills in the evaluation recipe, and returns the side of a view.
+/// Steps that a series must have, where the pairing takes windows of series.
+fn least_steps(pair: &PairSettings) -> Option<usize> {
+    let kernel = match pair {
+        PairSettings::TwoViews(_) => return None,
+        PairSettings::ContextFuture(pair) => ContextFuture::training(pair, &AugmentSettings::default()),
+        PairSettings::PastFuture(pair) => PastFuture::training(pair, &AugmentSettings::default()),
+    };
+    kernel.ok().map(|kernel| kernel.least_steps())
+}
+
+/// Side of a view, and bytes of an item's slot. Notes what is wrong with the recipes.
+fn slots(reading: &mut Reading, pipeline: &mut Pipeline) -> (u32, u64) {
+    let kernel = match &pipeline.pair {
+        PairSettings::TwoViews(_) => {
+            let side_pixels = recipes(reading, pipeline);
+            return (side_pixels, 2 * 3 * u64::from(side_pixels).pow(2));
+        }
+        PairSettings::ContextFuture(pair) => ContextFuture::training(pair, &pipeline.augment),
+        PairSettings::PastFuture(pair) => PastFuture::training(pair, &pipeline.augment),
+    };
+    match kernel {
+        Ok(kernel) => (0, kernel.slot_bytes() as u64),
+        Err(problems) => {
+            for problem in problems {
+                reading.note(&format!("augment.{}", problem.path), problem.problem, problem.remedy);
+            }
+            (0, 0)
+        }
+    }
+}
+
+/// Notes what is wrong with the recipes of images, fills in the evaluation recipe, and returns the side of a view.
 fn recipes(reading: &mut Reading, pipeline: &mut Pipeline) -> u32 {
     let mut side_pixels = 0;
     for purpose in [RecipePurpose::Training, RecipePurpose::Evaluation] {
@@ -272,7 +336,7 @@ mod tests {
     #[test]
     fn torch_compat_is_expanded() {
         let plan = plan(&["train.compat=torch"]).unwrap();
-        let MethodSettings::Simclr(simclr) = &plan.pipeline.method;
+        let MethodSettings::Simclr(simclr) = &plan.pipeline.method else { panic!("{:?}", plan.pipeline.method) };
         let EncoderSettings::ResNet50(resnet) = &simclr.encoder else { panic!("{simclr:?}") };
         assert!(simclr.joint_forward && !resnet.zero_init_residual);
     }
@@ -307,6 +371,44 @@ mod tests {
     fn what_both_recipes_share_is_told_once() {
         let mistakes = mistakes(plan(&["augment.max_megapixels=0"]));
         assert_eq!(mistakes.len(), 1, "{mistakes:#?}");
+    }
+
+    #[test]
+    fn windows_of_series_are_checked_against_batches_methods_and_ops() {
+        let cpc = |sets: &[&str]| Plan::read("cpc", &sets.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let plan = cpc(&["pair.context_future.windows_per_series=2", "scan.selection=x.selection"]).unwrap();
+        assert_eq!((plan.item_bytes(), plan.slot_bytes, plan.side_pixels), (4 * 2_560, 8 * 2_560, 0));
+        assert_eq!(plan.row_in_words(), "a window of 2560 steps");
+        let wrong = mistakes(cpc(&[
+            "pair.context_future.windows_per_series=3",
+            "pair.context_future.channels=2",
+            "augment.series=[{ random_segment = { steps = 3000 } }]",
+            "pair.context_future.group=speaker",
+        ]));
+        let keys: Vec<_> = wrong.iter().map(|m| m.key.as_str()).collect();
+        let expected = [
+            "prefetch.batch_rows",
+            "method.cpc.channels",
+            "pair.context_future.group",
+            "augment.series[0].random_segment.steps",
+        ];
+        assert_eq!(keys.len(), expected.len(), "{wrong:#?}");
+        assert!(expected.iter().all(|key| keys.contains(key)), "{wrong:#?}");
+        let text = EMBEDDED[2].1.replace("[method.cpc]\nchannels = 1\n", "[method.simclr]\n");
+        let text = text.replace("encoder.waveform = { width_channels = 96 }", "encoder.convnet = {}");
+        let dropped = ["context.gru", "predicted_frames", "negatives"];
+        let lines: Vec<&str> = text.lines().filter(|line| !dropped.iter().any(|key| line.starts_with(key))).collect();
+        let wrong = mistakes(Plan::parse("p.toml", &lines.join("\n"), &[]));
+        assert!(wrong[0].problem.contains("no views of images"), "{wrong:#?}");
+    }
+
+    #[test]
+    fn without_sql_series_that_are_too_short_are_not_selected() {
+        let lines = EMBEDDED[2].1.lines().filter(|line| !line.starts_with("sql = "));
+        let text = lines.collect::<Vec<_>>().join("\n");
+        let sets = ["pair.context_future.windows_per_series=4".into(), "pair.context_future.hop_steps=10".into()];
+        let plan = Plan::parse("p.toml", &text, &sets).unwrap();
+        assert_eq!(plan.pipeline.scan.sql.as_deref(), Some("SELECT sample_id FROM shards WHERE steps >= 2590"));
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub fn run(request: &Request) -> Result<()> {
     if let Some(warning) = too_short(measured.seconds, measured.first_batch_seconds) {
         progress::log(&format!("warning: {warning}"));
     }
-    output::line(&text(&measured))?;
+    output::line(&text(&measured, &plan.row_in_words()))?;
     if request.json { output::json(&measured) } else { Ok(()) }
 }
 
@@ -148,10 +148,10 @@ fn too_short(seconds: f64, first_batch_seconds: f64) -> Option<String> {
     })
 }
 
-fn text(measured: &Measured) -> String {
-    let Measured { samples_per_second, samples, batches, seconds, side_pixels, decode_threads, .. } = measured;
+fn text(measured: &Measured, row: &str) -> String {
+    let Measured { samples_per_second, samples, batches, seconds, decode_threads, .. } = measured;
     format!(
-        "{samples_per_second:.1} samples/s of two {side_pixels}-pixel views on {decode_threads} threads\n\
+        "{samples_per_second:.1} samples/s, each {row}, on {decode_threads} threads\n\
          samples          {samples} in {batches} batches, {seconds:.1} s, the first after {:.2} s\n\
          waits            reader {:.1} s, data {:.1} s\n\
          read             {:.1} MB in {} requests\n\

@@ -21,10 +21,10 @@ pub fn run(named: &Named, resolved: bool) -> Result<()> {
     }
     let pipeline = &plan.pipeline;
     output::line(&format!(
-        "{}: no mistakes. {} rows a batch of two {}-pixel views ({:.1} MB), {} epochs, peak learning rate {}, on {}.\n{sql}",
+        "{}: no mistakes. {} rows a batch, each {} ({:.1} MB), {} epochs, peak learning rate {}, on {}.\n{sql}",
         plan.named,
         pipeline.prefetch.batch_rows,
-        plan.side_pixels,
+        plan.row_in_words(),
         (plan.item_bytes() * pipeline.prefetch.batch_rows as u64) as f64 / 1e6,
         pipeline.train.epochs,
         plan.peak_rate,

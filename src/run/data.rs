@@ -7,7 +7,7 @@ use std::{
 use datafusion::{
     arrow::{
         array::{AsArray as _, RecordBatch},
-        datatypes::UInt8Type,
+        datatypes::{Float32Type, UInt8Type},
     },
     physical_plan::stream::RecordBatchStreamAdapter,
 };
@@ -18,7 +18,10 @@ use super::progress;
 use crate::{
     augment::image::recipe::RecipeProblem,
     error::{Context as _, Error, Result, Stage},
-    pair::{PairSettings, SampleKernel, one_view::OneView, two_views::TwoViews},
+    pair::{
+        PairSettings, SampleKernel, context_future::ContextFuture, one_view::OneView, past_future::PastFuture,
+        two_views::TwoViews,
+    },
     pipeline::Plan,
     prefetch::{Queue, prefetch},
     scan::{
@@ -121,29 +124,41 @@ impl Data {
         Selection::load(path, &self.shards)
     }
 
-    /// Shuffled epochs of two views.
+    /// Shuffled epochs of what `[pair]` makes.
     ///
     /// # Errors
     /// Ours: the recipe was checked before.
     pub fn training(&self, plan: &Plan, selection: Mixture, quarantine: Option<Quarantine>) -> Result<EpochPlan> {
-        let PairSettings::TwoViews(pair) = &plan.pipeline.pair;
-        let kernel = TwoViews::new(pair, &plan.pipeline.augment).map_err(unresolved)?;
-        Ok(EpochPlan { quarantine, ..self.epochs(plan, selection, Arc::new(kernel)) })
+        let augment = &plan.pipeline.augment;
+        let kernel: Arc<dyn SampleKernel> = match &plan.pipeline.pair {
+            PairSettings::TwoViews(pair) => Arc::new(TwoViews::new(pair, augment).map_err(unresolved)?),
+            PairSettings::ContextFuture(pair) => Arc::new(ContextFuture::training(pair, augment).map_err(unresolved)?),
+            PairSettings::PastFuture(pair) => Arc::new(PastFuture::training(pair, augment).map_err(unresolved)?),
+        };
+        let extra_columns = plan.pipeline.pair.group().map(str::to_owned).into_iter().collect();
+        let rows_per_item = plan.pipeline.pair.rows_per_item();
+        let epochs = self.epochs(plan, selection, kernel);
+        Ok(EpochPlan { quarantine, extra_columns, batch_rows: epochs.batch_rows / rows_per_item, ..epochs })
     }
 
     /// One sequential epoch of one view under the evaluation recipe, with labels.
     ///
     /// # Errors
     /// Ours: the recipe was checked before.
-    pub fn evaluation(&self, plan: &Plan, selection: Selection, label: &str) -> Result<EpochPlan> {
-        let PairSettings::TwoViews(pair) = &plan.pipeline.pair;
-        let kernel = OneView::new(&pair.column, &plan.pipeline.augment).map_err(unresolved)?;
+    pub fn evaluation(&self, plan: &Plan, selection: Selection, labels: Vec<String>) -> Result<EpochPlan> {
+        let kernel: Arc<dyn SampleKernel> = match &plan.pipeline.pair {
+            PairSettings::TwoViews(pair) => {
+                Arc::new(OneView::new(&pair.column, &plan.pipeline.augment).map_err(unresolved)?)
+            }
+            PairSettings::ContextFuture(pair) => Arc::new(ContextFuture::evaluation(pair).map_err(unresolved)?),
+            PairSettings::PastFuture(pair) => Arc::new(PastFuture::evaluation(pair).map_err(unresolved)?),
+        };
         Ok(EpochPlan {
-            extra_columns: vec![label.to_owned()],
+            extra_columns: labels,
             order: Order::Sequential,
             drop_last: false,
             pixel_digest: false,
-            ..self.epochs(plan, selection.into(), Arc::new(kernel))
+            ..self.epochs(plan, selection.into(), kernel)
         })
     }
 
@@ -234,12 +249,36 @@ pub fn decode_threads(setting: usize) -> usize {
 /// # Errors
 /// The epoch's.
 pub fn first_pairs(data: &Data, plan: &Plan, epochs: &EpochPlan, pairs: usize) -> Result<(Vec<u8>, usize)> {
-    let pairs = pairs.clamp(1, usize::try_from(epochs.items()).unwrap_or(usize::MAX).max(1));
-    let few = EpochPlan { batch_rows: pairs, quarantine: None, pixel_digest: false, ..epochs.clone() };
-    match data.queue(plan, &few, 0, 0)?.next_batch()? {
-        Some(batch) => Ok((pixels(&batch)?, pairs)),
-        None => Err(Error::internal("an epoch with items has no batch")),
+    let batch = first_items(data, plan, epochs, pairs)?;
+    Ok((pixels(&batch)?, batch.num_rows()))
+}
+
+/// The windows of the first series of the first epoch, and their shape, `[series, windows, channels, steps]`.
+///
+/// # Errors
+/// The epoch's.
+pub fn first_windows(data: &Data, plan: &Plan, epochs: &EpochPlan, series: usize) -> Result<(Vec<f32>, [usize; 4])> {
+    let batch = first_items(data, plan, epochs, series)?;
+    let kernel = &epochs.kernel;
+    let items = batch.num_rows() / kernel.rows_per_item();
+    let shape = match (kernel.makes_windows(), kernel.shape()) {
+        (true, &[channels, steps]) => [items, kernel.rows_per_item(), channels, steps],
+        (false, &[parts, channels, steps]) => [items, parts, channels, steps],
+        (_, other) => return Err(Error::internal(format!("{other:?} are no windows"))),
+    };
+    let tensors = batch.columns().iter().find_map(|column| column.as_fixed_size_list_opt());
+    match tensors.and_then(|tensors| tensors.values().as_primitive_opt::<Float32Type>()) {
+        Some(values) => Ok((values.values().to_vec(), shape)),
+        None => Err(Error::internal("a batch has no windows of f32")),
     }
+}
+
+/// A batch of the first items of the first epoch.
+fn first_items(data: &Data, plan: &Plan, epochs: &EpochPlan, items: usize) -> Result<RecordBatch> {
+    let items = items.clamp(1, usize::try_from(epochs.items()).unwrap_or(usize::MAX).max(1));
+    let few = EpochPlan { batch_rows: items, quarantine: None, pixel_digest: false, ..epochs.clone() };
+    let batch = data.queue(plan, &few, 0, 0)?.next_batch()?;
+    batch.ok_or_else(|| Error::internal("an epoch with items has no batch"))
 }
 
 fn pixels(batch: &RecordBatch) -> Result<Vec<u8>> {

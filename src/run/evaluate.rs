@@ -6,7 +6,8 @@ use burn::tensor::Device;
 use super::{
     data::Data,
     folder::RunFolder,
-    methods, output,
+    methods::PlannedMethod,
+    output,
     progress::{self, Progress},
 };
 use crate::{
@@ -15,14 +16,16 @@ use crate::{
     error::{Error, Result, Stage},
     evaluate::{
         EvaluateSettings,
-        extract::{Represent, encoded, extract, raw},
-        features::{Classes, Features},
+        extract::{Extracted, Represent, encoded, extract, mfcc, raw},
+        features::Classes,
         knn::{UnitRows, nearest},
+        mfcc_statistics::Mfcc,
         protocol::{Evaluation, Role},
         raw_pixels::keep_one_of_equal_channels,
-        scores::Selected,
+        scores::{Scores, Selected},
     },
-    method::Method,
+    method::{Method, MethodSettings},
+    pair::PairSettings,
     pipeline::Plan,
     scan::epoch::EpochPlan,
     select::shards::hex,
@@ -69,7 +72,7 @@ impl Sides {
             if selection.items() == 0 {
                 return Err(nothing_to_evaluate(side, report.of));
             }
-            data.evaluation(plan, selection, &settings.label)
+            data.evaluation(plan, selection, settings.labels())
         };
         Ok(Self { bank: side(Side::Bank, &settings.bank_sql)?, queries: side(Side::Queries, &settings.query_sql)? })
     }
@@ -96,29 +99,35 @@ impl Sides {
         data: &Data,
         representations: &[Represent<'_>],
         device: &Device,
-    ) -> Result<Vec<Features>> {
+    ) -> Result<Extracted> {
         let epochs = self.of(side);
-        // The one extra column of an evaluation's plan.
-        let label = epochs.extra_columns.first().map_or("", String::as_str);
-        let mut bar = Progress::new(side.name(), epochs.items(), "images");
+        // The extra columns of an evaluation's plan.
+        let labels = epochs.extra_columns.as_slice();
+        let mut bar = Progress::new(side.name(), epochs.items(), "samples");
         let mut queue = data.queue(plan, epochs, 0, 0)?;
         let mut seen = 0;
         let next_batch = || {
             let Some(batch) = queue.next_batch()? else { return Ok(None) };
             seen += batch.num_rows() as u64;
             bar.at(seen, "");
-            Batch::from_record_batch(&batch, device, &data.shards.shards, Some(label)).map(Some)
+            Batch::from_record_batch(&batch, device, &data.shards.shards, labels).map(Some)
         };
-        let features = extract(next_batch, representations, side.key(), label);
+        let features = extract(next_batch, representations, side.key(), labels);
         bar.finish();
-        if features.is_ok() && seen < epochs.items() {
-            let (left_out, name) = (epochs.items() - seen, side.name());
-            progress::log(&format!(
-                "warning: {left_out} of {} {name} cannot be decoded and are left out",
-                epochs.items()
-            ));
+        let came = features.as_ref().map_or(epochs.items(), |found| found.features[0].rows() as u64);
+        if came < epochs.items() {
+            let (left_out, name) = (epochs.items() - came, side.name());
+            progress::log(&format!("warning: {left_out} of {} {name} cannot be used and are left out", epochs.items()));
         }
         features
+    }
+}
+
+/// The floor of audio, where the pairing says that series are audio of one channel.
+fn audio(pair: &PairSettings) -> Option<Mfcc> {
+    match pair {
+        PairSettings::ContextFuture(pair) if pair.channels == 1 => pair.rate_hz.and_then(Mfcc::new),
+        _ => None,
     }
 }
 
@@ -156,7 +165,7 @@ pub fn run(run: &Path, sets: &[String], json: bool) -> Result<()> {
     let data = Data::open(&plan)?;
     let sides = Sides::new(&plan, &data, &settings)?;
     let device = device::parse(&plan.pipeline.device)?;
-    let untrained = methods::simclr(&plan, &device)?;
+    let untrained = PlannedMethod::new(&plan, &device)?;
     let weights = newest.tensors.ema.as_ref().unwrap_or(&newest.tensors.weights);
     let trained = restore(untrained.clone(), weights)?;
     let averaged = if newest.tensors.ema.is_some() { ", averaged weights" } else { "" };
@@ -164,19 +173,46 @@ pub fn run(run: &Path, sets: &[String], json: bool) -> Result<()> {
 
     let by_encoder = |batch: &Batch| encoded(&trained, batch);
     let by_untrained = |batch: &Batch| encoded(&untrained, batch);
-    let all: [Represent<'_>; 3] = [&by_encoder, &by_untrained, &raw];
+    let audio = audio(&plan.pipeline.pair);
+    let by_floor = |batch: &Batch| match &audio {
+        Some(audio) => mfcc(audio, batch),
+        None => raw(batch),
+    };
+    let all: [Represent<'_>; 3] = [&by_encoder, &by_untrained, &by_floor];
     let mut bank = sides.features(Side::Bank, &plan, &data, &all, &device)?;
     let mut queries = sides.features(Side::Queries, &plan, &data, &all, &device)?;
-    keep_one_of_equal_channels(&mut bank[2], &mut queries[2], CHANNELS);
+    let floor = match &plan.pipeline.method {
+        MethodSettings::Simclr(_) => {
+            keep_one_of_equal_channels(&mut bank.features[2], &mut queries.features[2], CHANNELS);
+            "raw_pixels"
+        }
+        MethodSettings::Cpc(_) if audio.is_some() => "mfcc_statistics",
+        MethodSettings::Cpc(_) => "raw_series",
+    };
 
-    let mut evaluation = Evaluation::new(&settings, sides.bank.kernel.describe(), plan.pipeline.seed)?;
+    let recipe = format!("{}; features: {}", sides.bank.kernel.describe(), trained.features_in_words());
     progress::log("classifying");
-    evaluation.add(Role::Encoder, "encoder", &bank[0], &queries[0])?;
-    evaluation.add(Role::Untrained, "untrained", &bank[1], &queries[1])?;
-    evaluation.add(Role::Floor, "raw_pixels", &bank[2], &queries[2])?;
-    let mut scores = evaluation.scores()?;
-    scores.bank = Some(sides.selected(Side::Bank, bank[0].rows()));
-    scores.queries = Some(sides.selected(Side::Queries, queries[0].rows()));
+    let seen = [&bank, &queries].map(|side| side.features[0].rows());
+    let mut scores: Option<Scores> = None;
+    for (at, label) in settings.labels().into_iter().enumerate() {
+        if at > 0 {
+            bank.labelled(at - 1);
+            queries.labelled(at - 1);
+        }
+        let of_label = EvaluateSettings { label, ..settings.clone() };
+        let mut evaluation = Evaluation::new(&of_label, recipe.as_str(), plan.pipeline.seed)?;
+        evaluation.add(Role::Encoder, "encoder", &bank.features[0], &queries.features[0])?;
+        evaluation.add(Role::Untrained, "untrained", &bank.features[1], &queries.features[1])?;
+        evaluation.add(Role::Floor, floor, &bank.features[2], &queries.features[2])?;
+        let found = evaluation.scores()?;
+        match &mut scores {
+            Some(scores) => scores.extend(found),
+            None => scores = Some(found),
+        }
+    }
+    let mut scores = scores.ok_or_else(|| Error::internal("an evaluation by no label"))?;
+    scores.bank = Some(sides.selected(Side::Bank, seen[0]));
+    scores.queries = Some(sides.selected(Side::Queries, seen[1]));
     let line = scores.to_json_line().map_err(|error| Error::internal("scores are no JSON").caused_by(error))?;
     // Computed for long, so shown whatever becomes of the files.
     output::line(&scores.to_string())?;
@@ -226,7 +262,8 @@ impl<'a> KnnWatch<'a> {
         let by_encoder = |batch: &Batch| encoded(method, batch);
         let features = |side| {
             let all = self.sides.features(side, self.plan, self.data, &[&by_encoder], &device)?;
-            let features = all.into_iter().next().ok_or_else(|| Error::internal("one encoder gives no features"))?;
+            let features =
+                all.features.into_iter().next().ok_or_else(|| Error::internal("one encoder gives no features"))?;
             features.check(side.name()).map(|()| features)
         };
         let (bank, queries) = (features(Side::Bank)?, features(Side::Queries)?);

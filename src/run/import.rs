@@ -70,10 +70,11 @@ pub(super) fn with_progress(
 
 pub(super) fn summary(report: &ImportReport, to: &str) -> String {
     let mut text = format!(
-        "{to}: {} in {}, {:.1} MB of images, from {} in {:.1} s",
+        "{to}: {} in {}, {:.1} MB of {}, from {} in {:.1} s",
         output::counted(report.rows, "row"),
         output::counted(report.shards.len() as u64, "shard"),
         report.image_bytes as f64 / 1e6,
+        report.samples,
         report.kind,
         report.seconds
     );
@@ -89,8 +90,9 @@ pub(super) fn summary(report: &ImportReport, to: &str) -> String {
     }
     if report.quarantined > 0 {
         text.push_str(&format!(
-            "\nbad: {}, listed in {to}/{}",
-            output::counted(report.quarantined, "image"),
+            "\nbad: {} {}, listed in {to}/{}",
+            report.quarantined,
+            report.samples,
             ingest::QUARANTINE_FILE
         ));
     }
@@ -101,7 +103,7 @@ pub(super) fn summary(report: &ImportReport, to: &str) -> String {
         progress::log(&format!("skipped files: {}", counts(&report.skipped)));
     }
     if report.unlisted > 0 {
-        progress::log(&format!("left out {} images that no metadata table lists", report.unlisted));
+        progress::log(&format!("left out {} {} that no metadata table lists", report.unlisted, report.samples));
     }
     report.warnings.iter().take(WARNINGS_SHOWN).for_each(|warning| progress::log(&format!("warning: {warning}")));
     if let more @ 1.. = report.warnings.len().saturating_sub(WARNINGS_SHOWN) {

@@ -129,6 +129,13 @@ fn resolved(request: &Request) -> Result<Resolved> {
         settings.max_pixels = (pipeline.augment.max_megapixels * 1e6) as u64;
         settings.threads = pipeline.augment.decode_threads;
     }
+    if schema != DEFAULT_SCHEMA {
+        let reason = format!(
+            "lint looks at images, and these shards are {schema}; ask for series with SQL, such as\n  \
+             diptych sql \"SELECT source, steps FROM shards WHERE NOT series_finite(samples)\" --schema {schema}"
+        );
+        return Err(Error::at(Stage::CommandLine, "lint", reason));
+    }
     if settings.near_bits > lint::duplicates::MOST_NEAR_BITS {
         let reason =
             format!("{} bits are no likeness; choose 0 to {}", settings.near_bits, lint::duplicates::MOST_NEAR_BITS);

@@ -1,20 +1,97 @@
 //! The method that a plan names, with its initial weights.
-use burn::tensor::Device;
+use burn::{
+    module::Module,
+    tensor::{Device, Tensor},
+};
 
 use crate::{
+    batch::Input,
     error::Result,
-    method::{MethodSettings, SimCLR},
+    method::{CPC, Method, MethodOutput, MethodSettings, SimCLR},
     model::InitOptions,
     pipeline::Plan,
     train::Compat,
 };
 
-/// SimCLR as the plan has it.
-///
-/// # Errors
-/// Settings that only the method can judge.
-pub fn simclr(plan: &Plan, device: &Device) -> Result<SimCLR> {
-    let MethodSettings::Simclr(settings) = &plan.pipeline.method;
-    let compat_torch = plan.pipeline.train.compat == Some(Compat::Torch);
-    SimCLR::new(settings, InitOptions { seed: plan.pipeline.seed, compat_torch }, device)
+/// One of the methods. Weights are known by the method's own names: the variant is no part of a path.
+#[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a run has one; a box would only add a hop")]
+pub enum PlannedMethod {
+    /// `[method.simclr]`
+    Simclr(SimCLR),
+    /// `[method.cpc]`
+    Cpc(CPC),
+}
+
+impl PlannedMethod {
+    /// As the plan has it.
+    ///
+    /// # Errors
+    /// Settings that only the method can judge.
+    pub fn new(plan: &Plan, device: &Device) -> Result<Self> {
+        let compat_torch = plan.pipeline.train.compat == Some(Compat::Torch);
+        let init = InitOptions { seed: plan.pipeline.seed, compat_torch };
+        match &plan.pipeline.method {
+            MethodSettings::Simclr(settings) => SimCLR::new(settings, init, device).map(Self::Simclr),
+            MethodSettings::Cpc(settings) => CPC::new(settings, init, device).map(Self::Cpc),
+        }
+    }
+}
+
+impl Method for PlannedMethod {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Simclr(method) => method.name(),
+            Self::Cpc(method) => method.name(),
+        }
+    }
+
+    fn feature_width(&self) -> usize {
+        match self {
+            Self::Simclr(method) => method.feature_width(),
+            Self::Cpc(method) => method.feature_width(),
+        }
+    }
+
+    fn features_in_words(&self) -> &'static str {
+        match self {
+            Self::Simclr(method) => method.features_in_words(),
+            Self::Cpc(method) => method.features_in_words(),
+        }
+    }
+
+    fn least_items(&self) -> usize {
+        match self {
+            Self::Simclr(method) => method.least_items(),
+            Self::Cpc(method) => method.least_items(),
+        }
+    }
+
+    fn prepare(self, first: Input) -> Result<Self> {
+        match self {
+            Self::Simclr(method) => method.prepare(first).map(Self::Simclr),
+            Self::Cpc(method) => method.prepare(first).map(Self::Cpc),
+        }
+    }
+
+    fn train_loss(&mut self, input: Input, step: u64) -> Result<MethodOutput> {
+        match self {
+            Self::Simclr(method) => method.train_loss(input, step),
+            Self::Cpc(method) => method.train_loss(input, step),
+        }
+    }
+
+    fn features(&self, input: Input) -> Result<Tensor<2>> {
+        match self {
+            Self::Simclr(method) => method.features(input),
+            Self::Cpc(method) => method.features(input),
+        }
+    }
+
+    fn after_step(&mut self) {
+        match self {
+            Self::Simclr(method) => method.after_step(),
+            Self::Cpc(method) => method.after_step(),
+        }
+    }
 }

@@ -24,6 +24,7 @@ pub mod select;
 pub mod selection;
 pub mod source;
 pub mod sql;
+pub mod trace_sheet;
 pub mod train;
 
 use crate::{error::Result, pipeline::Plan};

@@ -1,20 +1,22 @@
-//! `diptych preview PIPELINE`: real pairs as one picture.
+//! `diptych preview PIPELINE`: real pairs, or windows, as one picture.
 use std::{fs::File, io::Read as _, path::Path};
 
 use super::{
     Named,
     choose::choose,
     contact_sheet::write_contact_sheet,
-    data::{Data, first_pairs},
+    data::{Data, first_pairs, first_windows},
     output,
+    trace_sheet::write_trace_sheet,
 };
 use crate::{
     error::{Error, Result, Stage},
+    pair::PairSettings,
     pipeline::Plan,
     scan::epoch::EpochPlan,
 };
 
-/// Writes the contact sheet of the first pairs that training would see.
+/// Writes the contact sheet of the first rows of a batch that training would see.
 ///
 /// # Errors
 /// Mistakes of the pipeline, the data's, or the file cannot be written.
@@ -27,10 +29,14 @@ pub fn run(named: &Named, to: &Path, pairs: usize) -> Result<()> {
     let data = Data::open(&plan)?;
     let epochs = data.training(&plan, choose(&data, &plan)?.mixture, None)?;
     let drawn = draw(&data, &plan, &epochs, to, pairs)?;
+    let what = match &plan.pipeline.pair {
+        PairSettings::TwoViews(_) => format!("pairs of {}-pixel views", plan.side_pixels),
+        _ => format!("series, each {}", plan.row_in_words()),
+    };
     if drawn < pairs {
-        super::progress::log(&format!("the selection has {drawn} items, so there are no {pairs} pairs to draw"));
+        super::progress::log(&format!("the selection has {drawn} items, so there are no {pairs} {what} to draw"));
     }
-    output::line(&format!("{}: {drawn} pairs of {}-pixel views", to.display(), plan.side_pixels))
+    output::line(&format!("{}: {drawn} {what}", to.display()))
 }
 
 fn is_png(path: &Path) -> bool {
@@ -38,9 +44,14 @@ fn is_png(path: &Path) -> bool {
     File::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok()) && magic == *b"\x89PNG\r\n\x1a\n"
 }
 
-/// The same for data that is open; returns how many pairs were drawn.
+/// The same for data that is open; returns how many items were drawn.
 pub(super) fn draw(data: &Data, plan: &Plan, epochs: &EpochPlan, to: &Path, pairs: usize) -> Result<usize> {
-    let (pixels, drawn) = first_pairs(data, plan, epochs, pairs)?;
-    write_contact_sheet(to, &pixels, drawn, 2, plan.side_pixels as usize)?;
-    Ok(drawn)
+    if let PairSettings::TwoViews(_) = &plan.pipeline.pair {
+        let (pixels, drawn) = first_pairs(data, plan, epochs, pairs)?;
+        write_contact_sheet(to, &pixels, drawn, 2, plan.side_pixels as usize)?;
+        return Ok(drawn);
+    }
+    let (values, shape) = first_windows(data, plan, epochs, pairs)?;
+    write_trace_sheet(to, &values, shape)?;
+    Ok(shape[0])
 }

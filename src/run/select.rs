@@ -51,10 +51,14 @@ pub struct Request {
 /// SQL without shards, changes to a pipeline that is none, tables without a name.
 pub fn what(words: &str, sets: &[String], shards: &[String], tables: &[String]) -> Result<What> {
     let wrong = |reason: &str| Error::at(Stage::CommandLine, "", reason.to_owned());
-    let is_sql = !PathBuf::from(words).is_file() && (!shards.is_empty() || words.trim().contains(char::is_whitespace));
+    let is_sql = !PathBuf::from(words).is_file() && words.trim().contains(char::is_whitespace);
     if !is_sql {
         if !shards.is_empty() || !tables.is_empty() {
-            return Err(wrong("--shards and --tables go with SQL; a pipeline names its own in [scan], or use --set"));
+            let reason = format!(
+                "--shards and --tables go with SQL, and {words:?} is a pipeline, which names its own in [scan]: use --set \
+                 'scan.shards=[\"…\"]'"
+            );
+            return Err(wrong(&reason));
         }
         return Ok(What::Pipeline(Named { pipeline: words.to_owned(), sets: sets.to_vec() }));
     }
@@ -94,6 +98,7 @@ fn of_sql(sql: &str, shards: &[String], tables: &BTreeMap<String, String>, reque
     let shards = runtime.block_on(ShardSet::open(shards, &schema))?;
     let query = Query { tables: Tables::open(tables)?, ..Query::new(&shards, &schema, sql) };
     let (selection, report) = runtime.block_on(query.select())?;
+    report.warnings.iter().for_each(|warning| progress::log(&format!("warning: {warning}")));
     if request.verify {
         runtime.block_on(query.verify(selection.digest()))?;
         progress::log(VERIFIED);

@@ -57,7 +57,7 @@ impl BatchSource for EpochSource {
         let Some(batch) = self.queue.next_batch()? else { return Ok(None) };
         let noted = self.offsets.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         self.offset = noted.unwrap_or(self.offset);
-        Batch::from_record_batch(&batch, &self.device, &self.shards, None).map(Some)
+        Batch::from_record_batch(&batch, &self.device, &self.shards, &[]).map(Some)
     }
 
     fn data_waited(&self) -> Duration {

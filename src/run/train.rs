@@ -6,7 +6,9 @@ use super::{
     data::Data,
     evaluate::KnnWatch,
     folder::RunFolder,
-    memory, methods, output, preview,
+    memory,
+    methods::PlannedMethod,
+    output, preview,
     progress::{self, Progress},
     source::EpochSource,
 };
@@ -134,7 +136,7 @@ fn go(folder: &RunFolder, plan: &Plan, data: &Data, selection: Mixture, resume: 
         news: String::new(),
         knn: KnnWatch::new(plan, data)?,
     };
-    let trained = methods::simclr(plan, &device).and_then(|method| {
+    let trained = PlannedMethod::new(plan, &device).and_then(|method| {
         let source =
             |epoch, first_batch| EpochSource::new(data, plan, &epochs, &quarantine, &device, epoch, first_batch);
         train(method, source, &train_plan, &mut watch)

@@ -127,8 +127,7 @@ impl EpochPlan {
 
     /// Bytes of one finished batch in this process.
     pub fn batch_bytes(&self) -> u64 {
-        let slot: usize = self.kernel.shape().iter().product();
-        self.local_rows() as u64 * (slot as u64 + NARROW_BYTES)
+        self.local_rows() as u64 * (self.kernel.slot_bytes() as u64 + NARROW_BYTES)
     }
 
     /// Half of the memory at most is for windows, twice `shuffle_window_megabytes` at most; the rest is for tensors.

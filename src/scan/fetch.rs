@@ -1,10 +1,11 @@
-//! Selected rows of one row group: only their pages, only the columns that training needs, images without a copy.
+//! Selected rows of one row group: only their pages, only the columns that training needs, blobs without a copy.
 //!
 //! `parquet` reads pages, and `pages` finds them where a file does not say; `record_batch` what Arrow IPC has
 //! instead. Both leave the files' columns to be arranged here.
 mod pages;
 mod parquet;
 mod record_batch;
+mod series;
 
 use std::{
     fmt,
@@ -25,6 +26,8 @@ use datafusion::{
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use parquet::ParquetReader;
+pub use series::numbers_of;
+use series::{as_blobs, is_series};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
@@ -50,16 +53,21 @@ const LARGEST_PINNED_SHARE: usize = 2;
 /// Less than this is not worth a copy.
 const SMALLEST_COPY_BYTES: usize = 1 << 16;
 
-/// Columns of a fetched batch: the image, then what it is verified by, then the extra columns.
-pub const IMAGE: usize = 0;
-/// Bytes the image should have; null where the shard does not say.
-pub const IMAGE_BYTES: usize = 1;
-/// XXH3 the image should have; null where the shard does not say.
-pub const IMAGE_XXH3: usize = 2;
+/// Columns of a fetched batch: the image or series, then what it is verified by, then the extra columns.
+pub const BLOB: usize = 0;
+/// Bytes it should have; null where the shard does not say.
+pub const BLOB_BYTES: usize = 1;
+/// XXH3 it should have; null where the shard does not say.
+pub const BLOB_XXH3: usize = 2;
 /// The file that is named beside an image without bytes; null where there is none.
-pub const IMAGE_PATH: usize = 3;
+pub const BLOB_PATH: usize = 3;
+/// Numbers per step of a series; null where the shard does not say, and for images.
+pub const BLOB_CHANNELS: usize = 4;
 /// First extra column.
-pub const FIRST_EXTRA: usize = 4;
+pub const FIRST_EXTRA: usize = 5;
+
+/// Where shards of series say how many numbers a step has.
+const CHANNELS_COLUMN: &str = "channels";
 
 /// Reads rows out of shards.
 pub struct Fetcher {
@@ -109,14 +117,20 @@ impl Fetcher {
         extra: &[String],
         budget: Arc<ByteBudget>,
     ) -> Result<Self> {
-        let mut names =
-            vec![image.to_owned(), format!("{image}_bytes"), format!("{image}_xxh3"), format!("{image}.{PATH_FIELD}")];
+        let mut names = vec![
+            image.to_owned(),
+            format!("{image}_bytes"),
+            format!("{image}_xxh3"),
+            format!("{image}.{PATH_FIELD}"),
+            format!("{image}.{CHANNELS_COLUMN}"),
+        ];
         names.extend(extra.iter().cloned());
         let mut fields = vec![
-            Field::new(&names[IMAGE], DataType::BinaryView, true),
-            Field::new(&names[IMAGE_BYTES], DataType::UInt64, true),
-            Field::new(&names[IMAGE_XXH3], DataType::UInt64, true),
-            Field::new(&names[IMAGE_PATH], DataType::Utf8, true),
+            Field::new(&names[BLOB], DataType::BinaryView, true),
+            Field::new(&names[BLOB_BYTES], DataType::UInt64, true),
+            Field::new(&names[BLOB_XXH3], DataType::UInt64, true),
+            Field::new(&names[BLOB_PATH], DataType::Utf8, true),
+            Field::new(&names[BLOB_CHANNELS], DataType::UInt64, true),
         ];
         for name in extra.iter().filter(|_| !shards.is_empty()) {
             let first = shards.iter().find_map(|shard| shard.columns.get(name));
@@ -158,8 +172,8 @@ impl Fetcher {
         let (shard, reader) =
             found.ok_or_else(|| Error::internal(format!("no shard {shard} among {}", self.shards.len())))?;
         let place = || format!("{} row group {row_group}", shard.name);
-        if shard.columns.get(&self.names[IMAGE]).is_none() {
-            return Err(missing(shard, &self.names[IMAGE]));
+        if shard.columns.get(&self.names[BLOB]).is_none() {
+            return Err(missing(shard, &self.names[BLOB]));
         }
         let group = row_group as usize;
         let batch = match &shard.format {
@@ -188,22 +202,22 @@ impl Fetcher {
 
     /// Where a shard has each of the fetched columns; the struct beside whose bytes a path may stand is named for both.
     fn places(&self, shard: &Shard) -> Vec<Option<InFile>> {
-        let image = shard.columns.get(&self.names[IMAGE]);
+        let image = shard.columns.get(&self.names[BLOB]);
         let verifies = |name: &str, place: &InFile| {
             // What import noted is about its own image column, not about another that is meant by that name now.
-            image.is_some_and(|image| image.root == self.names[IMAGE]) || place.root != name
+            image.is_some_and(|image| image.root == self.names[BLOB]) || place.root != name
         };
         let place = |index: usize| match index {
-            IMAGE => image.map(InFile::bytes),
-            IMAGE_BYTES | IMAGE_XXH3 => {
+            BLOB => image.map(InFile::bytes),
+            BLOB_BYTES | BLOB_XXH3 => {
                 let place = shard.columns.get(&self.names[index]);
                 // Import notes both; a file with one of them means something else by it.
-                let has_both = shard.columns.get(&self.names[IMAGE_XXH3]).is_some();
+                let has_both = shard.columns.get(&self.names[BLOB_XXH3]).is_some();
                 place
                     .filter(|place| has_both && place.data_type.is_integer() && verifies(&self.names[index], place))
                     .cloned()
             }
-            IMAGE_PATH => match image.map(|image| (image, &image.data_type)) {
+            BLOB_PATH => match image.map(|image| (image, &image.data_type)) {
                 Some((image, DataType::Struct(fields))) => fields.find(PATH_FIELD).map(|(_, field)| InFile {
                     root: image.root.clone(),
                     field: Some(PATH_FIELD.to_owned()),
@@ -211,6 +225,11 @@ impl Fetcher {
                 }),
                 _ => None,
             },
+            BLOB_CHANNELS => {
+                let is_series = image.is_some_and(|image| is_series(&image.data_type));
+                let place = shard.columns.get(CHANNELS_COLUMN).filter(|place| place.data_type.is_integer());
+                place.filter(|_| is_series).cloned()
+            }
             _ => shard.columns.get(&self.names[index]).cloned(),
         };
         // Behind the columns of the batch stand those that say where blobs are.
@@ -277,6 +296,9 @@ impl Fetcher {
             let found = source.as_ref().and_then(|source| extract(batch, source));
             columns.push(match found {
                 None => new_null_array(wanted, batch.num_rows()),
+                Some(column) if is_series(column.data_type()) && *wanted == DataType::BinaryView => {
+                    as_blobs(&column, place)?
+                }
                 Some(column) if column.data_type() == wanted => column,
                 // Parquet writers without unsigned numbers store the same 64 bits as signed ones.
                 Some(column) if *wanted == DataType::UInt64 && *column.data_type() == DataType::Int64 => {
@@ -293,7 +315,7 @@ impl Fetcher {
 
     /// The same batch, whose images hold on to no memory that is not charged, nor to much more than they need.
     fn compacted(&self, batch: RecordBatch, is_charged: bool) -> Result<RecordBatch> {
-        let images = batch.column(IMAGE).as_binary_view();
+        let images = batch.column(BLOB).as_binary_view();
         let pinned: usize = images.data_buffers().iter().map(Buffer::len).sum();
         let used = images.total_buffer_bytes_used();
         let images = if pinned > SMALLEST_COPY_BYTES && pinned > LARGEST_PINNED_SHARE.saturating_mul(used) {
@@ -304,7 +326,7 @@ impl Fetcher {
             self.charged(images.clone())?
         };
         let mut columns = batch.columns().to_vec();
-        columns[IMAGE] = Arc::new(images);
+        columns[BLOB] = Arc::new(images);
         RecordBatch::try_new(batch.schema(), columns).context(Stage::Scan, "", "cannot keep a batch")
     }
 

@@ -17,6 +17,7 @@ pub mod streams;
 pub mod substitute;
 pub mod tensor_column;
 pub mod window;
+pub mod window_columns;
 
 use std::collections::BTreeMap;
 

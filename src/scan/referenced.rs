@@ -6,7 +6,7 @@ use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 
-use super::fetch::{Fetcher, IMAGE, Reading};
+use super::fetch::{BLOB, Fetcher, Reading};
 use crate::error::{Context, Error, Result, Stage};
 use crate::select::reference::{COLUMNS, References, column, location};
 
@@ -41,7 +41,7 @@ impl Fetcher {
         // The bytes as they were fetched: their charge lives as long as they do.
         let blobs = column(read.num_rows(), fetched.into_iter().flatten())?;
         let mut columns = arranged.columns().to_vec();
-        columns[IMAGE] = Arc::new(blobs);
+        columns[BLOB] = Arc::new(blobs);
         RecordBatch::try_new(arranged.schema(), columns).context(Stage::Internal, place, "cannot carry its blobs")
     }
 }

@@ -141,6 +141,7 @@ impl Column {
         match &self.data_type {
             DataType::BinaryView => is_binary(found),
             DataType::Utf8 => is_text(found) || (self.accepts_integers && (found.is_integer() || is_boolean(found))),
+            DataType::List(_) => is_list_of_numbers(found),
             wanted if wanted.is_integer() => found.is_integer(),
             wanted if wanted.is_floating() => found.is_numeric(),
             wanted => wanted == found,
@@ -152,6 +153,7 @@ impl Column {
         let candidates: Vec<String> = file.fields().iter().flat_map(|field| self.candidates(field)).collect();
         let kind = match (&self.data_type, self.accepts_integers) {
             (DataType::BinaryView, _) => "binary or struct<bytes, path>".to_owned(),
+            (DataType::List(_), _) => "lists of numbers".to_owned(),
             (DataType::Utf8, true) => "text or whole numbers".to_owned(),
             (DataType::Utf8, false) => "text".to_owned(),
             (other, _) => other.to_string().to_lowercase(),
@@ -199,6 +201,15 @@ fn find(file: &ArrowSchema, path: &str) -> Option<InFile> {
 
 fn is_binary(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
+}
+
+fn is_list_of_numbers(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            item.data_type().is_numeric()
+        }
+        _ => false,
+    }
 }
 
 /// Whether values of this type are text, in whatever layout.
@@ -252,6 +263,23 @@ mod tests {
             found.remedy("label"),
             Some("write under [scan.columns], or as --column of sql and lint: label = \"class\"")
         );
+    }
+
+    #[test]
+    fn a_series_is_any_list_of_numbers() {
+        let list = |name: &str, numbers: DataType| {
+            Field::new(name, DataType::List(Field::new("item", numbers, true).into()), true)
+        };
+        let schema = Schema::named("time_series").unwrap();
+        for numbers in [DataType::Float32, DataType::Int16, DataType::Float64] {
+            let found = schema.columns_in(&file(vec![list("samples", numbers.clone())]), "a.parquet").unwrap();
+            assert_eq!(found.get("samples").unwrap().root, "samples", "{numbers}");
+        }
+        let columns = file(vec![list("samples", DataType::Utf8), list("audio", DataType::Float32)]);
+        let text = schema.columns_in(&columns, "a.parquet").unwrap_err().to_string();
+        assert!(text.contains("samples = \"audio\""), "{text}");
+        let none = schema.columns_in(&file(vec![Field::new("n", DataType::Int64, true)]), "a").unwrap_err();
+        assert!(none.to_string().contains("no column of lists of numbers"), "{none}");
     }
 
     #[test]

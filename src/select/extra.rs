@@ -19,7 +19,7 @@ use crate::error::{Context, Error, Result, Stage};
 /// What messages call the SQL.
 const QUERY: &str = "the query";
 /// Columns that every batch has: values under these names could not be told from them.
-const TAKEN: [&str; 11] = [
+const TAKEN: [&str; 14] = [
     "shard",
     "row",
     "occurrence",
@@ -27,6 +27,9 @@ const TAKEN: [&str; 11] = [
     "pass",
     "replaced",
     "views",
+    "windows",
+    "sequence_ordinal",
+    "group_ordinal",
     "pixel_digest",
     "image_bytes",
     "image_xxh3",

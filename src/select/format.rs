@@ -131,10 +131,12 @@ impl Shard {
         self.columns.get(column).map(|place| self.leaves_at(place)).unwrap_or_default()
     }
 
-    /// The leaves of a column that hold blobs: of an image with a path beside it, only the bytes.
+    /// The leaves of a column that hold blobs: of an image with a path beside it, only the bytes; of a series its numbers.
     fn blob_leaves(&self, column: &str) -> Vec<usize> {
         let Some(metadata) = self.parquet() else { return vec![] };
-        self.leaves(column).into_iter().filter(|&leaf| is_blob(metadata, leaf)).collect()
+        let leaves = self.leaves(column);
+        let bytes: Vec<usize> = leaves.iter().copied().filter(|&leaf| is_blob(metadata, leaf)).collect();
+        if bytes.is_empty() { leaves } else { bytes }
     }
 
     /// Where the blobs of a column lie, for every row group.

@@ -133,7 +133,12 @@ async fn plain(
     }
     let none = Schema { name: "none".to_owned(), version: 0, columns: Vec::new() };
     let manifest = Manifest::new(&none, shards);
-    let report = ImportReport { kind: "rows of a query".to_owned(), rows: manifest.rows, ..ImportReport::default() };
+    let report = ImportReport {
+        kind: "rows of a query".to_owned(),
+        samples: "images".to_owned(),
+        rows: manifest.rows,
+        ..ImportReport::default()
+    };
     Ok((manifest, report))
 }
 

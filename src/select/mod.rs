@@ -6,7 +6,7 @@
 //! | [`mod@format`], [`ipc`] | how their rows lie in them: Parquet, Arrow IPC |
 //! | [`columns`] | their columns as one table's |
 //! | [`manifest`] | the list that fixes their order |
-//! | [`reference`] | shards whose blobs lie in other files; `referenced` reads these for SQL |
+//! | [`mod@reference`] | shards whose blobs lie in other files; `referenced` reads these for SQL |
 //! | [`counting_store`] | where they are; counts the bytes on the wire |
 //! | [`session`], [`provider`], [`footer_cache`] | the table `shards` in DataFusion |
 //! | [`functions`] | functions for SQL |

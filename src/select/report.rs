@@ -207,11 +207,7 @@ impl fmt::Display for SelectReport {
             writeln!(f, "amplification    {}", self.amplification())?;
         }
         writeln!(f, "never read       {}", Bytes(self.blob_bytes_never_read))?;
-        write!(f, "took             {:.3} s", self.seconds)?;
-        for warning in &self.warnings {
-            write!(f, "\nwarning: {warning}")?;
-        }
-        Ok(())
+        write!(f, "took             {:.3} s", self.seconds)
     }
 }
 
@@ -222,8 +218,8 @@ impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             bytes @ 0..10_000 => write!(f, "{bytes} bytes"),
-            bytes @ 10_000..10_000_000 => write!(f, "{:.1} KB", bytes as f64 / 1e3),
-            bytes @ 10_000_000..10_000_000_000 => write!(f, "{:.1} MB", bytes as f64 / 1e6),
+            bytes @ 10_000..1_000_000 => write!(f, "{:.1} KB", bytes as f64 / 1e3),
+            bytes @ 1_000_000..10_000_000_000 => write!(f, "{:.1} MB", bytes as f64 / 1e6),
             bytes => write!(f, "{:.1} GB", bytes as f64 / 1e9),
         }
     }

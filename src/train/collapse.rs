@@ -107,8 +107,8 @@ pub struct CollapseWatch {
 impl CollapseWatch {
     /// Warnings that the report of `step` gives reason for; each is given once until its cause is gone.
     ///
-    /// The loss is compared with NT-Xent's value for embeddings that say nothing, ln(2N − 1) for N `items`.
-    pub fn look(&mut self, step: u64, loss: f64, items: usize, width: usize, seen: &Embeddings) -> Vec<String> {
+    /// `no_signal` is the loss of embeddings that say nothing.
+    pub fn look(&mut self, step: u64, loss: f64, no_signal: f64, width: usize, seen: &Embeddings) -> Vec<String> {
         let mut warnings = Vec::new();
         let healthy = 1.0 / libm::sqrt(width as f64);
         let narrow = seen.embedding_std < SPREAD_SHARE * healthy;
@@ -121,7 +121,6 @@ impl CollapseWatch {
         }
         self.warned_of_spread = narrow;
 
-        let no_signal = libm::log(2.0 * items as f64 - 1.0);
         if (loss - no_signal).abs() > NO_SIGNAL_SHARE * no_signal {
             (self.no_signal_since, self.warned_of_loss) = (None, false);
             return warnings;
@@ -131,7 +130,7 @@ impl CollapseWatch {
             self.warned_of_loss = true;
             warnings.push(format!(
                 "step {step}: the loss has been within 1 % of {no_signal:.4}, its value without any signal, for {} steps: \
-                 nothing is being learnt; change the learning rate or the temperature",
+                 nothing is being learnt; change the learning rate, or make the task easier",
                 step - since
             ));
         }
@@ -342,7 +341,7 @@ mod tests {
         let narrow = [tensor(&rows(1, 16, 8, 0.01)), tensor(&rows(2, 16, 8, 0.01))];
         let (wide, narrow) = (measure(&wide, false).unwrap(), measure(&narrow, false).unwrap());
         let mut watch = CollapseWatch::default();
-        let mut look = |step, seen: &Embeddings| watch.look(step, 0.1, 16, 8, seen).len();
+        let mut look = |step, seen: &Embeddings| watch.look(step, 0.1, 31.0_f64.ln(), 8, seen).len();
         assert_eq!(look(1, &wide), 0);
         assert_eq!((look(2, &narrow), look(3, &narrow), look(4, &wide), look(5, &narrow)), (1, 0, 0, 1));
     }
@@ -352,14 +351,14 @@ mod tests {
         let seen = measure(&[tensor(&rows(1, 16, 8, 3.0)), tensor(&rows(2, 16, 8, 3.0))], false).unwrap();
         let no_signal = 31.0_f64.ln();
         let mut watch = CollapseWatch::default();
-        assert!(watch.look(10, no_signal * 1.005, 16, 8, &seen).is_empty());
-        assert!(watch.look(500, no_signal * 0.995, 16, 8, &seen).is_empty());
+        assert!(watch.look(10, no_signal * 1.005, no_signal, 8, &seen).is_empty());
+        assert!(watch.look(500, no_signal * 0.995, no_signal, 8, &seen).is_empty());
         let saved = serde_json::to_string(&watch).unwrap();
         let mut watch: CollapseWatch = serde_json::from_str(&saved).unwrap();
-        let warnings = watch.look(510, no_signal, 16, 8, &seen);
+        let warnings = watch.look(510, no_signal, no_signal, 8, &seen);
         assert!(warnings[0].contains("for 500 steps"), "{warnings:?}");
-        assert!(watch.look(520, no_signal, 16, 8, &seen).is_empty());
-        assert!(watch.look(530, 1.0, 16, 8, &seen).is_empty());
-        assert!(watch.look(900, no_signal, 16, 8, &seen).is_empty());
+        assert!(watch.look(520, no_signal, no_signal, 8, &seen).is_empty());
+        assert!(watch.look(530, 1.0, no_signal, 8, &seen).is_empty());
+        assert!(watch.look(900, no_signal, no_signal, 8, &seen).is_empty());
     }
 }

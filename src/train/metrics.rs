@@ -42,6 +42,9 @@ pub struct MetricsLine {
     /// Whether the embeddings spread or collapse.
     #[serde(flatten)]
     pub embeddings: Embeddings,
+    /// What the method reports of this step besides its loss, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub method: BTreeMap<String, Vec<f64>>,
 }
 
 /// Scores taken at an epoch's end.

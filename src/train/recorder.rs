@@ -125,7 +125,7 @@ impl<'a> Recorder<'a> {
         Ok(self.last_loss)
     }
 
-    /// Device sync: loss, gradient norm and embeddings of the step just taken, as a line of the metrics.
+    /// Device sync: loss, gradient norm, embeddings and readings of the step just taken, as a line of the metrics.
     pub(super) fn report<M>(
         &mut self,
         progress: &mut Progress,
@@ -146,9 +146,11 @@ impl<'a> Recorder<'a> {
         let [items, width] = output.embeddings[0].dims();
         let with_rank = rank_is_cheap(items, width) || reports % RANK_EVERY_REPORTS == 1 || progress.step == 1;
         let embeddings = measure(&output.embeddings, with_rank)?;
-        for warning in progress.collapse.look(progress.step, loss, items, width, &embeddings) {
+        for warning in progress.collapse.look(progress.step, loss, output.no_signal_loss, width, &embeddings) {
             observer.warn(&warning);
         }
+        let readings = output.readings.iter().map(|r| Ok((r.name.to_owned(), r.values.clone().read()?)));
+        let readings = readings.collect::<Result<BTreeMap<String, Vec<f64>>>>()?;
         let seconds = self.since.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
         let data_waited = facts.data_waited.saturating_sub(self.data_waited_before);
         let line = MetricsLine {
@@ -165,6 +167,7 @@ impl<'a> Recorder<'a> {
             gradient_norm,
             bad_items: progress.bad_items,
             embeddings,
+            method: readings,
         };
         (self.since, self.samples_before) = (Instant::now(), progress.samples);
         (self.waited, self.data_waited_before) = (Duration::ZERO, facts.data_waited);

@@ -6,6 +6,7 @@
 pub(crate) mod base64;
 mod chart;
 mod sections;
+mod steps_ahead;
 mod tables;
 
 use std::{
@@ -19,6 +20,7 @@ use serde_json::Value;
 use self::{
     chart::{Chart, Series, number},
     sections::{SECTIONS, Spec},
+    steps_ahead::Reported,
 };
 use crate::{
     Result,
@@ -131,6 +133,8 @@ struct Metrics {
     /// (step, words), each text once, at the first step that said it.
     warnings: Vec<(f64, String)>,
     last: BTreeMap<String, f64>,
+    /// What the method reported, one entry per line that has any.
+    method: Vec<Reported>,
 }
 
 /// Keys that count progress rather than measure something.
@@ -143,6 +147,8 @@ impl Metrics {
         for line in text.lines() {
             let Ok(Value::Object(line)) = serde_json::from_str::<Value>(line) else { continue };
             let Some(step) = line.get("step").and_then(Value::as_f64) else { continue };
+            let method = line.get("method").and_then(|method| serde_json::from_value(method.clone()).ok());
+            metrics.method.extend(method.map(|method| (step, method)));
             let nested = line.get("scores").and_then(Value::as_object);
             for (key, value) in line.iter().chain(nested.into_iter().flatten()) {
                 match value {
@@ -259,6 +265,7 @@ impl Page {
         for (title, specs) in SECTIONS {
             section(&mut html, title, &specs.iter().map(|spec| rest.chart(spec)).collect::<String>());
         }
+        section(&mut html, "Steps ahead", &steps_ahead::figures(&rest.method));
         let further = rest.series.into_iter().map(|(key, points)| {
             let (title, note) = (key.replace('_', " "), String::new());
             Chart { title, note, series: vec![Series { name: key, points }], from_zero: false, wide: false }.figure()
@@ -286,7 +293,7 @@ mod tests {
             format!(
                 "{{\"step\":{step},\"epoch\":0,\"samples\":{},\"loss\":{},\"learning_rate\":{},\"samples_per_second\":1700.5,\
                  \"data_wait_share\":0.02,\"batch_digest\":\"ab\",\"gradient_norm\":1.5,\"positive_cosine\":0.9,\
-                 \"negative_cosine\":0.1,\"own_number\":{x},\"warning\":{}}}\n",
+                 \"negative_cosine\":0.1,\"own_number\":{x},\"method\":{{\"step_accuracies\":[0.5,0.25]}},\"warning\":{}}}\n",
                 step * 256,
                 5.0 / (1.0 + x / 100.0),
                 1e-3 * x,
@@ -314,6 +321,7 @@ mod tests {
             "<b>Cosine</b>",
             "<b>own number</b>",
             "<b>Accuracy while training</b>",
+            "<b>Accuracy k steps ahead</b>",
             "<b>0.875</b>",
             "linear probe",
             "behind raw pixels",

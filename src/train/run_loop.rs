@@ -170,8 +170,10 @@ where
             recorder.source_began();
             while !stops && let Some(batch) = recorder.waiting(|| source.next())? {
                 let rate = schedule.rate(progress.step);
-                let views = (0..batch.pixels.dims()[1]).map(|view| batch.view(view)).collect();
-                let output = method.train_loss(views);
+                if progress.step == 0 {
+                    (method, ema) = prepared(method, &batch, settings)?;
+                }
+                let output = method.train_loss(batch.content.input(), progress.step)?;
                 let mut gradients = gradients(&method, output.loss.backward());
                 progress.step_taken(batch.sample_ids.len(), batch.replaced);
                 progress.quarantine_offset = source.quarantine_offset();
@@ -217,6 +219,13 @@ where
     }
     let averaged = ema.map(|ema| ema.apply(method.clone()));
     Ok(TrainReport { method, averaged, progress, last_loss: recorder.last_loss() })
+}
+
+/// The method scaled by the run's first batch, and its average from there.
+fn prepared<M: Method>(method: M, first: &Batch, settings: &TrainSettings) -> Result<(M, Option<Ema>)> {
+    let method = method.prepare(first.content.input())?;
+    let ema = settings.ema_decay.map(|decay| Ema::new(decay, &method));
+    Ok((method, ema))
 }
 
 /// The first step of a run, or where its newest checkpoint left it.

@@ -4,7 +4,8 @@ use burn::nn::Linear;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Content, Input};
+use crate::error::Result;
 use crate::method::{Method, MethodOutput};
 use crate::seed::{Draws, ItemKey, draws};
 
@@ -61,7 +62,7 @@ impl Toy {
     }
 
     pub(super) fn loss(&mut self, views: Vec<Tensor<4>>) -> Tensor<1> {
-        self.train_loss(views).loss
+        self.train_loss(Input::Views(views), 0).unwrap().loss
     }
 
     fn embed(&mut self, pixels: Tensor<4>) -> Tensor<2> {
@@ -91,20 +92,26 @@ impl Method for Toy {
         HIDDEN
     }
 
-    fn train_loss(&mut self, views: Vec<Tensor<4>>) -> MethodOutput {
-        let [first, second] = [self.embed(views[0].clone()), self.embed(views[1].clone())];
+    fn features_in_words(&self) -> &'static str {
+        "hidden"
+    }
+
+    fn train_loss(&mut self, input: Input, _step: u64) -> Result<MethodOutput> {
+        let [first, second] = input.into_views::<2>("toy")?.map(|view| self.embed(view));
         let pull = (first.clone() - second.clone()).square().sum_dim(1).sum_dim(0);
         let push = first.clone().matmul(second.clone().transpose()).square().sum_dim(1).sum_dim(0);
         let loss = (pull + push).reshape([1]);
-        MethodOutput { loss, embeddings: [first.detach(), second.detach()] }
+        let embeddings = [first.detach(), second.detach()];
+        Ok(MethodOutput { loss, embeddings, no_signal_loss: 1e9, readings: vec![] })
     }
 
-    fn features(&self, pixels: Tensor<4>) -> Tensor<2> {
+    fn features(&self, input: Input) -> Result<Tensor<2>> {
+        let [pixels] = input.into_views::<1>("toy")?;
         let mut x = pixels.flatten::<2>(1, 3);
         for layer in &self.encoder.inner().layers {
             x = relu(layer.forward(x));
         }
-        x
+        Ok(x)
     }
 }
 
@@ -115,8 +122,8 @@ pub(super) fn batch(index: u64, device: &Device) -> Batch {
     let bytes: Vec<i64> = (0..ITEMS * 2 * INPUTS).map(|_| draws.below(256) as i64).collect();
     let item = |i: u64| ItemKey { shard: 7, row: index * ITEMS as u64 + i, occurrence: 0 };
     Batch {
-        pixels: Tensor::<5, Int>::from_data(TensorData::new(bytes, shape), device),
-        labels: None,
+        content: Content::Views(Tensor::<5, Int>::from_data(TensorData::new(bytes, shape), device)),
+        labels: vec![],
         keys: (0..ITEMS as u64).map(item).collect(),
         sample_ids: (0..ITEMS as u64).map(|i| item(i).row).collect(),
         positions: (0..ITEMS as u64).map(|i| item(i).row).collect(),
@@ -127,6 +134,5 @@ pub(super) fn batch(index: u64, device: &Device) -> Batch {
 
 /// Two views of one batch. `[ITEMS, 3, SIDE, SIDE]` each.
 pub(super) fn inputs(index: u64, device: &Device) -> Vec<Tensor<4>> {
-    let batch = batch(index, device);
-    vec![batch.view(0), batch.view(1)]
+    batch(index, device).content.input().into_views::<2>("toy").unwrap().to_vec()
 }

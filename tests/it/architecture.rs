@@ -255,11 +255,14 @@ fn every_method_is_complete() {
         let name = &method.module[1];
         let loss = imports(&method.code).into_iter().any(|path| path[0] == "loss");
         assert!(loss, "{name} takes no loss from src/loss");
+        assert!(method.code.contains("impl Method for "), "the trainer cannot drive {name}");
         assert!(root().join(format!("pipelines/{name}.toml")).is_file(), "{name} has no pipeline");
         assert!(
             diptych::pipeline::EMBEDDED.iter().any(|(known, _)| known == name),
             "{name}'s pipeline is not built in"
         );
+        let written = fs::read_to_string(root().join(format!("pipelines/{name}.toml"))).unwrap();
+        assert!(written.contains(&format!("[method.{name}]")), "{name}'s pipeline trains something else");
         assert!(golden.iter().any(|file| file.contains(name.as_str())), "{name} has no golden file");
         assert!(readme.contains(&format!("pipelines/{name}.toml")), "README.md does not mention {name}");
     }

@@ -20,7 +20,7 @@ use diptych::{
             ImageOpSettings, RandomResizedCropSettings, ResizeSettings, SolarizeSettings,
         },
     },
-    pair::{SampleKernel, TwoViewsSettings, one_view::OneView, two_views::TwoViews},
+    pair::{Encoded, SampleKernel, TwoViewsSettings, one_view::OneView, two_views::TwoViews},
     seed::{DrawKey, Draws, ItemKey, draws},
 };
 use image::{
@@ -194,7 +194,7 @@ fn one_view_of(augment: &AugmentSettings, encoded: &[u8]) -> Result<Vec<u8>, Bad
 
 fn apply(kernel: &dyn SampleKernel, encoded: &[u8], seed: u64, item: ItemKey) -> Result<Vec<u8>, BadSample> {
     let mut out = vec![0; kernel.shape().iter().product()];
-    kernel.apply(encoded, seed, 0, item, &mut out).map(|()| out)
+    kernel.apply(Encoded::image(encoded), seed, 0, item, &mut out).map(|()| out)
 }
 
 /// Smooth, coloured, without symmetry.
@@ -475,7 +475,7 @@ fn views_differ_and_every_part_of_the_key_changes_them() {
     let kernel = two_views(everything(32));
     let image = jpeg(&photo(120, 90));
     let mut base = vec![0; kernel.shape().iter().product()];
-    kernel.apply(&image, 1, 0, ITEM, &mut base).expect("a good JPEG");
+    kernel.apply(Encoded::image(&image), 1, 0, ITEM, &mut base).expect("a good JPEG");
     let view = base.len() / 2;
     assert_ne!(base[..view], base[view..]);
     let others = [
@@ -487,11 +487,11 @@ fn views_differ_and_every_part_of_the_key_changes_them() {
     ];
     for (seed, pass, item) in others {
         let mut other = vec![0; base.len()];
-        kernel.apply(&image, seed, pass, item, &mut other).expect("a good JPEG");
+        kernel.apply(Encoded::image(&image), seed, pass, item, &mut other).expect("a good JPEG");
         assert_ne!(other, base, "{seed} {pass} {item:?}");
     }
     let mut again = vec![0; base.len()];
-    kernel.apply(&image, 1, 0, ITEM, &mut again).expect("a good JPEG");
+    kernel.apply(Encoded::image(&image), 1, 0, ITEM, &mut again).expect("a good JPEG");
     assert_eq!(again, base);
 }
 

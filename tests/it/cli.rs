@@ -6,11 +6,14 @@ use std::{
 };
 
 use diptych::{
+    ingest::ImportSettings,
     pipeline::{EMBEDDED, Plan},
     schema::Schema,
     select::{select::select, shards::ShardSet},
 };
 use serde_json::Value;
+
+use super::{import::imported, series::recordings};
 
 pub(crate) const CLASSES: [&str; 3] = ["bar", "disc", "ring"];
 const PER_CLASS: [(&str, usize); 2] = [("train", 48), ("test", 16)];
@@ -264,12 +267,17 @@ fn a_reader_that_leaves_early_is_no_error() {
 #[test]
 fn the_sql_of_every_built_in_pipeline_is_accepted() {
     let workshop = Workshop::new();
+    let (recorded, series) = (workshop.path("recorded"), workshop.path("series"));
+    fs::create_dir(&recorded).unwrap();
+    recordings(&recorded, 4);
+    imported(&recorded, &series, &ImportSettings::default()).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let schema = Schema::named("image_text").unwrap();
-        let shards = ShardSet::open(&[workshop.path("shards").to_str().unwrap().to_owned()], &schema).await.unwrap();
         for (name, _) in EMBEDDED {
             let pipeline = Plan::read(name, &[]).unwrap().pipeline;
+            let schema = Schema::named(&pipeline.scan.schema).unwrap();
+            let folder = if schema.name == "time_series" { series.clone() } else { workshop.path("shards") };
+            let shards = ShardSet::open(&[folder.to_str().unwrap().to_owned()], &schema).await.unwrap();
             let evaluate = pipeline.evaluate.unwrap();
             for sql in [pipeline.scan.sql.as_ref().unwrap(), &evaluate.bank_sql, &evaluate.query_sql] {
                 let selected = select(&shards, &schema, sql).await;

@@ -140,7 +140,7 @@ fn the_papers_pipeline_takes_a_step_at_224_pixels() {
     photos.write_files(folder.path().join("photos").as_path()).unwrap();
     ok(&["import", &path("photos"), &path("shards")]);
     let shards = format!("scan.shards=[{:?}]", path("shards"));
-    assert!(ok(&["check", "simclr", "--set", &shards]).contains("256 rows a batch of two 224-pixel views"));
+    assert!(ok(&["check", "simclr", "--set", &shards]).contains("256 rows a batch, each two 224-pixel views"));
     let run = path("run");
     let sets = [shards.as_str(), "prefetch.batch_rows=2", "train.max_steps=1"];
     let mut words = vec!["train", "simclr", "--run", &run];

@@ -5,7 +5,7 @@ use diptych::{
         image::{decode_check::decode_check, header::probe},
         recipe::{AugmentSettings, CenterCropSettings, ImageOpSettings},
     },
-    pair::{SampleKernel, one_view::OneView},
+    pair::{Encoded, SampleKernel, one_view::OneView},
     seed::ItemKey,
 };
 use serde::Deserialize;
@@ -34,7 +34,7 @@ fn central_square(encoded: &[u8], side: usize, exif_orientation: bool) -> Result
     let augment = AugmentSettings { evaluation, exif_orientation, ..AugmentSettings::default() };
     let kernel = OneView::new("image", &augment).expect("a valid recipe");
     let mut out = vec![0; 3 * side * side];
-    kernel.apply(encoded, 0, 0, ItemKey { shard: 0, row: 0, occurrence: 0 }, &mut out).map(|()| out)
+    kernel.apply(Encoded::image(encoded), 0, 0, ItemKey { shard: 0, row: 0, occurrence: 0 }, &mut out).map(|()| out)
 }
 
 #[test]

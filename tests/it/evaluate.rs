@@ -17,6 +17,7 @@ const CLASSES: usize = 5;
 
 fn settings() -> EvaluateSettings {
     EvaluateSettings {
+        further_labels: vec![],
         bank_sql: String::new(),
         query_sql: String::new(),
         label: "label".into(),

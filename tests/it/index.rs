@@ -12,7 +12,7 @@ use diptych::{
     ingest::{ImportReport, ImportSettings, import},
     scan::{
         budget::ByteBudget,
-        fetch::{FIRST_EXTRA, Fetcher, IMAGE, IMAGE_XXH3, Reading, declared},
+        fetch::{BLOB, BLOB_XXH3, FIRST_EXTRA, Fetcher, Reading, declared},
     },
     schema::Schema,
     select::{select::select, shards::ShardSet},
@@ -99,8 +99,8 @@ fn fetched(set: &ShardSet, extra: &str) -> Vec<(Vec<u8>, Option<String>)> {
             let reading = Reading::now();
             let batch = runtime().block_on(fetcher.rows(shard.ordinal, group as u32, &rows, &reading)).unwrap();
             for row in 0..batch.num_rows() {
-                let image = batch.column(IMAGE).as_binary_view().value(row).to_vec();
-                assert_eq!(declared(&batch, IMAGE_XXH3, row), Some(xxh3_64(&image)));
+                let image = batch.column(BLOB).as_binary_view().value(row).to_vec();
+                assert_eq!(declared(&batch, BLOB_XXH3, row), Some(xxh3_64(&image)));
                 let words = batch.column(FIRST_EXTRA).as_string::<i32>();
                 found.push((image, words.iter().nth(row).unwrap().map(str::to_owned)));
             }
@@ -440,8 +440,8 @@ fn blobs_of_references_may_lie_in_a_bucket() {
     let fetcher = Fetcher::new(&set.shards, Arc::clone(&set.reads), "image", &[], budget).unwrap();
     let rows: Vec<u32> = (0..shard.format.group_rows(0) as u32).collect();
     let batch = io.block_on(fetcher.rows(shard.ordinal, 0, &rows, &Reading::now())).map_err(|e| e.report()).unwrap();
-    let hashes = batch.column(IMAGE_XXH3).as_primitive::<UInt64Type>();
-    let images = batch.column(IMAGE).as_binary_view();
+    let hashes = batch.column(BLOB_XXH3).as_primitive::<UInt64Type>();
+    let images = batch.column(BLOB).as_binary_view();
     assert!(
         !rows.is_empty() && rows.iter().all(|&row| xxh3_64(images.value(row as usize)) == hashes.value(row as usize))
     );

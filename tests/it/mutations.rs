@@ -10,7 +10,7 @@ use diptych::{
             ResizeSettings,
         },
     },
-    pair::{SampleKernel, TwoViewsSettings, one_view::OneView, two_views::TwoViews},
+    pair::{Encoded, SampleKernel, TwoViewsSettings, one_view::OneView, two_views::TwoViews},
     seed::{Draws, ItemKey, draws},
 };
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
@@ -199,7 +199,7 @@ impl Uses {
     fn all(&self, encoded: &[u8], seed: u64) -> [Result<Vec<u8>, BadSample>; 4] {
         let apply = |kernel: &dyn SampleKernel| {
             let mut out = vec![0; kernel.shape().iter().product()];
-            kernel.apply(encoded, seed, 0, ITEM, &mut out).map(|()| out)
+            kernel.apply(Encoded::image(encoded), seed, 0, ITEM, &mut out).map(|()| out)
         };
         let side = HASHED_SIDE_PIXELS;
         let checked = decode_check(encoded, (MAX_MEGAPIXELS * 1e6) as u64, usize::MAX, |checked| {

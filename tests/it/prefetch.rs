@@ -29,7 +29,7 @@ fn digests(plan: &EpochPlan, capacity_bytes: u64, pause: Duration) -> Vec<String
     let mut queue = start(plan, capacity_bytes, &runtime);
     let mut digests = vec![];
     while let Some(batch) = queue.next_batch().expect("no failure") {
-        let batch = Batch::from_record_batch(&batch, &Device::flex(), &plan.shards.shards, None).expect("batch");
+        let batch = Batch::from_record_batch(&batch, &Device::flex(), &plan.shards.shards, &[]).expect("batch");
         assert_eq!(batch.items(), plan.batch_rows);
         digests.push(batch.digest);
         std::thread::sleep(pause);
@@ -111,15 +111,16 @@ fn pixels_reach_the_device_without_a_copy() {
     let views = record_batch.column_by_name("views").expect("views").as_fixed_size_list();
     let values = views.values().as_primitive::<datafusion::arrow::datatypes::UInt8Type>().values();
     let (expected, address) = (values.to_vec(), values.as_ptr());
-    let batch = Batch::from_record_batch(&record_batch, &Device::flex(), &plan.shards.shards, None).expect("batch");
+    let batch = Batch::from_record_batch(&record_batch, &Device::flex(), &plan.shards.shards, &[]).expect("batch");
     drop(record_batch);
-    assert_eq!(batch.pixels.dims(), [32, 2, 3, 4, 4]);
-    let view = batch.view(1);
+    assert_eq!(batch.pixels().expect("views").dims(), [32, 2, 3, 4, 4]);
+    let [_, view] = batch.content.input().into_views::<2>("test").expect("two views");
     assert_eq!(view.dims(), [32, 3, 4, 4]);
     let floats = view.into_data().try_to_vec::<f32>().expect("floats");
     let wanted = expected.chunks(96).flat_map(|item| &item[48..]).map(|&pixel| f32::from(pixel) / 255.0);
     assert!(floats.iter().copied().eq(wanted));
-    let bytes = batch.pixels.into_data();
+    let diptych::batch::Content::Views(pixels) = batch.content else { panic!("no views") };
+    let bytes = pixels.into_data();
     assert_eq!(bytes.as_bytes(), expected);
     assert_eq!(bytes.as_bytes().as_ptr(), address, "the decode threads' own buffer");
 }
@@ -142,7 +143,7 @@ fn tensors_hold_their_memory_until_the_trainer_lets_go_of_them() {
     };
     while has_next(&queue) {
         let batch = queue.next_batch().expect("no failure").expect("not the end");
-        held.push(Batch::from_record_batch(&batch, &Device::flex(), &plan.shards.shards, None).expect("batch"));
+        held.push(Batch::from_record_batch(&batch, &Device::flex(), &plan.shards.shards, &[]).expect("batch"));
     }
     let pixels = 32 * 96;
     let most = plan.memory().expect("enough").tensor_bytes / pixels;
@@ -164,14 +165,17 @@ fn a_batch_knows_its_items() {
     let runtime = runtime();
     let mut queue = start(&plan, 4 * plan.batch_bytes(), &runtime);
     let record_batch = queue.next_batch().expect("no failure").expect("a batch");
-    let labelled = |label| Batch::from_record_batch(&record_batch, &Device::flex(), &plan.shards.shards, label);
-    assert_eq!(labelled(None).expect("batch").labels, None);
-    let sources = labelled(Some("source")).expect("batch").labels.expect("the plan carries it");
-    assert!(labelled(Some("split")).expect_err("not carried").to_string().contains("split"));
-    let batch = labelled(Some("label")).expect("batch");
+    let labelled = |labels: &[&str]| {
+        let labels: Vec<String> = labels.iter().map(ToString::to_string).collect();
+        Batch::from_record_batch(&record_batch, &Device::flex(), &plan.shards.shards, &labels)
+    };
+    assert!(labelled(&[]).expect("batch").labels.is_empty());
+    assert!(labelled(&["split"]).expect_err("not carried").to_string().contains("split"));
+    let mut batch = labelled(&["source", "label"]).expect("batch");
+    let sources = batch.labels.remove(0);
     assert_eq!(batch.positions, (0..32).collect::<Vec<_>>());
     assert!(batch.keys.iter().zip(sources).all(|(key, source)| source == Some(format!("{}.png", key.row))));
-    let labels = batch.labels.expect("the plan carries labels");
+    let labels = batch.labels.remove(0);
     for ((key, sample_id), label) in batch.keys.iter().zip(&batch.sample_ids).zip(labels) {
         let shard = &plan.shards.shards[(sample_id >> 40) as usize];
         assert_eq!(shard.item_key(sample_id & ((1 << 40) - 1), 0), *key);

@@ -33,7 +33,7 @@ use diptych::{
     augment::{BadClass, BadSample},
     batch::{batch_digest, digested_items},
     error::Stage,
-    pair::SampleKernel,
+    pair::{Encoded, SampleKernel},
     scan::{
         ScanSettings, World,
         epoch::EpochPlan,
@@ -76,7 +76,15 @@ impl SampleKernel for Stamp {
         "stamp v1".to_owned()
     }
 
-    fn apply(&self, encoded: &[u8], seed: u64, pass: u64, item: ItemKey, out: &mut [u8]) -> Result<(), BadSample> {
+    fn apply(
+        &self,
+        encoded: Encoded<'_>,
+        seed: u64,
+        pass: u64,
+        item: ItemKey,
+        out: &mut [u8],
+    ) -> Result<(), BadSample> {
+        let encoded = encoded.bytes;
         self.calls.fetch_add(1, Ordering::Relaxed);
         if encoded.starts_with(b"BAD") {
             return Err(BadSample { class: BadClass::Decode, message: "cut off".to_owned() });
@@ -683,8 +691,8 @@ impl SampleKernel for Decode {
         "decode v1".to_owned()
     }
 
-    fn apply(&self, encoded: &[u8], _: u64, _: u64, _: ItemKey, out: &mut [u8]) -> Result<(), BadSample> {
-        let decoded = image::load_from_memory(encoded)
+    fn apply(&self, encoded: Encoded<'_>, _: u64, _: u64, _: ItemKey, out: &mut [u8]) -> Result<(), BadSample> {
+        let decoded = image::load_from_memory(encoded.bytes)
             .map_err(|error| BadSample { class: BadClass::Decode, message: error.to_string() })?;
         let pixels = decoded.to_rgb8().into_raw();
         out[..48].copy_from_slice(&pixels);

@@ -424,7 +424,7 @@ fn commands_take_urls_and_the_usual_environment_variables() {
     };
     let digest = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["digest"].clone();
     for table in [format!("{url}/*.parquet"), format!("{url}/")] {
-        assert_eq!(ok(&["sql", &format!("SELECT count(image) AS n FROM '{table}'"), "--csv"]), "60", "{table}");
+        assert_eq!(ok(&["sql", &format!("SELECT count(image) AS n FROM '{table}'"), "--csv"]), "80", "{table}");
     }
     let (here, there) = (run("select", &path("shards"), &["--json"]), run("select", &url, &["--json"]));
     assert_eq!(digest(&here), digest(&there));

@@ -8,12 +8,7 @@ use std::{
 
 use datafusion::{
     arrow::{
-        array::{
-            Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryBuilder, FixedSizeListArray, RecordBatch,
-            UInt8Array, UInt32Array, UInt64Array,
-        },
-        buffer::{Buffer, ScalarBuffer},
-        compute::{interleave, take},
+        array::{Array, AsArray, RecordBatch, UInt64Array},
         datatypes::{SchemaRef, UInt32Type, UInt64Type},
     },
     physical_plan::metrics::{Count, Time},
@@ -23,19 +18,19 @@ use rayon::prelude::*;
 use tokio::sync::oneshot;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Augment, BadItems};
+use super::{Augment, BadItems, assemble::assemble};
 use crate::{
     augment::{BadClass, BadSample, verify::verify},
-    error::{Context as _, Error, Result, Stage},
+    error::{Error, Result, Stage},
+    pair::{Encoded, Numbers},
     scan::{
         budget::{Charge, Charged},
         failure::panic_text,
-        fetch::{FIRST_EXTRA, IMAGE, IMAGE_BYTES, IMAGE_PATH, IMAGE_XXH3, declared},
+        fetch::{BLOB, BLOB_BYTES, BLOB_CHANNELS, BLOB_PATH, BLOB_XXH3, declared, numbers_of},
         items::{Item, Located},
         ordered_scan::{FETCHED, OCCURRENCE, PASS, POSITION, ROW, SHARD},
         quarantine::BadRow,
         substitute::Substitutes,
-        tensor_column::element,
     },
 };
 
@@ -54,11 +49,11 @@ pub(super) struct Done {
 type Outcome = Result<Option<[u8; 32]>, BadSample>;
 
 /// An item that took a bad one's slot.
-struct Replacement {
-    slot: usize,
-    item: Item,
-    pass: u64,
-    fetched: RecordBatch,
+pub(super) struct Replacement {
+    pub(super) slot: usize,
+    pub(super) item: Item,
+    pub(super) pass: u64,
+    pub(super) fetched: RecordBatch,
     pixels: Vec<u8>,
     digest: Option<[u8; 32]>,
     bad_rows: Vec<BadRow>,
@@ -175,7 +170,7 @@ impl Worker {
             bad_rows.append(&mut replacement.bad_rows);
         }
         let pixels = Charged::into_bytes(slots, Arc::new(charge));
-        let batch = self.assemble(&batch, &kept, &replacements, pixels.into(), &digests)?;
+        let batch = assemble(self, &batch, &kept, &replacements, pixels.into(), &digests)?;
         Ok(Done { batch, items: rows as u64, bad, bad_rows })
     }
 
@@ -206,8 +201,10 @@ impl Worker {
     ) -> Outcome {
         let _timer = self.kernel_time.timer();
         let Augment { kernel, seed, shards, pixel_digest, .. } = &*self.augment;
-        let encoded = verified(batch, first, row)?;
-        let key = shards[item.shard as usize].item_key(item.row, item.occurrence);
+        let shard = &shards[item.shard as usize];
+        let numbers = numbers_of(shard, kernel.column());
+        let encoded = verified(batch, first, row, numbers)?;
+        let key = shard.item_key(item.row, item.occurrence);
         // Decoders of many formats, fed with what the web holds: one that panics has met a bad sample.
         catch_unwind(AssertUnwindSafe(|| kernel.apply(encoded, *seed, pass, key, slot))).unwrap_or_else(|payload| {
             let message = format!("the decoder panicked: {}", panic_text(payload.as_ref()));
@@ -215,7 +212,7 @@ impl Worker {
         })?;
         Ok(pixel_digest.then(|| {
             let mut hasher = blake3::Hasher::new();
-            hasher.update(b"u8");
+            hasher.update(kernel.element().name().as_bytes());
             for &axis in kernel.shape() {
                 hasher.update(&(axis as u64).to_le_bytes());
             }
@@ -294,59 +291,6 @@ impl Worker {
         };
         BadRow::new(&self.augment.shards[item.shard as usize].name, item.shard, item.row, stage, bad)
     }
-
-    /// The finished batch; only narrow columns are gathered anew, and only where a row was bad.
-    fn assemble(
-        &self,
-        batch: &RecordBatch,
-        kept: &[usize],
-        replacements: &[Replacement],
-        pixels: Buffer,
-        digests: &[[u8; 32]],
-    ) -> Result<RecordBatch> {
-        let rows = kept.len();
-        let broken = "cannot build a batch";
-        let mut sources: Vec<(usize, usize)> = kept.iter().map(|&row| (0, row)).collect();
-        let mut replaced = vec![false; rows];
-        for (source, replacement) in (1..).zip(replacements) {
-            sources[replacement.slot] = (source, 0);
-            replaced[replacement.slot] = true;
-        }
-        let is_whole = rows == batch.num_rows() && replacements.is_empty();
-        let narrow = |column: usize, of: &dyn Fn(&Replacement) -> ArrayRef| -> Result<ArrayRef> {
-            if is_whole {
-                return Ok(Arc::clone(batch.column(column)));
-            }
-            let arrays: Vec<ArrayRef> =
-                std::iter::once(Arc::clone(batch.column(column))).chain(replacements.iter().map(of)).collect();
-            let arrays: Vec<&dyn Array> = arrays.iter().map(AsRef::as_ref).collect();
-            interleave(&arrays, &sources).context(Stage::Augment, "", broken)
-        };
-        let mut columns: Vec<ArrayRef> = vec![
-            narrow(SHARD, &|r| Arc::new(UInt32Array::from(vec![r.item.shard])))?,
-            narrow(ROW, &|r| Arc::new(UInt64Array::from(vec![r.item.row])))?,
-            narrow(OCCURRENCE, &|r| Arc::new(UInt32Array::from(vec![r.item.occurrence])))?,
-        ];
-        let rows_kept = UInt32Array::from_iter_values(kept.iter().map(|&row| row as u32));
-        columns.push(take(batch.column(POSITION), &rows_kept, None).context(Stage::Augment, "", broken)?);
-        columns.push(narrow(PASS, &|r| Arc::new(UInt64Array::from(vec![r.pass])))?);
-        columns.push(Arc::new(BooleanArray::from(replaced)));
-        let values = UInt8Array::new(ScalarBuffer::from(pixels), None);
-        let tensors = FixedSizeListArray::try_new(element(), self.augment.slot_bytes() as i32, Arc::new(values), None)
-            .context(Stage::Augment, "", broken)?;
-        columns.push(Arc::new(tensors));
-        if self.augment.pixel_digest {
-            let mut builder = FixedSizeBinaryBuilder::with_capacity(rows, 32);
-            for digest in digests {
-                builder.append_value(digest).context(Stage::Augment, "", broken)?;
-            }
-            columns.push(Arc::new(builder.finish()));
-        }
-        for column in FETCHED + FIRST_EXTRA..batch.num_columns() {
-            columns.push(narrow(column, &|r| Arc::clone(r.fetched.column(column - FETCHED)))?);
-        }
-        RecordBatch::try_new(Arc::clone(&self.schema), columns).context(Stage::Augment, "", broken)
-    }
 }
 
 fn items_of(batch: &RecordBatch) -> Vec<Item> {
@@ -357,16 +301,17 @@ fn items_of(batch: &RecordBatch) -> Vec<Item> {
     items.map(|((&shard, &row), &occurrence)| Item { shard, row, occurrence }).collect()
 }
 
-/// The encoded image of a row, if its bytes are those that were imported.
-fn verified(batch: &RecordBatch, first: usize, row: usize) -> Result<&[u8], BadSample> {
-    let images = batch.column(first + IMAGE).as_binary_view();
-    let paths = batch.column(first + IMAGE_PATH).as_string::<i32>();
+/// The blob of a row, if its bytes are those that were imported.
+fn verified(batch: &RecordBatch, first: usize, row: usize, numbers: Numbers) -> Result<Encoded<'_>, BadSample> {
+    let images = batch.column(first + BLOB).as_binary_view();
+    let paths = batch.column(first + BLOB_PATH).as_string::<i32>();
     if images.is_null(row) && paths.is_valid(row) {
         let message = format!("its bytes are null: the file {:?} is not embedded in the shard", paths.value(row));
         return Err(BadSample { class: BadClass::Empty, message });
     }
-    let encoded = if images.is_null(row) { &[] } else { images.value(row) };
-    let [bytes, hash] = [IMAGE_BYTES, IMAGE_XXH3].map(|column| declared(batch, first + column, row));
-    verify(encoded, bytes, hash, || xxh3_64(encoded))?;
-    Ok(encoded)
+    let bytes = if images.is_null(row) { &[] } else { images.value(row) };
+    let [length, hash, channels] =
+        [BLOB_BYTES, BLOB_XXH3, BLOB_CHANNELS].map(|column| declared(batch, first + column, row));
+    verify(bytes, length, hash, || xxh3_64(bytes))?;
+    Ok(Encoded { bytes, numbers, channels: channels.and_then(|n| u32::try_from(n).ok()).unwrap_or(1) })
 }

@@ -18,16 +18,18 @@ const GROUPS: usize = 16;
 /// Weights per piece when the groups are summed.
 const SUM_VALUES: usize = 4_096;
 
-/// Sizes of one convolution: square kernel, the same stride and zero padding on all sides.
+/// Sizes of one convolution. Zeros stand for whatever a patch reads outside the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Geometry {
     pub(super) images: usize,
     pub(super) height: usize,
     pub(super) width: usize,
     pub(super) channels: usize,
-    pub(super) kernel: usize,
+    /// Rows and columns of the kernel.
+    pub(super) kernel: [usize; 2],
     pub(super) stride: usize,
-    pub(super) padding: usize,
+    /// Zeros above and on the left.
+    pub(super) padding: [usize; 2],
     pub(super) out_height: usize,
     pub(super) out_width: usize,
     pub(super) out_channels: usize,
@@ -38,9 +40,13 @@ impl Geometry {
         self.out_height * self.out_width
     }
 
+    fn kernel_area(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+
     /// Taps times channels: the inner size of the product.
     fn taps(&self) -> usize {
-        self.kernel * self.kernel * self.channels
+        self.kernel_area() * self.channels
     }
 
     fn image(&self) -> usize {
@@ -53,13 +59,13 @@ impl Geometry {
 
     /// A 1x1 kernel at stride 1 reads each input once, in order: the input is its own unrolled matrix.
     fn is_pointwise(&self) -> bool {
-        self.kernel == 1 && self.stride == 1 && self.padding == 0
+        self.kernel == [1, 1] && self.stride == 1 && self.padding == [0, 0]
     }
 }
 
-/// `[out_channels, channels, kernel, kernel]` as `[kernel · kernel · channels, out_channels]`.
+/// `[out_channels, channels, kernel rows, kernel columns]` as `[kernel area · channels, out_channels]`.
 pub(super) fn taps_first(weight: &[f32], g: &Geometry) -> Vec<f32> {
-    let area = g.kernel * g.kernel;
+    let area = g.kernel_area();
     let mut out = vec![0.0; weight.len()];
     for (o, filter) in weight.chunks_exact(area * g.channels).enumerate() {
         for (c, plane) in filter.chunks_exact(area).enumerate() {
@@ -73,7 +79,7 @@ pub(super) fn taps_first(weight: &[f32], g: &Geometry) -> Vec<f32> {
 
 /// The inverse of [`taps_first`].
 fn filters_first(taps: &[f32], g: &Geometry) -> Vec<f32> {
-    let area = g.kernel * g.kernel;
+    let area = g.kernel_area();
     let mut out = vec![0.0; taps.len()];
     for (o, filter) in out.chunks_exact_mut(area * g.channels).enumerate() {
         for (c, plane) in filter.chunks_exact_mut(area).enumerate() {
@@ -101,7 +107,7 @@ pub(super) fn forward(input: &[f32], taps: &[f32], g: &Geometry) -> Vec<f32> {
     out
 }
 
-/// Gradients of input (where `want_input`) and weights `[out_channels, channels, kernel, kernel]` from the output's.
+/// Gradients of input (where `want_input`) and weights `[out_channels, channels, rows, columns]` from the output's.
 pub(super) fn backward(
     input: &[f32],
     taps: &[f32],
@@ -165,15 +171,16 @@ struct Scratch {
 /// Calls `run` for every output position's every kernel row: (start in the unrolled matrix, first tap of the row that
 /// lies within the image, taps that do, start in the image), the last two 0 for rows outside.
 fn each_kernel_row(image: usize, g: &Geometry, mut run: impl FnMut(usize, usize, usize, usize)) {
+    let [kernel_rows, kernel_columns] = g.kernel;
     for oy in 0..g.out_height {
         for ox in 0..g.out_width {
             let row = ((image * g.out_height + oy) * g.out_width + ox) * g.taps();
-            let left = (ox * g.stride) as isize - g.padding as isize;
-            let first = (-left).clamp(0, g.kernel as isize) as usize;
-            let end = (g.width as isize - left).clamp(first as isize, g.kernel as isize) as usize;
-            for ky in 0..g.kernel {
-                let at = row + ky * g.kernel * g.channels;
-                let y = (oy * g.stride + ky) as isize - g.padding as isize;
+            let left = (ox * g.stride) as isize - g.padding[1] as isize;
+            let first = (-left).clamp(0, kernel_columns as isize) as usize;
+            let end = (g.width as isize - left).clamp(first as isize, kernel_columns as isize) as usize;
+            for ky in 0..kernel_rows {
+                let at = row + ky * kernel_columns * g.channels;
+                let y = (oy * g.stride + ky) as isize - g.padding[0] as isize;
                 if (0..g.height as isize).contains(&y) && end > first {
                     let x = (left + first as isize) as usize;
                     let start = ((image * g.height + y as usize) * g.width + x) * g.channels;
@@ -193,7 +200,7 @@ fn unroll<'a>(input: &'a [f32], unrolled: &'a mut Vec<f32>, g: &Geometry) -> &'a
     }
     let images = input.len() / g.image();
     unrolled.resize(images * g.positions() * g.taps(), 0.0);
-    let row = g.kernel * g.channels;
+    let row = g.kernel[1] * g.channels;
     for image in 0..images {
         each_kernel_row(image, g, |at, first, taps, start| {
             let into = &mut unrolled[at..at + row];

@@ -1,18 +1,25 @@
-//! Convolution and batch normalisation for Burn's CPU backend (`flex`), as operations of their own in autodiff.
+//! Convolution, normalisations and a gated recurrent unit for Burn's CPU backend (`flex`), as operations of their own in
+//! autodiff.
 //!
 //! Burn's own convolution on `flex` takes several times as long as the matrix products inside it, because it changes the
 //! layout of every input, output and gradient, and its batch normalisation is some twenty passes over the activations.
-//! Here activations stay channels-last, `[images, height, width, channels]`, from end to end. On other devices the
+//! Here activations stay channels-last, `[images, height, width, channels]`, from end to end. A recurrent unit made of
+//! tensor operations records twenty of them per frame. On other devices the
 //! callers compose the same functions from Burn's operations; the tests hold both forms against each other.
 
 mod batch_norm;
+mod channel_norm;
 mod convolution;
+mod gru;
 mod product;
 mod recorded;
+mod recorded_sequences;
+mod wide;
 
 use rayon::prelude::*;
 
-pub(super) use recorded::{batch_norm_train, convolve, normalize};
+pub(super) use recorded::{batch_norm_train, convolve, convolve_steps, normalize};
+pub(super) use recorded_sequences::{channel_norm, gru};
 
 /// A vector of zeros, cleared by all threads: on one, clearing takes a tenth of a step's time.
 fn zeros(length: usize) -> Vec<f32> {

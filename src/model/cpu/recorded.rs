@@ -17,9 +17,32 @@ pub(in crate::model) fn convolve(
     stride: usize,
     padding: usize,
 ) -> Option<Tensor<4>> {
-    let ([images, height, width, channels], [out_channels, _, kernel, _]) = (input.dims(), weight.dims());
-    let out = |side: usize| (side + 2 * padding - kernel) / stride + 1;
-    let (out_height, out_width) = (out(height), out(width));
+    convolve_padded(input, weight, stride, [[padding; 2]; 2])
+}
+
+/// Convolution of `input` `[sequences, steps, channels]` with `weight` `[out_channels, channels, kernel]` and so many
+/// zeros on the left and on the right, to `[sequences, out_steps, out_channels]`.
+pub(in crate::model) fn convolve_steps(
+    input: &Tensor<3>,
+    weight: &Tensor<3>,
+    stride: usize,
+    padding: [usize; 2],
+) -> Option<Tensor<3>> {
+    let row = |of: &Tensor<3>, axis: usize| of.clone().unsqueeze_dim::<4>(axis);
+    convolve_padded(&row(input, 1), &row(weight, 2), stride, [[0, 0], padding]).map(|out| out.squeeze_dim(1))
+}
+
+/// `padding` is above and below, then left and right.
+fn convolve_padded(
+    input: &Tensor<4>,
+    weight: &Tensor<4>,
+    stride: usize,
+    padding: [[usize; 2]; 2],
+) -> Option<Tensor<4>> {
+    let ([images, height, width, channels], [out_channels, _, rows, columns]) = (input.dims(), weight.dims());
+    let out = |side: usize, around: [usize; 2], kernel: usize| (side + around[0] + around[1] - kernel) / stride + 1;
+    let (out_height, out_width) = (out(height, padding[0], rows), out(width, padding[1], columns));
+    let (kernel, padding) = ([rows, columns], [padding[0][0], padding[1][0]]);
     let geometry =
         Geometry { images, height, width, channels, kernel, stride, padding, out_height, out_width, out_channels };
     let run = |input: &FlexTensor, weight: &FlexTensor| {
@@ -64,8 +87,8 @@ impl Backward<Flex, 2> for ConvolutionBackward {
             gradients.register::<Flex>(node.id, tensor(gradient, [g.images, g.height, g.width, g.channels]));
         }
         if let Some(node) = weight_node {
-            gradients
-                .register::<Flex>(node.id, tensor(weight_gradient, [g.out_channels, g.channels, g.kernel, g.kernel]));
+            let shape = [g.out_channels, g.channels, g.kernel[0], g.kernel[1]];
+            gradients.register::<Flex>(node.id, tensor(weight_gradient, shape));
         }
     }
 }
@@ -152,18 +175,18 @@ fn out_rows(values: &FlexTensor) -> usize {
     values.layout().shape()[0]
 }
 
-fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
+pub(super) fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape))
 }
 
 /// The contiguous values of a tensor outside autodiff.
-fn plain<const D: usize>(of: &Tensor<D>) -> Option<FlexTensor> {
+pub(super) fn plain<const D: usize>(of: &Tensor<D>) -> Option<FlexTensor> {
     let primitive = of.clone().try_into_primitive::<Flex>().ok()?;
     (primitive.dtype() == DType::F32).then(|| primitive.to_contiguous())
 }
 
 /// A tensor as autodiff sees it; one that does not take part becomes a constant.
-fn tracked<const D: usize>(of: &Tensor<D>) -> Option<burn::backend::tensor::FloatTensor<Autodiff<Flex>>> {
+pub(super) fn tracked<const D: usize>(of: &Tensor<D>) -> Option<burn::backend::tensor::FloatTensor<Autodiff<Flex>>> {
     let primitive = of.clone().autodiff().try_into_primitive::<Autodiff<Flex>>().ok()?;
     (primitive.dtype() == DType::F32).then_some(primitive)
 }

@@ -19,7 +19,7 @@ use datafusion::{
 };
 use tokio::sync::OnceCell;
 
-use super::{Fetcher, IMAGE, IMAGE_PATH, Reading, in_flight, pages};
+use super::{BLOB, BLOB_PATH, Fetcher, Reading, in_flight, is_series, pages};
 use crate::{
     error::{Context, Error, Result, Stage},
     scan::failure::panic_text,
@@ -59,14 +59,14 @@ impl ParquetReader {
         let metadata = ArrowReaderMetadata::try_new(footer.clone(), options.clone());
         let metadata = metadata.context(Stage::Scan, &shard.name, broken)?;
 
-        let image_leaf = places[IMAGE].as_ref().and_then(|image| shard.leaves_at(image).first().copied());
+        let image_leaf = places[BLOB].as_ref().and_then(|image| shard.leaves_at(image).first().copied());
         let nulls = |leaf: usize| {
             let groups = footer.row_groups().iter().map(move |group| group.column(leaf).statistics());
             groups.map(|statistics| statistics.and_then(|statistics| statistics.null_count_opt()))
         };
         // Paths are read only where an image may be null, to say which file is missing.
         let has_all_bytes = image_leaf.is_some_and(|leaf| nulls(leaf).all(|count| count == Some(0)));
-        let needed = places.iter().enumerate().filter(|&(index, _)| index != IMAGE_PATH || !has_all_bytes);
+        let needed = places.iter().enumerate().filter(|&(index, _)| index != BLOB_PATH || !has_all_bytes);
         let leaves: Vec<usize> =
             needed.filter_map(|(_, place)| place.as_ref()).flat_map(|p| shard.leaves_at(p)).collect();
         let mask = ProjectionMask::leaves(metadata.parquet_schema(), leaves);
@@ -74,7 +74,11 @@ impl ParquetReader {
         Ok(Self { metadata, options, mask, places: places.to_vec(), image_leaf, found })
     }
 
-    fn is_compressed(&self, row_group: usize) -> bool {
+    /// Whether blobs do not lie in the memory that was fetched. Numbers never do: their pages are unpacked into lists.
+    fn is_unpacked(&self, row_group: usize) -> bool {
+        if self.places[BLOB].as_ref().is_some_and(|place| is_series(&place.data_type)) {
+            return true;
+        }
         let group = self.metadata.metadata().row_group(row_group);
         self.image_leaf.is_some_and(|leaf| group.column(leaf).compression() != Compression::UNCOMPRESSED)
     }
@@ -102,7 +106,7 @@ impl Fetcher {
         let (metadata, group) = found.map_or((whole, row_group), |found| (found, 0));
         let pages = reader.image_leaf.and_then(|leaf| metadata.metadata().offset_index()?.get(group)?.get(leaf));
         let pages = pages.map(|pages| pages.page_locations().as_slice()).unwrap_or_default();
-        let is_charged = !reader.is_compressed(row_group);
+        let is_charged = !reader.is_unpacked(row_group);
         let mut batches = vec![];
         for piece in pieces(rows, pages) {
             let read = self.piece(shard, reader, metadata, group, piece, reading, place).await?;
