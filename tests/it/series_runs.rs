@@ -72,7 +72,7 @@ impl Data {
         let data = Self { folder };
         let shards = data.path("shards");
         let told = data.ok(&["import", from.to_str().expect("text"), shards.to_str().expect("text")]);
-        assert!(told.contains("96 rows in 1 shards") && told.contains("of series"), "{told}");
+        assert!(told.contains("96 rows in 1 shard,") && told.contains("of series"), "{told}");
         fs::write(data.path("cpc.toml"), PIPELINE.replace("SHARDS", &shards.display().to_string())).expect("a file");
         data
     }
