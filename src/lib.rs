@@ -11,12 +11,12 @@
 //! | module | holds |
 //! |---|---|
 //! | [`stores`] | local files, buckets and web servers behind one store |
-//! | [`ingest`] | foreign data (folders, archives, Parquet, tables of paths, IDX) into shards |
+//! | [`ingest`] | foreign data (folders, archives, Parquet, tables of paths, IDX, audio and other series) into shards |
 //! | [`select`] | SQL over the narrow columns, once, into a selection with a digest |
 //! | [`scan`] | the selection's rows in the order of an epoch: a pure function |
-//! | [`augment`] | encoded images into pixels, one keyed op per file |
+//! | [`augment`] | encoded images into pixels, stretches of series into windows, one keyed op per file |
 //! | [`lint`] | what is odd about a data set, as findings |
-//! | [`pair`] | what meets in a batch: two views of one image |
+//! | [`pair`] | what meets in a batch: two views of one image, windows of series |
 //! | [`prefetch`] | the queue between both halves, bounded in bytes |
 //! | [`batch`] | Arrow tensors into device tensors: the one file that knows both halves |
 //! | [`loss`], [`model`] | the mathematics, on Burn alone |

@@ -142,19 +142,10 @@ mod tests {
 
     use super::*;
     use crate::model::init::InitOptions;
-
-    fn waves<const D: usize>(shape: [usize; D], phase: f64, device: &Device) -> Tensor<D> {
-        let count: usize = shape.iter().product();
-        let values: Vec<f32> = (0..count).map(|i| (0.37 * i as f64 + phase).sin() as f32).collect();
-        Tensor::from_data(TensorData::new(values, shape), device)
-    }
+    use crate::model::waves::{values, waves};
 
     fn layer(channels: usize, compat_torch: bool, device: &Device) -> BatchNorm {
         BatchNorm::new(channels, 1.0, &Initializer::new(InitOptions { seed: 0, compat_torch }, device))
-    }
-
-    fn values<const D: usize>(of: Tensor<D>) -> Vec<f32> {
-        of.into_data().try_into_vec::<f32>().expect("f32")
     }
 
     fn close(a: &[f32], b: &[f32], tolerance: f32) -> bool {

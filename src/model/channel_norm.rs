@@ -53,19 +53,10 @@ fn compose(values: Tensor<2>, before: Tensor<1>, weight: Tensor<1>, bias: Tensor
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, TensorData};
+    use burn::tensor::Device;
 
     use super::*;
-
-    fn waves<const D: usize>(shape: [usize; D], phase: f64, device: &Device) -> Tensor<D> {
-        let count: usize = shape.iter().product();
-        let values: Vec<f32> = (0..count).map(|i| (0.37 * i as f64 + phase).sin() as f32).collect();
-        Tensor::from_data(TensorData::new(values, shape), device)
-    }
-
-    fn values<const D: usize>(of: Tensor<D>) -> Vec<f32> {
-        of.into_data().try_into_vec::<f32>().expect("f32")
-    }
+    use crate::model::waves::{values, waves};
 
     #[test]
     fn kernel_for_the_cpu_equals_the_composed_form_and_its_gradients() {

@@ -69,15 +69,10 @@ fn compose(input: Tensor<3>, weight: Tensor<3>, stride: usize, [front, behind]: 
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "tests read single values as they go")]
 mod tests {
-    use burn::tensor::{Device, TensorData};
+    use burn::tensor::Device;
 
     use super::*;
-
-    fn waves<const D: usize>(shape: [usize; D], phase: f64, device: &Device) -> Tensor<D> {
-        let count: usize = shape.iter().product();
-        let values: Vec<f32> = (0..count).map(|i| (0.37 * i as f64 + phase).sin() as f32).collect();
-        Tensor::from_data(TensorData::new(values, shape), device)
-    }
+    use crate::model::waves::waves;
 
     fn run(f: impl Fn(Tensor<3>, Tensor<3>) -> Tensor<3>, input: &Tensor<3>, weight: &Tensor<3>) -> [Tensor<3>; 3] {
         let (input, weight) = (input.clone().require_grad(), weight.clone().require_grad());

@@ -52,15 +52,10 @@ fn compose(input: Tensor<4>, weight: Tensor<4>, stride: usize, padding: usize) -
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "tests read single values as they go")]
 mod tests {
-    use burn::tensor::{Device, TensorData};
+    use burn::tensor::Device;
 
     use super::*;
-
-    fn waves<const D: usize>(shape: [usize; D], phase: f64, device: &Device) -> Tensor<D> {
-        let count: usize = shape.iter().product();
-        let values: Vec<f32> = (0..count).map(|i| (0.37 * i as f64 + phase).sin() as f32).collect();
-        Tensor::from_data(TensorData::new(values, shape), device)
-    }
+    use crate::model::waves::waves;
 
     /// (output, gradient of the input, gradient of the weight) for Σ output · coefficients.
     fn run(f: impl Fn(Tensor<4>, Tensor<4>) -> Tensor<4>, input: &Tensor<4>, weight: &Tensor<4>) -> [Tensor<4>; 3] {

@@ -82,16 +82,7 @@ mod tests {
 
     use super::*;
     use crate::model::InitOptions;
-
-    fn waves<const D: usize>(shape: [usize; D], phase: f64, device: &Device) -> Tensor<D> {
-        let count: usize = shape.iter().product();
-        let values: Vec<f32> = (0..count).map(|i| (0.37 * i as f64 + phase).sin() as f32).collect();
-        Tensor::from_data(TensorData::new(values, shape), device)
-    }
-
-    fn values<const D: usize>(of: Tensor<D>) -> Vec<f32> {
-        of.into_data().try_into_vec::<f32>().expect("f32")
-    }
+    use crate::model::waves::{values, waves};
 
     /// States, and gradients of gates, weight and both biases, for Σ states · coefficients.
     fn run(kernel: bool, [sequences, frames, width]: [usize; 3]) -> [Vec<f32>; 5] {

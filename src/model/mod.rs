@@ -22,6 +22,8 @@ pub mod receptive_field;
 pub mod resnet;
 pub mod sentence_encoder;
 pub mod step_predictor;
+#[cfg(test)]
+mod waves;
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};

@@ -14,7 +14,9 @@ use crate::{
         EVERY_SAMPLE,
         mixture::{Mixture, Source},
     },
-    select::{report::SelectReport, select::Query, selection::Selection, shards::ShardSet},
+    select::{
+        report::SelectReport, select::Query, selection::Selection, selection_file::SavedSelection, shards::ShardSet,
+    },
 };
 
 /// How the samples of a source are found.
@@ -66,7 +68,7 @@ pub fn choose(data: &Data, plan: &Plan) -> Result<Choice> {
         let shards = data.open_source(settings)?;
         let how = how(settings.sql.as_ref(), settings.selection.as_ref());
         let (selection, report) = find(data, &shards, &how, &format!("scan.sources.{name}"))?;
-        let selection = Arc::new(selection.among(&shards, &data.shards)?);
+        let selection = Arc::new(SavedSelection::of(selection, name.clone())?.bind(&data.shards)?);
         parts.push(Source { name: name.clone(), weight: settings.weight, selection });
         sources.push(Chosen { name: name.clone(), how, shards, report });
     }

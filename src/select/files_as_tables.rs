@@ -10,7 +10,7 @@ use datafusion::{
         file_format::{FileFormat, arrow::ArrowFormat, csv::CsvFormat, json::JsonFormat, parquet::ParquetFormat},
         listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl},
     },
-    execution::SessionState,
+    execution::{SessionState, object_store::ObjectStoreUrl},
     object_store::{self, ObjectMeta, ObjectStore, ObjectStoreExt as _, path::Path as Location},
     prelude::SessionContext,
 };
@@ -21,17 +21,24 @@ use super::glob::is_glob;
 use super::locate::local_files;
 use super::locate_remote::remote_files;
 use crate::ingest::BESIDE_SHARDS;
-use crate::stores::{address::Address, rooted_store::RootedStore, routing_store::Stores};
+use crate::stores::{address::Address, routing_store::Stores};
 
 /// Lets the SQL of a session name files where a table may stand.
 ///
-/// Local, or by URL in `stores`. Parquet, CSV and TSV with a header line, JSON lines and Arrow IPC, told apart by their extensions; a folder or glob is
-/// one table and holds files of one kind. A folder's `key=value` folders are columns.
-pub(crate) fn allow_files(context: &SessionContext, stores: Arc<Stores>) {
+/// Local, or by URL in `stores`, which stand behind the local root for both. Parquet, CSV and TSV with a header line, JSON
+/// lines and Arrow IPC, told apart by their extensions; a folder or glob is one table and holds files of one kind. A folder's
+/// `key=value` folders are columns.
+///
+/// # Errors
+/// Ours.
+pub(crate) fn allow_files(context: &SessionContext, stores: Arc<Stores>) -> Result<()> {
+    let root = ObjectStoreUrl::parse(LOCAL_ROOT)?;
+    context.register_object_store(root.as_ref(), Arc::clone(&stores) as _);
     let factory = Arc::new(FilesAsTables { session: DynamicListTableFactory::default(), stores });
     let catalogs = Arc::clone(context.state().catalog_list());
     context.register_catalog_list(Arc::new(DynamicFileCatalog::new(catalogs, Arc::clone(&factory) as _)));
     factory.session.session_store().with_state(context.state_weak_ref());
+    Ok(())
 }
 
 #[derive(Debug)]
@@ -48,15 +55,15 @@ impl FilesAsTables {
         state.ok_or_else(|| plan_datafusion_err!("the session of this table has ended"))
     }
 
-    /// Makes the bucket or web server of a URL known to the session.
-    fn reach(&self, state: &SessionState, url: &ListingTableUrl, name: &str) -> Result<Option<Address>> {
-        let Some(address) = Address::parse(name) else { return Ok(None) };
-        let address = address.map_err(|problem| plan_datafusion_err!("{problem}"))?;
-        let root = self.stores.location(&address.with_path(""));
-        let root = root.map_err(external)?;
-        let store = RootedStore::new(Arc::clone(&self.stores), root);
-        state.runtime_env().register_object_store(url.object_store().as_ref(), Arc::new(store));
-        Ok(Some(address))
+    /// What stands at a URL.
+    async fn remote(&self, address: &Address, name: &str) -> Result<Named> {
+        if is_glob(&address.path) {
+            let files = remote_files(address, &self.stores).await.map_err(external)?;
+            return Ok(Named { listed: LOCAL_ROOT.to_owned(), expanded: Some(files) });
+        }
+        let location = self.stores.location(address).map_err(external)?;
+        let end = if name.ends_with('/') { "/" } else { "" };
+        Ok(Named { listed: format!("{LOCAL_ROOT}{location}{end}"), expanded: None })
     }
 }
 
@@ -69,19 +76,19 @@ impl UrlTableFactory for FilesAsTables {
             return Ok(None);
         }
         let state = self.state()?;
-        let Named { listed, expanded } = named(name)?;
-        let url = ListingTableUrl::parse(&listed)?;
-        let address = self.reach(&state, &url, name)?;
-        let in_store = match address.filter(|address| is_glob(&address.path)) {
-            Some(address) => Some(remote_files(&address, &self.stores).await.map_err(external)?),
-            None => None,
+        let Named { listed, expanded } = match Address::parse(name) {
+            Some(address) => {
+                let address = address.map_err(|problem| plan_datafusion_err!("{problem}"))?;
+                self.remote(&address, name).await?
+            }
+            None => local(&self.stores, name).await?,
         };
-        let is_expanded = in_store.is_some() || expanded.is_some();
-        let listed = match (in_store, &expanded) {
-            (Some(files), _) if files.is_empty() => return nothing_there(name),
-            (Some(files), _) => files,
-            (None, Some(locations)) => heads(&state, &url, locations, name).await?,
-            (None, None) => files(&state, &url, name).await?,
+        let url = ListingTableUrl::parse(&listed)?;
+        let is_expanded = expanded.is_some();
+        let listed = match expanded {
+            Some(files) if files.is_empty() => return nothing_there(name),
+            Some(files) => files,
+            None => files(&state, &url, name).await?,
         };
         let count = listed.len();
         // A file that is named by itself is meant, whatever it is called.
@@ -135,17 +142,17 @@ const LOCAL_ROOT: &str = "file:///";
 struct Named {
     /// File, folder or URL that DataFusion lists.
     listed: String,
-    /// The files of a local glob: found without listing a folder in which it cannot match.
-    expanded: Option<Vec<Location>>,
+    /// The files of a glob: locally found without listing a folder in which it cannot match.
+    expanded: Option<Vec<ObjectMeta>>,
 }
 
 fn external(error: crate::error::Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 
-fn named(name: &str) -> Result<Named> {
+async fn local(stores: &Stores, name: &str) -> Result<Named> {
     let as_written = |listed: &str| Ok(Named { listed: listed.to_owned(), expanded: None });
-    if Address::parse(name).is_some() || !is_glob(name) || std::path::Path::new(name).exists() {
+    if !is_glob(name) || std::path::Path::new(name).exists() {
         return as_written(name);
     }
     let matching = |glob: &str| local_files(glob).map_err(external);
@@ -158,27 +165,12 @@ fn named(name: &str) -> Result<Named> {
             return as_written(&folder);
         }
     }
-    let location = |file: &String| Ok(Location::from_absolute_path(std::path::absolute(base.join(file))?)?);
-    let expanded = files.iter().map(location).collect::<Result<_>>()?;
+    let mut expanded = Vec::with_capacity(files.len());
+    for file in &files {
+        let location = Location::from_absolute_path(std::path::absolute(base.join(file))?)?;
+        expanded.push(stores.head(&location).await?);
+    }
     Ok(Named { listed: LOCAL_ROOT.to_owned(), expanded: Some(expanded) })
-}
-
-/// What the store says of these files.
-async fn heads(
-    state: &SessionState,
-    url: &ListingTableUrl,
-    locations: &[Location],
-    name: &str,
-) -> Result<Vec<ObjectMeta>> {
-    if locations.is_empty() {
-        return nothing_there(name);
-    }
-    let store = state.runtime_env().object_store(url)?;
-    let mut files = Vec::with_capacity(locations.len());
-    for location in locations {
-        files.push(store.head(location).await?);
-    }
-    Ok(files)
 }
 
 /// DataFusion reads every file as it reads the first, and would name none of those that are laid out otherwise.

@@ -141,17 +141,12 @@ async fn matching(address: &Address, stores: &Stores) -> Result<Found> {
     Ok(found)
 }
 
-/// Objects of any kind that a glob matches, under their keys.
+/// Objects of any kind that a glob matches.
 pub(super) async fn remote_files(address: &Address, stores: &Stores) -> Result<Vec<ObjectMeta>> {
     let (head, glob) = head_and_glob(&address.path);
     let listing = Listing::below(&address.with_path(head), stores).await?;
-    let root = stores.location(&address.with_path(""))?;
     let matching = listing.files.into_iter().filter(|(file, _)| glob.matches(&file.split('/').collect::<Vec<_>>()));
-    let keyed = |(_, meta): (String, ObjectMeta)| {
-        let location = meta.location.prefix_match(&root)?.collect();
-        Some(ObjectMeta { location, ..meta })
-    };
-    Ok(matching.filter_map(keyed).collect())
+    Ok(matching.map(|(_, meta)| meta).collect())
 }
 
 /// The objects below a prefix.

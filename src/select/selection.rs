@@ -192,27 +192,6 @@ impl Selection {
         &self.provenance
     }
 
-    /// The same selection out of a set of which `own`, from which it was selected, is a part: shards are known by where they
-    /// are.
-    ///
-    /// # Errors
-    /// A shard of `own` that is not in `all`.
-    pub(crate) fn among(self, own: &ShardSet, all: &ShardSet) -> Result<Self> {
-        let places: BTreeMap<_, u32> = all.shards.iter().map(|shard| (&shard.location, shard.ordinal)).collect();
-        let provenance = self.provenance.clone();
-        let (groups, extra) = self.into_parts();
-        let mut ordinals = Vec::with_capacity(groups.len());
-        for group in &groups {
-            let place = own.shards.get(group.shard as usize).and_then(|shard| places.get(&shard.location));
-            ordinals.push(*place.ok_or_else(|| Error::internal("a source has a shard that the set has not"))?);
-        }
-        let mut order: Vec<usize> = (0..groups.len()).collect();
-        order.sort_by_key(|&at| (ordinals[at], groups[at].row_group));
-        let extra = extra.map(|extra| extra.permuted(&order));
-        let groups = order.iter().map(|&at| SelectedGroup { shard: ordinals[at], ..groups[at].clone() }).collect();
-        Self::with_extra(all, groups, extra, provenance)
-    }
-
     /// The items and their extra values.
     pub(crate) fn into_parts(self) -> (Vec<SelectedGroup>, Option<ExtraColumns>) {
         (self.groups, self.extra)

@@ -79,7 +79,11 @@ impl SqlSession {
             .build_arc()
             .context(Stage::Select, "", "cannot make room for queries; see the cause")?;
         let context = SessionContext::new_with_config_rt(config_within(settings.memory_bytes), runtime);
-        allow_files(&context, Arc::clone(&settings.stores));
+        allow_files(&context, Arc::clone(&settings.stores)).context(
+            Stage::Internal,
+            "",
+            "cannot name the local root",
+        )?;
         let shards = match settings.shards.is_empty() {
             true => None,
             false => {

@@ -21,7 +21,7 @@ use super::version_of;
 /// Store wrapper that answers ranges from a [`CacheFolder`] and asks `inner` for what is missing there.
 ///
 /// Another state of the same object has another identity. That of shards is [declared](Self::declare); that of other
-/// remote files, which reference shards lead to, is asked for once: without an e-tag they are not kept.
+/// remote files, which reference shards lead to, is asked for once: without a version they are not kept.
 #[derive(Debug)]
 pub struct CachingStore {
     inner: Arc<dyn ObjectStore>,

@@ -6,14 +6,14 @@
 //! | `connect` | an address's store, with credentials from the environment |
 //! | `remote_store` | reads whose length is checked, and that are repeated where the network failed |
 //! | [`routing_store`] | every store of a data set behind one |
-//! | `rooted_store` | one of them under its own keys |
 //! | [`cache_folder`], [`caching_store`] | what was read from afar, kept on a local disk |
 //! | [`refusal`] | what a store's error means and what to do about it |
 //!
 //! **Never a wrong byte.** A server may answer 503, close a connection in the middle of a body, or send less than it
 //! announced. `object_store` repeats requests that failed and goes on with bodies that broke off where the object has an
 //! e-tag; it does not notice a body that merely ends early. So every answer is read whole, its length compared with the
-//! range that was asked for, and its e-tag and size with those of earlier answers, and what came short is asked for again.
+//! range that was asked for, and its version and size with those of earlier answers, and what came short is asked for
+//! again.
 //!
 //! [`ObjectStore`]: datafusion::object_store::ObjectStore
 pub mod address;
@@ -22,7 +22,6 @@ pub mod caching_store;
 mod connect;
 pub mod refusal;
 mod remote_store;
-pub(crate) mod rooted_store;
 pub mod routing_store;
 
 use datafusion::object_store::ObjectMeta;

@@ -1,0 +1,12 @@
+//! Tensors for the tests of layers: values that repeat in no direction, and their numbers.
+use burn::tensor::{Device, Tensor, TensorData};
+
+pub(crate) fn waves<const D: usize>(shape: [usize; D], phase: f64, device: &Device) -> Tensor<D> {
+    let count: usize = shape.iter().product();
+    let values: Vec<f32> = (0..count).map(|i| (0.37 * i as f64 + phase).sin() as f32).collect();
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+pub(crate) fn values<const D: usize>(of: Tensor<D>) -> Vec<f32> {
+    of.into_data().try_into_vec::<f32>().expect("f32")
+}
