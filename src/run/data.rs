@@ -107,15 +107,6 @@ impl Data {
         Ok((selection, report))
     }
 
-    /// The same for a query of which a run can make nothing without samples.
-    ///
-    /// # Errors
-    /// The query's, or it keeps nothing.
-    pub fn select_some(&self, key: &str, sql: &str) -> Result<(Selection, SelectReport)> {
-        let (selection, report) = self.select(sql)?;
-        check_some(key, &report).map(|()| (selection, report))
-    }
-
     /// A selection saved by [`Selection::save`].
     ///
     /// # Errors

@@ -3,29 +3,15 @@
     python tests/golden/cpc.py        (PyTorch 2, no other package; a few seconds; no random numbers)
 
 Writes cpc.safetensors beside this file. Weights and inputs are not stored: both sides compute them from a name with the
-integer formula in `uniform`. Parameters have the names of Diptych's checkpoints. Cases: `waveform` (the encoder for audio,
+integer formula `uniform` of named_tensors.py. Parameters have the names of Diptych's checkpoints. Cases: `waveform` (the encoder for audio,
 ChannelNorm, zeros on both sides, negatives of the same time) and `series` (three channels, no normalisation, causal zeros,
 negatives of all times).
 """
-import json, pathlib, struct
+import pathlib
 import torch, torch.nn as nn, torch.nn.functional as F
+from named_tensors import uniform, write
 
 RATE, STEPS = 0.05, 10
-MASK = (1 << 64) - 1
-
-
-def uniform(name, *shape):
-    """Numbers in [0, 1), multiples of 2^-24: FNV-1a of the name, then SplitMix64's finaliser per index."""
-    seed = 0xCBF29CE484222325
-    for byte in name.encode():
-        seed = (seed ^ byte) * 0x100000001B3 & MASK
-    out = []
-    for index in range(torch.Size(shape).numel()):
-        h = (seed + (index + 1) * 0x9E3779B97F4A7C15) & MASK
-        h = (h ^ h >> 30) * 0xBF58476D1CE4E5B9 & MASK
-        h = (h ^ h >> 27) * 0x94D049BB133111EB & MASK
-        out.append(((h ^ h >> 31) >> 40) / (1 << 24))
-    return torch.tensor(out, dtype=torch.float64).view(shape)
 
 
 def start(module):
@@ -132,14 +118,4 @@ for case, (make, shape, all_time) in cases.items():
     out[f"{case}.losses"] = torch.tensor(losses)
     print(case, [round(l, 6) for l in losses])
 
-header, blobs, offset = {}, [], 0
-for name, tensor in sorted(out.items()):
-    blob = struct.pack(f"<{tensor.numel()}f", *tensor.flatten().tolist())
-    header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [offset, offset + len(blob)]}
-    blobs.append(blob)
-    offset += len(blob)
-text = json.dumps(header).encode()
-text += b" " * (-len(text) % 8)
-path = pathlib.Path(__file__).with_suffix(".safetensors")
-path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(blobs))
-print(path.name, path.stat().st_size, "bytes")
+write(pathlib.Path(__file__).with_suffix(".safetensors"), out)

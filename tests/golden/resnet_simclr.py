@@ -3,28 +3,14 @@
     python tests/golden/resnet_simclr.py        (PyTorch 2, no other package; a few seconds; no random numbers)
 
 Writes resnet_simclr.safetensors beside this file. Weights and pixels are not stored: both sides compute them from the
-parameter's name with the integer formula in `uniform`. Two cases: `separate` (a forward per view) and `joint` (both views
+parameter's name with the integer formula `uniform` of named_tensors.py. Two cases: `separate` (a forward per view) and `joint` (both views
 in one forward, unbiased running variance: what a plain PyTorch script does).
 """
-import json, pathlib, struct
+import pathlib
 import torch, torch.nn as nn, torch.nn.functional as F
+from named_tensors import uniform, write
 
 WIDTH, HEAD, SIDE, ITEMS, TEMPERATURE, RATE, STEPS = 4, 16, 16, 8, 0.5, 0.05, 10
-MASK = (1 << 64) - 1
-
-
-def uniform(name, count):
-    """`count` numbers in [0, 1), multiples of 2^-24: FNV-1a of the name, then SplitMix64's finaliser per index."""
-    seed = 0xCBF29CE484222325
-    for byte in name.encode():
-        seed = (seed ^ byte) * 0x100000001B3 & MASK
-    out = []
-    for index in range(count):
-        h = (seed + (index + 1) * 0x9E3779B97F4A7C15) & MASK
-        h = (h ^ h >> 30) * 0xBF58476D1CE4E5B9 & MASK
-        h = (h ^ h >> 27) * 0x94D049BB133111EB & MASK
-        out.append(((h ^ h >> 31) >> 40) / (1 << 24))
-    return torch.tensor(out, dtype=torch.float64)
 
 
 class Block(nn.Module):
@@ -117,14 +103,4 @@ for case in ("separate", "joint"):
                 out[f"{case}.buffer.{name}"] = buffer
     print(case, [round(l, 6) for l in losses])
 
-header, blobs, offset = {}, [], 0
-for name, tensor in sorted(out.items()):
-    blob = struct.pack(f"<{tensor.numel()}f", *tensor.flatten().tolist())
-    header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [offset, offset + len(blob)]}
-    blobs.append(blob)
-    offset += len(blob)
-text = json.dumps(header).encode()
-text += b" " * (-len(text) % 8)
-path = pathlib.Path(__file__).with_suffix(".safetensors")
-path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(blobs))
-print(path.name, path.stat().st_size, "bytes")
+write(pathlib.Path(__file__).with_suffix(".safetensors"), out)

@@ -16,21 +16,10 @@ use diptych::model::{AutoregressorSettings, FrameEncoderSettings, InitOptions, I
 use diptych::seed;
 use diptych::train::{parameters, state};
 
+use crate::gradients::uniform;
+
 const INIT: InitOptions = InitOptions { seed: 1, compat_torch: false };
 const RATE: f32 = 0.05;
-
-/// `uniform` of the script: FNV-1a of the name, then SplitMix64's finaliser per index.
-fn uniform(name: &str, count: usize) -> Vec<f64> {
-    let seed = name.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
-    (0..count as u64)
-        .map(|index| {
-            let mut h = seed.wrapping_add((index + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-            h = (h ^ (h >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            h = (h ^ (h >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-            ((h ^ (h >> 31)) >> 40) as f64 / f64::from(1 << 24)
-        })
-        .collect()
-}
 
 /// Uniform in [-1, 1).
 fn centred<const D: usize>(name: &str, shape: [usize; D], device: &Device) -> Tensor<D> {

@@ -15,8 +15,8 @@ const ITEMS: usize = 8;
 const SIDE: usize = 16;
 const RATE: f32 = 0.05;
 
-/// `uniform` of the script: FNV-1a of the name, then SplitMix64's finaliser per index.
-fn uniform(name: &str, count: usize) -> Vec<f64> {
+/// `uniform` of the scripts: FNV-1a of the name, then SplitMix64's finaliser per index.
+pub(crate) fn uniform(name: &str, count: usize) -> Vec<f64> {
     let seed = name.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
     (0..count as u64)
         .map(|index| {
