@@ -12,9 +12,11 @@
 //! | [`raw_pixels`] | the floor that knows nothing |
 //! | [`held_out`] | the part of the bank on which k and λ are chosen |
 //! | [`statistics`] | intervals: single, paired, over draws |
+//! | [`clip`] | released CLIPs: their files and their scores |
 //! | [`protocol`], [`scores`] | all of it for all representations; as JSON and as a table |
 
 mod cholesky;
+pub mod clip;
 pub mod extract;
 pub mod features;
 pub mod few_labels;

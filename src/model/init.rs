@@ -64,9 +64,28 @@ impl<'a> Initializer<'a> {
         }
     }
 
+    /// Trainable weights, uniform within `bound`.
+    pub fn uniform<const D: usize>(&self, path: &str, shape: [usize; D], bound: f64) -> Param<Tensor<D>> {
+        let mut draws = seed::draws(self.options.seed, &purpose(path), &[]);
+        let values = (0..shape.iter().product()).map(|_| draws.between(-bound, bound) as f32).collect();
+        self.trainable(values, shape)
+    }
+
+    /// Trainable weights, normal around 0.
+    pub fn normal<const D: usize>(&self, path: &str, shape: [usize; D], deviation: f64) -> Param<Tensor<D>> {
+        let mut draws = seed::draws(self.options.seed, &purpose(path), &[]);
+        let values = (0..shape.iter().product()).map(|_| (deviation * draws.normal()) as f32).collect();
+        self.trainable(values, shape)
+    }
+
     /// A trainable vector of one value.
     pub fn constant(&self, length: usize, value: f32) -> Param<Tensor<1>> {
         self.trainable(vec![value; length], [length])
+    }
+
+    /// A trainable tensor of one value.
+    pub fn filled<const D: usize>(&self, shape: [usize; D], value: f32) -> Param<Tensor<D>> {
+        self.trainable(vec![value; shape.iter().product()], shape)
     }
 
     /// A vector that travels with the weights but is not trained.

@@ -3,11 +3,15 @@
 //! Activations are channels-last, `[images, height, width, channels]`, from the pixels to the features.
 
 pub mod batch_norm;
+pub mod clip;
 pub mod convnet;
 pub mod convolution;
 mod cpu;
+pub mod dense;
 pub mod encoder;
 pub mod init;
+pub mod layer_norm;
+pub mod parameters;
 pub mod projection;
 pub mod resnet;
 
