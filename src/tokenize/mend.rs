@@ -49,8 +49,9 @@ fn round(line: &str, unescapes: bool) -> String {
             '\u{2bc}' | '\u{2018}'..='\u{201b}' => out.push('\''),
             '\u{201c}'..='\u{201f}' => out.push('"'),
             '\u{3000}' => out.push(' '),
+            '\u{fb05}' => out.push_str("\u{17f}t"),
             // Two letters that were one type, and halves and doubles of East Asian widths.
-            '\u{132}' | '\u{133}' | '\u{149}' | '\u{1c4}'..='\u{1cc}' | '\u{1f1}'..='\u{1f3}' | '\u{fb00}'..='\u{fb06}'
+            '\u{132}' | '\u{133}' | '\u{149}' | '\u{1c4}'..='\u{1cc}' | '\u{1f1}'..='\u{1f3}' | '\u{fb00}'..='\u{fb04}' | '\u{fb06}'
             | '\u{ff01}'..='\u{ffef}' => out.push_str(&nfkc.normalize(character.encode_utf8(&mut [0; 4]))),
             '\0'..='\u{8}' | '\u{b}' | '\u{e}'..='\u{1f}' | '\u{7f}' | '\u{206a}'..='\u{206f}' | '\u{feff}'
             | '\u{fff9}'..='\u{fffc}' => {}

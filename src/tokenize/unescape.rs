@@ -108,8 +108,8 @@ fn named(after: &str) -> Option<(String, usize)> {
     if let Some(characters) = NAMED.get(name) {
         return Some((characters.clone(), name.len()));
     }
-    let lengths = name.char_indices().map(|(at, _)| at).filter(|&at| at > 1).rev();
-    lengths.filter_map(|length| NAMED.get(&name[..length]).map(|characters| (characters.clone(), length))).next()
+    let mut lengths = name.char_indices().map(|(at, _)| at).filter(|&at| at > 1).rev();
+    lengths.find_map(|length| NAMED.get(&name[..length]).map(|characters| (characters.clone(), length)))
 }
 
 #[cfg(test)]

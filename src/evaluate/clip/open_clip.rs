@@ -213,6 +213,13 @@ fn preprocess(mut keys: Keys<'_>, settings: &ClipSettings) -> Result<Preprocess>
     })
 }
 
+/// A ratio whose product with `width`, cut to a whole number, is `perceptron_width`.
+fn ratio(perceptron_width: usize, width: usize) -> f64 {
+    let exact = perceptron_width as f64 / width as f64;
+    let cut = (exact * width as f64) as usize;
+    if cut == perceptron_width { exact } else { (perceptron_width as f64 + 0.5) / width as f64 }
+}
+
 /// `open_clip_config.json` for what is described.
 ///
 /// # Errors
@@ -226,7 +233,7 @@ pub fn config(described: &Described) -> Result<Value> {
             "layers": vision.blocks,
             "width": vision.width,
             "patch_size": vision.patch_side_pixels,
-            "mlp_ratio": vision.perceptron_width as f64 / vision.width as f64,
+            "mlp_ratio": ratio(vision.perceptron_width, vision.width),
         }),
         VisionSettings::ModifiedResnet(vision) => json!({
             "image_size": vision.image_side_pixels,
@@ -256,7 +263,7 @@ pub fn config(described: &Described) -> Result<Value> {
             "width": text.width,
             "heads": text.heads,
             "layers": text.blocks,
-            "mlp_ratio": text.perceptron_width as f64 / text.width as f64,
+            "mlp_ratio": ratio(text.perceptron_width, text.width),
         },
     });
     if settings.logit_bias {

@@ -169,7 +169,7 @@ fn joined(mut entries: Entries) -> Entries {
         let names = PARTS.map(|part| format!("{path}self_attn.{part}.{kind}"));
         let shapes: Vec<_> = names.iter().filter_map(|name| entries.get(name).map(|data| data.shape().clone())).collect();
         let Some(block) = renamed(path, &TOWERS, 1) else { continue };
-        if shapes.len() < PARTS.len() || shapes.iter().any(|shape| *shape != shapes[0]) || shapes[0].is_empty() {
+        if shapes.len() < PARTS.len() || shapes.iter().any(|shape| *shape != shapes[0]) || shapes[0].as_slice().is_empty() {
             continue;
         }
         let mut values = Vec::new();
