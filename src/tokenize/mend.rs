@@ -91,7 +91,7 @@ mod tests {
         for (text, mended) in [
             ("plain text", "plain text"),
             ("‘a’ “b” ‚c‘", "'a' \"b\" ‚c'"),
-            ("ﬁne ﬂat Ĳs ŉ", "fine flat IJs ʼn"),
+            ("ﬁne ﬂat Ĳs ŉ ﬅ", "fine flat IJs 'n ſt"),
             ("ＦＵＬＬ　ｗｉｄｔｈ ｶﾞ", "FULL width ガ"),
             ("e\u{301}", "é"),
             ("a\r\nb\rc\u{2028}d", "a\nb\nc\nd"),

@@ -203,7 +203,7 @@ fn their_gradients(clip: &Clip, gradients: &Gradients) -> Entries {
         }
     }
     let as_weights = clip.clone().map(&mut Take(gradients));
-    Naming::Transformers.from_open_clip(collect(&as_weights)).expect("a vision transformer")
+    Naming::Transformers.lay_out(collect(&as_weights)).expect("a vision transformer")
 }
 
 #[test]

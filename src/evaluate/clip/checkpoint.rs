@@ -83,7 +83,7 @@ pub fn read(weights: &Path, activation: Option<Activation>, device: &Device) -> 
 /// # Errors
 /// The library has no such model; the folder cannot be written.
 pub fn write(folder: &Path, naming: Naming, clip: &Clip, described: &Described) -> Result<PathBuf> {
-    let entries = naming.from_open_clip(collect(clip))?;
+    let entries = naming.lay_out(collect(clip))?;
     let preprocess = transformers::preprocessor_config(&described.preprocess).to_string();
     let notes = HashMap::from([
         (ACTIVATION_NOTE.to_owned(), described.settings.activation.name().to_owned()),

@@ -104,7 +104,7 @@ impl Naming {
     ///
     /// # Errors
     /// transformers' `CLIPModel` has no such tower.
-    pub fn from_open_clip(self, entries: Entries) -> Result<Entries> {
+    pub fn lay_out(self, entries: Entries) -> Result<Entries> {
         let entries = entries.into_iter().map(|(name, data)| match name.as_str() {
             "logit_scale" | "logit_bias" => (name, without_axes(data)),
             _ => (name, data),
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn both_directions_undo_each_other() {
-        let theirs = Naming::Transformers.from_open_clip(open_clip()).expect("a vision transformer");
+        let theirs = Naming::Transformers.lay_out(open_clip()).expect("a vision transformer");
         assert_eq!(Naming::of(&theirs).expect("theirs"), Naming::Transformers);
         assert_eq!(theirs["logit_scale"].rank(), 0);
         assert_eq!(theirs["text_projection.weight"].shape().as_slice(), [3, 2]);
@@ -278,7 +278,7 @@ mod tests {
         let mut entries = open_clip();
         entries.insert("visual.bn1.num_batches_tracked".to_owned(), TensorData::new(vec![1_i64], [1]));
         entries.insert("visual.attnpool.q_proj.weight".to_owned(), counted(&[2, 2]));
-        let error = Naming::Transformers.from_open_clip(entries.clone()).expect_err("a ResNet").to_string();
+        let error = Naming::Transformers.lay_out(entries.clone()).expect_err("a ResNet").to_string();
         assert!(error.contains("no place for visual."), "{error}");
         let (entries, left_out) = Naming::OpenClip.to_open_clip(entries);
         assert_eq!(left_out, ["visual.bn1.num_batches_tracked"]);

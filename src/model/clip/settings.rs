@@ -164,6 +164,7 @@ impl ClipSettings {
     pub fn check(&self) -> Result<()> {
         /// Larger ones are no sizes but damage; products of a few of these stay within a `usize`.
         const MOST: usize = 1 << 20;
+        const MOST_BLOCKS: usize = 1 << 10;
         let mut sizes = vec![("embedding_width", self.embedding_width)];
         let text = &self.text;
         sizes.extend([
@@ -202,8 +203,9 @@ impl ClipSettings {
             }
         }
         for (name, size) in sizes {
-            if size == 0 || size > MOST {
-                return Err(Error::at(Stage::Model, name, format!("{size} is not between 1 and {MOST}")));
+            let most = if name.ends_with("blocks") { MOST_BLOCKS } else { MOST };
+            if size == 0 || size > most {
+                return Err(Error::at(Stage::Model, name, format!("{size} is not between 1 and {most}")));
             }
         }
         for (name, size, by, divisor) in divisions {
