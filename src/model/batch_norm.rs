@@ -45,9 +45,8 @@ impl BatchNorm {
 
     /// The layer at `path`, drawn or loaded.
     pub fn from_parameters(path: &str, channels: usize, gain: f32, parameters: &mut Parameters<'_>) -> Self {
-        let mut trained = |name: &str, value| {
-            parameters.trained(&format!("{path}.{name}"), [channels], Start::Constant(value))
-        };
+        let mut trained =
+            |name: &str, value| parameters.trained(&format!("{path}.{name}"), [channels], Start::Constant(value));
         let (weight, bias) = (trained("weight", gain), trained("bias", 0.0));
         Self {
             weight,

@@ -62,9 +62,10 @@ struct Image {
 pub fn run(request: &Request) -> Result<()> {
     let device = device::parse(&request.device)?;
     let begin = Instant::now();
-    let images = request.images.iter().map(|path| {
-        fs::read(path).context(Stage::CommandLine, path.display().to_string(), "cannot be read")
-    });
+    let images = request
+        .images
+        .iter()
+        .map(|path| fs::read(path).context(Stage::CommandLine, path.display().to_string(), "cannot be read"));
     let images = images.collect::<Result<Vec<_>>>()?;
     let checkpoint = checkpoint::read(&request.weights, request.activation, &device)?;
     let load_seconds = begin.elapsed().as_secs_f64();

@@ -51,9 +51,20 @@ fn round(line: &str, unescapes: bool) -> String {
             '\u{3000}' => out.push(' '),
             '\u{fb05}' => out.push_str("\u{17f}t"),
             // Two letters that were one type, and halves and doubles of East Asian widths.
-            '\u{132}' | '\u{133}' | '\u{149}' | '\u{1c4}'..='\u{1cc}' | '\u{1f1}'..='\u{1f3}' | '\u{fb00}'..='\u{fb04}' | '\u{fb06}'
+            '\u{132}'
+            | '\u{133}'
+            | '\u{149}'
+            | '\u{1c4}'..='\u{1cc}'
+            | '\u{1f1}'..='\u{1f3}'
+            | '\u{fb00}'..='\u{fb04}'
+            | '\u{fb06}'
             | '\u{ff01}'..='\u{ffef}' => out.push_str(&nfkc.normalize(character.encode_utf8(&mut [0; 4]))),
-            '\0'..='\u{8}' | '\u{b}' | '\u{e}'..='\u{1f}' | '\u{7f}' | '\u{206a}'..='\u{206f}' | '\u{feff}'
+            '\0'..='\u{8}'
+            | '\u{b}'
+            | '\u{e}'..='\u{1f}'
+            | '\u{7f}'
+            | '\u{206a}'..='\u{206f}'
+            | '\u{feff}'
             | '\u{fff9}'..='\u{fffc}' => {}
             other => out.push(other),
         }

@@ -80,14 +80,17 @@ mod tests {
 
     #[test]
     fn misread_text_is_read_again() {
-        for text in ["don’t", "café", "“x” – y…", "日本語", "🙂 ok", "naïve Ñandú", "50 €", "a\u{a0}b"] {
+        for text in ["don’t", "café", "“x” – y…", "日本語", "🙂 ok", "naïve Ñandú", "50 €", "a\u{a0}b"]
+        {
             assert_eq!(repaired(&misread(text)), text, "{text}");
         }
     }
 
     #[test]
     fn sound_text_stays() {
-        for text in ["café", "Ångström", "São Paulo", "ÀÉÎÕÜ", "日本語 ’", "price: 5€", "Ünïcödé", "naïve “quoted”", "¿Qué?"] {
+        for text in
+            ["café", "Ångström", "São Paulo", "ÀÉÎÕÜ", "日本語 ’", "price: 5€", "Ünïcödé", "naïve “quoted”", "¿Qué?"]
+        {
             assert!(matches!(repaired(text), Cow::Borrowed(_)) || repaired(text) == text, "{text}");
         }
     }

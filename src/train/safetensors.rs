@@ -56,8 +56,7 @@ pub fn from_bytes(place: &str, bytes: &[u8]) -> Result<Tensors> {
 pub fn from_owned_bytes(place: &str, bytes: Vec<u8>) -> Result<(Tensors, HashMap<String, String>)> {
     let bytes = bytes::Bytes::from(bytes);
     let file = SafeTensors::deserialize(&bytes).context(Stage::Checkpoint, place, "is no safetensors file")?;
-    let (_, header) =
-        SafeTensors::read_metadata(&bytes).context(Stage::Checkpoint, place, "is no safetensors file")?;
+    let (_, header) = SafeTensors::read_metadata(&bytes).context(Stage::Checkpoint, place, "is no safetensors file")?;
     let mut tensors = Tensors::new();
     for (name, view) in file.iter() {
         let dtype = memory_dtype(view.dtype()).ok_or_else(|| unsupported(name, &view.dtype().to_string()))?;

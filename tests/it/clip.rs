@@ -375,7 +375,8 @@ fn a_text_is_read_at_its_end_whatever_it_is_batched_with() {
     let device = Device::flex();
     let (_, cases) = golden();
     let clip = load(Naming::OpenClip, &cases["open_clip"], &device);
-    let encode = |texts: &[Vec<u32>]| values(clip.encode_texts(&Captions::new(texts, &device).expect("tokens")).expect("short"));
+    let encode =
+        |texts: &[Vec<u32>]| values(clip.encode_texts(&Captions::new(texts, &device).expect("tokens")).expect("short"));
     let (short, long) = (vec![48, 7, 49], vec![48, 7, 9, 1, 30, 2, 2, 49]);
     let alone = encode(std::slice::from_ref(&short));
     let together = encode(&[long, short]);

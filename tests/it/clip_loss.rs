@@ -53,10 +53,9 @@ fn twins(a: &[f64], b: &[f64], scale: f64, bias: f64) -> (f64, f64, f64) {
 fn clip_gives_its_golden_numbers() {
     let device = Device::flex();
     let (a, b) = (input(1.0), input(1.15));
-    for (scale, image_to_text, text_to_image) in [
-        (1.0_f64 / 0.07, 0.1246130607984104, 0.1228471811462525),
-        (100.0, 8.676886109367597e-5, 6.589622142568113e-5),
-    ] {
+    for (scale, image_to_text, text_to_image) in
+        [(1.0_f64 / 0.07, 0.1246130607984104, 0.1228471811462525), (100.0, 8.676886109367597e-5, 6.589622142568113e-5)]
+    {
         let (rows_twin, columns_twin, _) = twins(&a, &b, scale, 0.0);
         assert!((rows_twin - image_to_text).abs() < 1e-12 && (columns_twin - text_to_image).abs() < 1e-12);
         let found = symmetric(rows(&a, 3, &device), rows(&b, 3, &device), one(scale.ln(), &device)).expect("pairs");
@@ -117,7 +116,11 @@ fn gradients_equal_finite_differences_of_the_definitions() {
             for at in 0..12 {
                 let moved = |by: f64| {
                     let (mut a, mut b) = (a.clone(), b.clone());
-                    if side == 0 { a[at] += by } else { b[at] += by }
+                    if side == 0 {
+                        a[at] += by
+                    } else {
+                        b[at] += by
+                    }
                     twin(&a, &b, scale.ln(), bias)
                 };
                 let expected = (moved(h) - moved(-h)) / (2.0 * h);

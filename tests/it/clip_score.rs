@@ -91,7 +91,8 @@ fn the_table_names_the_variant_and_starts_with_the_likeliest() {
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 2 * 5, "{text}");
     assert!(lines[1].contains("CLIPScore (torchmetrics)"), "{text}");
-    let probability = |line: &str| line.split_whitespace().next().and_then(|word| word.parse::<f64>().ok()).expect("one");
+    let probability =
+        |line: &str| line.split_whitespace().next().and_then(|word| word.parse::<f64>().ok()).expect("one");
     let probabilities: Vec<f64> = lines[2..5].iter().map(|line| probability(line)).collect();
     assert!(probabilities.is_sorted_by(|a, b| a >= b), "{text}");
 }

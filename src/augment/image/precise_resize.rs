@@ -63,9 +63,8 @@ impl Taps {
             let first = (centre - support + 0.5).max(0.0) as usize;
             let end = ((centre + support + 0.5) as usize).min(samples);
             let inverse = 1.0 / reduction;
-            let exact: Vec<f64> = (first..end)
-                .map(|sample| interpolation.weight((sample as f64 - centre + 0.5) * inverse))
-                .collect();
+            let exact: Vec<f64> =
+                (first..end).map(|sample| interpolation.weight((sample as f64 - centre + 0.5) * inverse)).collect();
             let sum: f64 = exact.iter().sum();
             let one = f64::from(1 << WEIGHT_BITS);
             taps.weights.extend(exact.iter().map(|weight| {

@@ -136,7 +136,8 @@ fn describe(folder: &Path, naming: Naming) -> Result<Described> {
     };
     let preprocessor = read(transformers::PREPROCESSOR_CONFIG)?;
     let preprocessor = preprocessor.as_ref().map(|(place, text)| (place.as_str(), text.as_str()));
-    let theirs = read(transformers::CONFIG)?.map(|(place, text)| transformers::described((&place, &text), preprocessor));
+    let theirs =
+        read(transformers::CONFIG)?.map(|(place, text)| transformers::described((&place, &text), preprocessor));
     let ours = read(open_clip::CONFIG)?.map(|(place, text)| open_clip::described(&place, &text));
     let (own, other) = match naming {
         Naming::Transformers => (theirs, ours),

@@ -61,9 +61,7 @@ impl<'a> Keys<'a> {
             Some(Value::Array(pair)) if pair.len() == 2 && pair[0] == pair[1] && pair[0].is_u64() => {
                 Ok(pair[0].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(default))
             }
-            Some(value) => {
-                value.as_u64().and_then(|n| usize::try_from(n).ok()).ok_or_else(|| self.wrong(key, &value))
-            }
+            Some(value) => value.as_u64().and_then(|n| usize::try_from(n).ok()).ok_or_else(|| self.wrong(key, &value)),
         }
     }
 
@@ -335,7 +333,8 @@ mod tests {
             let error = described("c", &text).expect_err(key).to_string();
             assert!(error.contains(&format!("vision_cfg.{key}")), "{error}");
         }
-        let off = VIT_B_32.replace("\"image_size\"", "\"attentional_pool\": false, \"patch_dropout\": 0.5, \"image_size\"");
+        let off =
+            VIT_B_32.replace("\"image_size\"", "\"attentional_pool\": false, \"patch_dropout\": 0.5, \"image_size\"");
         assert!(described("c", &off).is_ok());
     }
 }

@@ -48,12 +48,7 @@ impl<'a> Scorer<'a> {
     ///
     /// # Errors
     /// There are none; the model has another vocabulary.
-    pub fn new(
-        checkpoint: &'a Checkpoint,
-        texts: Vec<String>,
-        variant: ClipScore,
-        device: &'a Device,
-    ) -> Result<Self> {
+    pub fn new(checkpoint: &'a Checkpoint, texts: Vec<String>, variant: ClipScore, device: &'a Device) -> Result<Self> {
         let embed = |prompt: &str| -> Result<Tensor<2>> {
             let parts = texts.chunks(TEXTS_AT_ONCE).map(|texts| {
                 let prompted: Vec<String> = texts.iter().map(|text| format!("{prompt}{text}")).collect();

@@ -106,7 +106,10 @@ pub fn settings(place: &str, text: &str) -> Result<ClipSettings> {
     }
     let (text, vision) = (config.text_config, config.vision_config);
     if text.hidden_act != vision.hidden_act {
-        return refuse(format!("the towers have different activations, {:?}, {:?}", text.hidden_act, vision.hidden_act));
+        return refuse(format!(
+            "the towers have different activations, {:?}, {:?}",
+            text.hidden_act, vision.hidden_act
+        ));
     }
     let activation = match text.hidden_act.as_str() {
         "quick_gelu" => Activation::QuickGelu,

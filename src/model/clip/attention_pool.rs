@@ -31,10 +31,10 @@ impl AttentionPool {
     ) -> Self {
         let start = Start::Normal((channels as f64).sqrt().recip());
         let bias = Start::Uniform((channels as f64).sqrt().recip());
-        let mut named = |name: &str, outputs: usize| {
-            dense(&format!("{path}.{name}"), [outputs, channels], start, bias, parameters)
-        };
-        let (q_proj, k_proj, v_proj) = (named("q_proj", channels), named("k_proj", channels), named("v_proj", channels));
+        let mut named =
+            |name: &str, outputs: usize| dense(&format!("{path}.{name}"), [outputs, channels], start, bias, parameters);
+        let (q_proj, k_proj, v_proj) =
+            (named("q_proj", channels), named("k_proj", channels), named("v_proj", channels));
         let c_proj = named("c_proj", embedding_width);
         let positional_embedding =
             parameters.trained(&format!("{path}.positional_embedding"), [positions + 1, channels], start);

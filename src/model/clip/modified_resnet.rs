@@ -149,9 +149,7 @@ impl Bottleneck {
 
     fn forward_train(&mut self, input: Tensor<4>) -> Tensor<4> {
         let shortcut = match &mut self.downsample {
-            Some((convolution, norm)) => {
-                norm.forward_train(convolution.forward(reduced(input.clone(), self.halves)))
-            }
+            Some((convolution, norm)) => norm.forward_train(convolution.forward(reduced(input.clone(), self.halves))),
             None => input.clone(),
         };
         let x = self.bn1.forward_train_relu(self.conv1.forward(input));

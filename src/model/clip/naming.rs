@@ -124,7 +124,8 @@ impl Naming {
             } else if let Some(theirs) = rename(&name, 0).filter(|_| name != "logit_bias") {
                 out.insert(theirs, data);
             } else {
-                let reason = format!("transformers' CLIPModel has no place for {name}; write open_clip's files instead");
+                let reason =
+                    format!("transformers' CLIPModel has no place for {name}; write open_clip's files instead");
                 return Err(Error::at(Stage::Checkpoint, "", reason));
             }
         }
@@ -137,7 +138,8 @@ fn rename(name: &str, from: usize) -> Option<String> {
     let side = |pair: &(&'static str, &'static str)| if from == 0 { (pair.0, pair.1) } else { (pair.1, pair.0) };
     for (ours, theirs) in TOWERS.iter().map(side) {
         let Some((index, rest)) = name.strip_prefix(ours).and_then(|rest| rest.split_once('.')) else { continue };
-        let rest = IN_BLOCKS.iter().map(side).find_map(|(a, b)| rest.strip_prefix(a).map(|rest| format!("{b}{rest}")))?;
+        let rest =
+            IN_BLOCKS.iter().map(side).find_map(|(a, b)| rest.strip_prefix(a).map(|rest| format!("{b}{rest}")))?;
         return Some(format!("{theirs}{index}.{rest}"));
     }
     PREFIXES.iter().map(side).find_map(|(a, b)| match a.ends_with('.') {
@@ -167,9 +169,13 @@ fn joined(mut entries: Entries) -> Entries {
     for query in queries {
         let Some((path, kind)) = query.rsplit_once("self_attn.q_proj.") else { continue };
         let names = PARTS.map(|part| format!("{path}self_attn.{part}.{kind}"));
-        let shapes: Vec<_> = names.iter().filter_map(|name| entries.get(name).map(|data| data.shape().clone())).collect();
+        let shapes: Vec<_> =
+            names.iter().filter_map(|name| entries.get(name).map(|data| data.shape().clone())).collect();
         let Some(block) = renamed(path, &TOWERS, 1) else { continue };
-        if shapes.len() < PARTS.len() || shapes.iter().any(|shape| *shape != shapes[0]) || shapes[0].as_slice().is_empty() {
+        if shapes.len() < PARTS.len()
+            || shapes.iter().any(|shape| *shape != shapes[0])
+            || shapes[0].as_slice().is_empty()
+        {
             continue;
         }
         let mut values = Vec::new();
