@@ -51,7 +51,8 @@ fn prepare(folder: &Path, naming: Naming) -> (PathBuf, PathBuf) {
 
 fn words<'a>(weights: &'a Path, image: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     let (weights, image) = (weights.to_str().expect("UTF-8"), image.to_str().expect("UTF-8"));
-    [&["score", "--weights", weights, "--image", image, image, "--text", "a diagram", "a dog", "a cat"], more].concat()
+    let first = ["score", "--weights", weights, "--image", image, image, "--text", "a diagram", "a dog", "a cat"];
+    [&first[..], more].concat()
 }
 
 #[test]

@@ -7,9 +7,9 @@ use super::{
 use crate::augment::BadSample;
 
 /// Means of red, green and blue over the pixels that CLIP was trained with.
-pub const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+pub const CLIP_MEAN: [f32; 3] = [0.481_454_67, 0.457_827_5, 0.408_210_72];
 /// Their deviations.
-pub const CLIP_DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_1];
+pub const CLIP_DEVIATION: [f32; 3] = [0.268_629_55, 0.261_302_6, 0.275_777_1];
 
 /// From an encoded image to the values that a model takes.
 ///
@@ -161,6 +161,6 @@ mod tests {
         let levels = preprocess.levels(&png, 10_000_000).expect("within the limit");
         assert!(levels.len() == 3 * 224 * 224 && levels.iter().all(|&level| level == 200));
         let values = preprocess.values(&png, 10_000_000).expect("within the limit");
-        assert!((values[0] - (200.0 / 255.0 - 0.481_454_66) / 0.268_629_54).abs() < 1e-6);
+        assert!((values[0] - (200.0 / 255.0 - 0.481_454_67) / 0.268_629_55).abs() < 1e-6);
     }
 }

@@ -36,10 +36,10 @@ use crate::error::{Error, Result, Stage};
 use crate::loss::l2_normalize;
 
 /// ln(1 / 0.07): the logarithm of the scale that training starts with.
-pub const INITIAL_LOGIT_SCALE: f32 = 2.659_260_1;
+pub const INITIAL_LOGIT_SCALE: f32 = 2.659_26;
 
 /// SigLIP's logits start with a scale of 10 and a bias of −10 (Zhai et al. 2023).
-pub const SIGLIP_LOGIT_SCALE: f32 = 2.302_585;
+pub const SIGLIP_LOGIT_SCALE: f32 = 2.302_585_1;
 /// See [`SIGLIP_LOGIT_SCALE`].
 pub const SIGLIP_LOGIT_BIAS: f32 = -10.0;
 
