@@ -1,5 +1,6 @@
 //! The words of the command line. What a command does stands in the library's `run`.
 mod places;
+mod score;
 mod selection;
 mod sql;
 
@@ -65,6 +66,9 @@ enum Command {
     Train(TrainWords),
     #[command(after_help = "Example:\n  diptych evaluate runs/first --json")]
     Evaluate(EvaluateWords),
+    #[command(after_help = "Example:\n  diptych score --weights clip/model.safetensors --image CLIP.png \
+                            --text \"a diagram\" \"a dog\" \"a cat\"")]
+    Score(score::ScoreWords),
     #[command(after_help = "Example:\n  diptych bench simclr --seconds 20 --json")]
     Bench(BenchWords),
     #[command(after_help = "Example:\n  diptych check my_pipeline.toml")]
@@ -322,6 +326,7 @@ impl CommandLine {
                 train::start(&pipeline, &words.run.unwrap_or_default())
             }
             Command::Evaluate(words) => evaluate::run(&words.run, &words.sets, words.json),
+            Command::Score(words) => words.run(),
             Command::Bench(words) => bench::run(&bench::Request {
                 pipeline: words.pipeline.into(),
                 seconds: words.seconds,

@@ -15,6 +15,7 @@
 //! | [`select`] | SQL over the narrow columns, once, into a selection with a digest |
 //! | [`scan`] | the selection's rows in the order of an epoch: a pure function |
 //! | [`augment`] | encoded images into pixels, stretches of series into windows, one keyed op per file |
+//! | [`tokenize`] | captions into the ids of a text tower |
 //! | [`lint`] | what is odd about a data set, as findings |
 //! | [`pair`] | what meets in a batch: two views of one image, windows of series |
 //! | [`prefetch`] | the queue between both halves, bounded in bytes |
@@ -26,7 +27,7 @@
 //! | [`run`] | one function per command |
 //!
 //! Imports go one way: `run → pipeline → {train, evaluate} → method → batch →
-//! {prefetch | stores, ingest, select, scan, augment, pair, lint} → {schema, device, loss, model} → {error, seed}`; a test enforces it.
+//! {prefetch | stores, ingest, select, scan, augment, pair, lint} → {schema, device, loss, model, tokenize} → {error, seed}`; a test enforces it.
 //!
 //! ## Why not a map-style data set?
 //!
@@ -54,6 +55,7 @@ pub mod seed;
 pub mod select;
 pub mod stores;
 pub mod synthetic;
+pub mod tokenize;
 pub mod train;
 
 pub use error::{Error, Result};

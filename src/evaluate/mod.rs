@@ -13,9 +13,11 @@
 //! | [`mfcc_statistics`] | the floor of audio |
 //! | [`held_out`] | the part of the bank on which k and λ are chosen |
 //! | [`statistics`] | intervals: single, paired, over draws |
+//! | [`clip`] | released CLIPs: their files and their scores |
 //! | [`protocol`], [`scores`] | all of it for all representations; as JSON and as a table |
 
 mod cholesky;
+pub mod clip;
 pub mod extract;
 pub mod features;
 pub mod few_labels;

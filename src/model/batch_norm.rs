@@ -8,6 +8,7 @@ use burn::tensor::activation::relu;
 
 use super::cpu;
 use super::init::Initializer;
+use super::parameters::{Parameters, Start};
 
 /// Share of the batch in the running statistics: PyTorch's momentum .1 is the paper's decay .9.
 pub const MOMENTUM: f64 = 0.1;
@@ -39,6 +40,20 @@ impl BatchNorm {
             running_mean: init.buffer(channels, 0.0),
             running_var: init.buffer(channels, 1.0),
             unbiased: init.options().compat_torch,
+        }
+    }
+
+    /// The layer at `path`, drawn or loaded.
+    pub fn from_parameters(path: &str, channels: usize, gain: f32, parameters: &mut Parameters<'_>) -> Self {
+        let mut trained =
+            |name: &str, value| parameters.trained(&format!("{path}.{name}"), [channels], Start::Constant(value));
+        let (weight, bias) = (trained("weight", gain), trained("bias", 0.0));
+        Self {
+            weight,
+            bias: Some(bias),
+            running_mean: parameters.buffer(&format!("{path}.running_mean"), channels, 0.0),
+            running_var: parameters.buffer(&format!("{path}.running_var"), channels, 1.0),
+            unbiased: parameters.compat_torch(),
         }
     }
 

@@ -32,6 +32,12 @@ impl Convolution {
         Self { weight, stride, padding: kernel / 2 }
     }
 
+    /// The same layer around weights `[out_channels, in_channels, kernel, kernel]` from elsewhere.
+    pub fn from_weight(weight: Param<Tensor<4>>, stride: usize) -> Self {
+        let padding = weight.val().dims()[2] / 2;
+        Self { weight, stride, padding }
+    }
+
     /// # Shapes
     /// `[images, height, width, in_channels]` to `[images, ⌈height / stride⌉, ⌈width / stride⌉, out_channels]`.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {

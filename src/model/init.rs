@@ -83,6 +83,11 @@ impl<'a> Initializer<'a> {
         self.trainable(vec![value; length], [length])
     }
 
+    /// A trainable tensor of one value.
+    pub fn filled<const D: usize>(&self, shape: [usize; D], value: f32) -> Param<Tensor<D>> {
+        self.trainable(vec![value; shape.iter().product()], shape)
+    }
+
     /// A vector that travels with the weights but is not trained.
     pub fn buffer(&self, length: usize, value: f32) -> Param<Tensor<1>> {
         let data = TensorData::new(vec![value; length], [length]);

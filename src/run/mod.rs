@@ -20,6 +20,7 @@ pub mod output;
 pub mod preview;
 mod printable;
 pub mod progress;
+pub mod score;
 pub mod select;
 pub mod selection;
 pub mod source;

@@ -1,7 +1,7 @@
 //! Tensors in and out of safetensors files.
 use std::collections::HashMap;
 
-use burn::tensor::{BoolStore, DType, TensorData};
+use burn::tensor::{AllocationProperty, BoolStore, Bytes, DType, TensorData};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView, serialize};
 
@@ -13,6 +13,14 @@ use crate::error::{Context, Error, Result, Stage};
 /// # Errors
 /// An element type that the format lacks.
 pub fn to_bytes(tensors: &Tensors) -> Result<Vec<u8>> {
+    to_bytes_with(tensors, HashMap::new())
+}
+
+/// [`to_bytes`], with notes that stand in the header. More than one of them come in no particular order.
+///
+/// # Errors
+/// As [`to_bytes`].
+pub fn to_bytes_with(tensors: &Tensors, mut metadata: HashMap<String, String>) -> Result<Vec<u8>> {
     let mut views = Vec::with_capacity(tensors.len());
     for (name, data) in tensors {
         let dtype = file_dtype(data.dtype()).ok_or_else(|| unsupported(name, &format!("{:?}", data.dtype())))?;
@@ -20,7 +28,7 @@ pub fn to_bytes(tensors: &Tensors) -> Result<Vec<u8>> {
         views.push((name, view.context(Stage::Checkpoint, name, "its shape and its bytes differ")?));
     }
     // Readers of PyTorch's world refuse files that do not say so.
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    metadata.insert("format".to_owned(), "pt".to_owned());
     serialize(views, Some(metadata)).context(Stage::Checkpoint, "", "cannot lay out a safetensors file")
 }
 
@@ -37,6 +45,32 @@ pub fn from_bytes(place: &str, bytes: &[u8]) -> Result<Tensors> {
         tensors.insert(name.to_owned(), data.context(Stage::Checkpoint, place, format!("cannot read {name}"))?);
     }
     Ok(tensors)
+}
+
+/// The tensors of a file that is in memory as a whole, and the notes in its header.
+///
+/// Tensors keep to these bytes and copy none, where their elements are aligned, as those of every writer are.
+///
+/// # Errors
+/// As [`from_bytes`].
+pub fn from_owned_bytes(place: &str, bytes: Vec<u8>) -> Result<(Tensors, HashMap<String, String>)> {
+    let bytes = bytes::Bytes::from(bytes);
+    let file = SafeTensors::deserialize(&bytes).context(Stage::Checkpoint, place, "is no safetensors file")?;
+    let (_, header) = SafeTensors::read_metadata(&bytes).context(Stage::Checkpoint, place, "is no safetensors file")?;
+    let mut tensors = Tensors::new();
+    for (name, view) in file.iter() {
+        let dtype = memory_dtype(view.dtype()).ok_or_else(|| unsupported(name, &view.dtype().to_string()))?;
+        let aligned = view.data().as_ptr().align_offset(size_of::<f64>().min(dtype.size())) == 0;
+        let data = match aligned {
+            true => {
+                let shared = Bytes::from_shared(bytes.slice_ref(view.data()), AllocationProperty::Native);
+                TensorData::try_from_bytes(shared, view.shape().to_vec(), dtype)
+            }
+            false => TensorData::try_from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), dtype),
+        };
+        tensors.insert(name.to_owned(), data.context(Stage::Checkpoint, place, format!("cannot read {name}"))?);
+    }
+    Ok((tensors, header.metadata().clone().unwrap_or_default()))
 }
 
 fn unsupported(name: &str, dtype: &str) -> Error {
@@ -88,6 +122,19 @@ mod tests {
         let bits: Vec<u32> = back["b.weight"].as_slice::<f32>().unwrap().iter().map(|x| x.to_bits()).collect();
         assert_eq!(bits, odd.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
         assert_eq!(to_bytes(&back).unwrap(), bytes);
+    }
+
+    #[test]
+    fn owned_bytes_give_the_same_tensors_and_the_notes() {
+        let tensors = Tensors::from([
+            ("a".to_owned(), TensorData::new(vec![1.0_f32, -2.5], [2])),
+            ("s".to_owned(), TensorData::new(vec![4.5_f32], [0_usize; 0])),
+        ]);
+        let notes = HashMap::from([("made_by".to_owned(), "a test".to_owned())]);
+        let (back, found) = from_owned_bytes("w", to_bytes_with(&tensors, notes).unwrap()).unwrap();
+        assert_eq!(back, tensors);
+        assert_eq!(found["made_by"], "a test");
+        assert!(from_owned_bytes("w", vec![1, 2, 3]).is_err());
     }
 
     #[test]

@@ -13,10 +13,10 @@ const LAYERS: [&[&str]; 8] = [
     &["method"],
     &["batch"],
     &["prefetch", "stores", "ingest", "select", "scan", "augment", "pair", "lint", "synthetic"],
-    &["schema", "device", "loss", "model"],
+    &["schema", "device", "loss", "model", "tokenize"],
     &["error", "seed"],
 ];
-const DATA_HALF: [&str; 8] = ["stores", "ingest", "select", "scan", "augment", "pair", "lint", "prefetch"];
+const DATA_HALF: [&str; 9] = ["stores", "ingest", "select", "scan", "augment", "pair", "lint", "prefetch", "tokenize"];
 const DATA_CRATES: [&str; 4] = ["arrow", "datafusion", "parquet", "tokio"];
 const MODEL_CRATES: [&str; 3] = ["burn", "burn_flex", "burn_store"];
 /// Names that hide a name that exists.

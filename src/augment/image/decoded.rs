@@ -81,6 +81,14 @@ impl Decoded {
         }
     }
 
+    /// Red, green or blue of an image that is no YCbCr; grey is all three.
+    pub(super) fn rgb_plane(&self, channel: usize) -> &[u8] {
+        match self.layout {
+            Layout::Gray => self.planes[0].samples(),
+            Layout::YCbCr | Layout::Rgb => self.planes[channel].samples(),
+        }
+    }
+
     /// Bytes this holds on to.
     pub(super) fn capacity_bytes(&self) -> usize {
         self.planes.iter().map(|plane| plane.samples.capacity()).sum()

@@ -62,11 +62,7 @@ impl JpegDecoder {
         orientation: Orientation,
         decoded: &mut Decoded,
     ) -> Result<(), BadSample> {
-        let frame = JpegFrame::find(encoded).ok_or_else(|| BadSample::undecodable("the header is cut off"))?;
-        self.set_scale(8)?;
-        self.check_size(encoded, frame.width, frame.height.into())?;
-        let room = u64::from(frame.width) * u64::from(frame.height) * DECODER_BYTES_PER_PIXEL + DECODER_ROOM_BYTES;
-        self.set(raw::TJPARAM_TJPARAM_MAXMEMORY, i32::try_from(room >> 20).unwrap_or(i32::MAX))?;
+        let frame = self.open(encoded)?;
         let space = self.get(raw::TJPARAM_TJPARAM_COLORSPACE) as raw::TJCS;
         let sampling = subsampling(self.get(raw::TJPARAM_TJPARAM_SUBSAMP));
         let lossless = self.get(raw::TJPARAM_TJPARAM_LOSSLESS) == 1;
@@ -79,6 +75,31 @@ impl JpegDecoder {
             }
             _ => self.decode_interleaved(encoded, &frame, space, scale, orientation, decoded),
         }
+    }
+
+    /// Decodes all of it into full-size RGB, as a decoder that knows of no views does. After an error as [`Self::decode`].
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub(super) fn decode_rgb(
+        &mut self,
+        encoded: &[u8],
+        orientation: Orientation,
+        decoded: &mut Decoded,
+    ) -> Result<(), BadSample> {
+        let frame = self.open(encoded)?;
+        let space = self.get(raw::TJPARAM_TJPARAM_COLORSPACE) as raw::TJCS;
+        self.decode_interleaved(encoded, &frame, space, 8, orientation, decoded)
+    }
+
+    /// Reads the header and sets limits by what it declares.
+    fn open(&mut self, encoded: &[u8]) -> Result<JpegFrame, BadSample> {
+        let frame = JpegFrame::find(encoded).ok_or_else(|| BadSample::undecodable("the header is cut off"))?;
+        self.set_scale(8)?;
+        self.check_size(encoded, frame.width, frame.height.into())?;
+        let room = u64::from(frame.width) * u64::from(frame.height) * DECODER_BYTES_PER_PIXEL + DECODER_ROOM_BYTES;
+        self.set(raw::TJPARAM_TJPARAM_MAXMEMORY, i32::try_from(room >> 20).unwrap_or(i32::MAX))?;
+        Ok(frame)
     }
 
     /// Luma and chroma as they are stored, down to the last row that a region needs.

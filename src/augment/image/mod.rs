@@ -29,6 +29,8 @@ mod interleaved;
 mod jpeg;
 pub mod perceptual_hash;
 pub mod planes;
+pub mod precise_resize;
+pub mod preprocess;
 pub mod random_resized_crop;
 pub mod recipe;
 pub mod region;

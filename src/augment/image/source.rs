@@ -110,6 +110,20 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Decodes all of it into full-size planes of RGB or grey, chroma enlarged as libjpeg does.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub(super) fn decode_rgb(&self, decoders: &mut Decoders, decoded: &mut Decoded) -> Result<(), BadSample> {
+        if self.header.format != Format::Jpeg {
+            return self.decode(&[], decoders, decoded);
+        }
+        let mut decoder = decoders.jpeg.take().map_or_else(JpegDecoder::new, Ok)?;
+        decoder.decode_rgb(self.encoded, self.orientation, decoded)?;
+        decoders.jpeg = Some(decoder);
+        Ok(())
+    }
+
     fn read(
         &self,
         decoder: ImageResult<impl ImageDecoder>,

@@ -9,8 +9,9 @@
 //! | [`image_luma_mean`], [`image_sharpness`] | dark, blurred and empty images |
 //! | [`image_sha256`] | the name of its bytes |
 //! | [`resize_jpeg`] | a smaller copy |
-//! | [`text_words`], [`text_chars`] | how long a caption is |
+//! | [`text_words`], [`text_chars`], [`text_clip_tokens`] | how long a caption is |
 //! | [`text_language`], [`text_normalize`] | its language; one spelling of it |
+//! | [`tokenize`] | what CLIP reads of it |
 //! | [`series_steps`], [`series_seconds`], [`series_rms`], [`series_finite`] | how long, loud and whole a series is |
 //! | [`sample_uniform`] | a random number per sample, the same in every run |
 //!
@@ -42,9 +43,11 @@ pub mod series_rms;
 pub mod series_seconds;
 pub mod series_steps;
 pub mod text_chars;
+pub mod text_clip_tokens;
 pub mod text_language;
 pub mod text_normalize;
 pub mod text_words;
+pub mod tokenize;
 
 /// All of them, for a session over `set`.
 ///
@@ -78,6 +81,8 @@ pub fn over(fingerprints: impl IntoIterator<Item = [u8; 32]>) -> Vec<ScalarUDF> 
         text_chars::text_chars(),
         text_language::text_language(),
         text_normalize::text_normalize(),
+        text_clip_tokens::text_clip_tokens(),
+        tokenize::tokenize(),
         series_steps::series_steps(),
         series_seconds::series_seconds(),
         series_rms::series_rms(),

@@ -1,0 +1,118 @@
+//! CLIP's vision transformer.
+use burn::module::{Module, Param};
+use burn::tensor::{Int, Tensor};
+
+use super::residual_block::{BlockPlan, BlockStarts, ResidualBlock, layer_norm};
+use super::settings::{Activation, VisionTransformerSettings};
+use super::transformer::Transformer;
+use crate::model::layer_norm::LayerNorm;
+use crate::model::parameters::{Parameters, Start};
+
+/// Patches, a class token in front of them, blocks; the class token's last state is the image.
+#[derive(Module, Debug)]
+pub struct VisionTransformer {
+    conv1: PatchEmbedding,
+    class_embedding: Param<Tensor<1>>,
+    positional_embedding: Param<Tensor<2>>,
+    ln_pre: LayerNorm,
+    transformer: Transformer,
+    ln_post: LayerNorm,
+    /// `[width, embedding]`
+    proj: Param<Tensor<2>>,
+    #[module(skip)]
+    side: usize,
+}
+
+/// A convolution whose stride is its kernel: one product over all patches.
+#[derive(Module, Debug)]
+struct PatchEmbedding {
+    /// `[width, 3, patch, patch]`
+    weight: Param<Tensor<4>>,
+}
+
+impl VisionTransformer {
+    /// Parameters below `path`.
+    pub(super) fn new(
+        path: &str,
+        settings: &VisionTransformerSettings,
+        embedding_width: usize,
+        activation: Activation,
+        parameters: &mut Parameters<'_>,
+    ) -> Self {
+        let (width, patch) = (settings.width, settings.patch_side_pixels);
+        let scale = Start::Normal((width as f64).sqrt().recip());
+        let by_inputs = Start::Uniform(((3 * patch * patch) as f64).sqrt().recip());
+        let plan = BlockPlan {
+            width,
+            perceptron_width: settings.perceptron_width,
+            heads: settings.heads,
+            causal: false,
+            activation,
+            starts: BlockStarts::vision(width, settings.perceptron_width),
+        };
+        let blocks = (0..settings.blocks)
+            .map(|index| ResidualBlock::new(&format!("{path}.transformer.resblocks.{index}"), &plan, parameters))
+            .collect();
+        let mut named = |name: &str, shape: [usize; 2]| parameters.trained(&format!("{path}.{name}"), shape, scale);
+        Self {
+            positional_embedding: named("positional_embedding", [settings.patches() + 1, width]),
+            proj: named("proj", [width, embedding_width]),
+            class_embedding: parameters.trained(&format!("{path}.class_embedding"), [width], scale),
+            conv1: PatchEmbedding {
+                weight: parameters.trained(&format!("{path}.conv1.weight"), [width, 3, patch, patch], by_inputs),
+            },
+            ln_pre: layer_norm(&format!("{path}.ln_pre"), width, parameters),
+            transformer: Transformer { resblocks: blocks },
+            ln_post: layer_norm(&format!("{path}.ln_post"), width, parameters),
+            side: settings.image_side_pixels,
+        }
+    }
+
+    /// Pixels per side.
+    pub fn image_side_pixels(&self) -> usize {
+        self.side
+    }
+
+    /// # Shapes
+    /// `[images, 3, side, side]` to `[images, embedding]`; `kept`, `[images, patches kept]`, are the patches that are looked
+    /// at, all where it is `None` (patch dropout, Li et al. 2023).
+    pub fn forward(&self, pixels: Tensor<4>, kept: Option<Tensor<2, Int>>) -> Tensor<2> {
+        let patches = self.conv1.forward(pixels); // [images, patches, width]
+        let [images, count, width] = patches.dims();
+        let positions = self.positional_embedding.val(); // [patches + 1, width]
+        let patches = patches + positions.clone().narrow(0, 1, count).unsqueeze();
+        let patches = match kept {
+            None => patches,
+            Some(kept) => keep(patches, kept),
+        };
+        let class = self.class_embedding.val().unsqueeze::<2>() + positions.narrow(0, 0, 1); // [1, width]
+        let class = class.unsqueeze::<3>().expand([images, 1, width]);
+        let x = self.ln_pre.forward(Tensor::cat(vec![class, patches], 1)); // [images, patches + 1, width]
+        let x = self.transformer.forward(x).narrow(1, 0, 1).squeeze_dim::<2>(1); // [images, width]
+        self.ln_post.forward(x).matmul(self.proj.val())
+    }
+}
+
+/// The patches at `kept` of each image.
+fn keep(patches: Tensor<3>, kept: Tensor<2, Int>) -> Tensor<3> {
+    let ([images, count, width], [_, keeps]) = (patches.dims(), kept.dims());
+    let firsts = Tensor::<1, Int>::arange(0..images as i64, &kept.device()) * count as i64;
+    let rows = (kept + firsts.reshape([images, 1])).reshape([images * keeps]);
+    patches.reshape([images * count, width]).select(0, rows).reshape([images, keeps, width])
+}
+
+impl PatchEmbedding {
+    /// `[images, 3, height, width]` to `[images, patches, width]`, patches row by row.
+    fn forward(&self, pixels: Tensor<4>) -> Tensor<3> {
+        let weight = self.weight.val();
+        let ([images, channels, height, width], [out, _, patch, _]) = (pixels.dims(), weight.dims());
+        let (down, across) = (height / patch, width / patch);
+        let inputs = channels * patch * patch;
+        let rows = pixels
+            .reshape([images, channels, down, patch, across, patch])
+            .permute([0, 2, 4, 1, 3, 5]) // [images, down, across, channels, patch, patch]
+            .reshape([images * down * across, inputs]);
+        let out_rows = rows.matmul(weight.reshape([out, inputs]).transpose()); // [images · patches, width]
+        out_rows.reshape([images, down * across, out])
+    }
+}

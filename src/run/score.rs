@@ -1,0 +1,114 @@
+//! `diptych score`
+use std::{fs, path::PathBuf, time::Instant};
+
+use serde::Serialize;
+
+use super::output;
+use crate::{
+    device,
+    error::{Context as _, Error, Result, Stage},
+    evaluate::clip::{
+        checkpoint::{self, Checkpoint},
+        clip_score::ClipScore,
+        score::{Pair, Scorer},
+    },
+    model::clip::Activation,
+};
+
+/// Images that declare more pixels are refused before they are decoded.
+const MAX_PIXELS: u64 = 178_956_970;
+
+/// The words of the command.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// A safetensors file, or its folder.
+    pub weights: PathBuf,
+    /// Files with images.
+    pub images: Vec<PathBuf>,
+    /// Texts.
+    pub texts: Vec<String>,
+    /// Which CLIPScore.
+    pub variant: ClipScore,
+    /// What the configuration must say.
+    pub activation: Option<Activation>,
+    /// Where the model runs.
+    pub device: String,
+    /// One JSON object instead of tables.
+    pub json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    weights: String,
+    naming: &'a str,
+    activation: &'a str,
+    clip_score: &'a str,
+    images: Vec<Image>,
+    load_seconds: f64,
+    text_seconds: f64,
+    image_seconds: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Image {
+    image: String,
+    texts: Vec<Pair>,
+}
+
+/// Prints what a CLIP says of every image and text.
+///
+/// # Errors
+/// The weights' and their configuration's; an image that cannot be read.
+pub fn run(request: &Request) -> Result<()> {
+    let device = device::parse(&request.device)?;
+    let begin = Instant::now();
+    let images = request
+        .images
+        .iter()
+        .map(|path| fs::read(path).context(Stage::CommandLine, path.display().to_string(), "cannot be read"));
+    let images = images.collect::<Result<Vec<_>>>()?;
+    let checkpoint = checkpoint::read(&request.weights, request.activation, &device)?;
+    let load_seconds = begin.elapsed().as_secs_f64();
+    let begin = Instant::now();
+    let scorer = Scorer::new(&checkpoint, request.texts.clone(), request.variant, &device)?;
+    let text_seconds = begin.elapsed().as_secs_f64();
+    let begin = Instant::now();
+    let scores = scorer.score(&images, MAX_PIXELS).map_err(|(index, bad)| {
+        let place = request.images[index].display().to_string();
+        Error::at(Stage::Augment, place, "is no image that can be decoded").caused_by(bad)
+    })?;
+    let image_seconds = begin.elapsed().as_secs_f64();
+    let name = |path: &PathBuf| path.display().to_string();
+    let images = request.images.iter().map(name).zip(scores).map(|(image, texts)| Image { image, texts }).collect();
+    let report = Report {
+        weights: request.weights.display().to_string(),
+        naming: checkpoint.naming.name(),
+        activation: checkpoint.described.settings.activation.name(),
+        clip_score: request.variant.name(),
+        images,
+        load_seconds,
+        text_seconds,
+        image_seconds,
+    };
+    if request.json { output::json(&report) } else { print(&report, &checkpoint) }
+}
+
+/// A table per image, the likeliest text on top.
+fn print(report: &Report<'_>, checkpoint: &Checkpoint) -> Result<()> {
+    let among = if checkpoint.clip.logit_bias.is_some() { "by itself" } else { "among these" };
+    for image in &report.images {
+        output::line(&format!(
+            "{}\n  probability {among}   logit   cosine   CLIPScore ({})   text",
+            image.image, report.clip_score
+        ))?;
+        let mut pairs: Vec<&Pair> = image.texts.iter().collect();
+        pairs.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+        for Pair { text, probability, logit, cosine, clip_score } in pairs {
+            let (first, last) = (12 + among.len(), 12 + report.clip_score.len());
+            output::line(&format!(
+                "  {probability:>first$.4}   {logit:>5.2}   {cosine:>6.4}   {clip_score:>last$.4}   {text}"
+            ))?;
+        }
+    }
+    Ok(())
+}

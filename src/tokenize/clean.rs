@@ -1,0 +1,33 @@
+//! What CLIP does to a caption before it is encoded.
+use super::{mend::mend, unescape::unescape};
+
+/// Repairs, references of HTML decoded twice, one space for white space, lower case.
+///
+/// Captions come escaped once and, from scrapers of scrapers, twice.
+pub fn clean(text: &str) -> String {
+    let text = unescape(&unescape(&mend(text))).to_lowercase();
+    let mut out = String::with_capacity(text.len());
+    for word in text.split_whitespace() {
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        out.push_str(word);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn captions_are_unescaped_folded_and_lower_cased() {
+        assert_eq!(clean("  Salt &amp;amp; PEPPER\u{a0}\n "), "salt & pepper");
+        assert_eq!(clean("&amp;quot;A&amp;quot; &lt;b&gt;"), "\"a\" <b>");
+        // Where there is a tag, references are decoded twice and no more.
+        assert_eq!(clean("<b>&amp;amp;amp;"), "<b>&amp;");
+        assert_eq!(clean("&amp;amp;amp;amp;"), "&");
+        assert_eq!(clean("ΟΔΟΣ"), "οδος");
+        assert_eq!(clean("a\u{200b}b"), "a\u{200b}b");
+    }
+}
