@@ -1,0 +1,123 @@
+//! Texts of images, from Arrow to vectors of the host.
+use std::{collections::HashMap, hash::Hash};
+
+use burn::tensor::{Int, Tensor};
+use datafusion::arrow::{
+    array::{Array as _, AsArray as _, RecordBatch},
+    datatypes::UInt32Type,
+};
+
+use super::column;
+use crate::{
+    error::{Error, Result, Stage},
+    scan::caption_columns::{IMAGE, TOKENS},
+};
+
+/// Images with their texts, one pair each.
+#[derive(Debug, Clone)]
+pub struct ImageTexts {
+    /// u8: `[pairs, 1, 3, side, side]`.
+    pub pixels: Tensor<5, Int>,
+    /// Of each pair.
+    pub captions: PairCaptions,
+}
+
+/// The texts of a batch's pairs, and which pairs have something in common.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PairCaptions {
+    /// Ids of each text, start and end included, nothing behind the end.
+    pub tokens: Vec<Vec<u32>>,
+    /// A number for each pair's image, equal for equal images.
+    pub images: Vec<u32>,
+    /// A number for each pair's text, equal for equal ids.
+    pub texts: Vec<u32>,
+}
+
+impl PairCaptions {
+    /// Of these texts; `images` are equal numbers for equal images.
+    ///
+    /// # Errors
+    /// Not as many images as texts.
+    pub fn new(tokens: Vec<Vec<u32>>, images: Vec<u32>) -> Result<Self> {
+        if tokens.len() != images.len() {
+            let reason = format!("{} texts and {} images are no pairs", tokens.len(), images.len());
+            return Err(Error::at(Stage::Batch, TOKENS, reason));
+        }
+        let texts = numbered(&tokens);
+        Ok(Self { tokens, images, texts })
+    }
+
+    /// Of distinct images.
+    pub fn of_distinct_images(tokens: Vec<Vec<u32>>) -> Self {
+        let (images, texts) = ((0..tokens.len() as u32).collect(), numbered(&tokens));
+        Self { tokens, images, texts }
+    }
+
+    /// Whether a batch of an epoch's plan holds texts.
+    pub fn are_in(batch: &RecordBatch) -> bool {
+        batch.column_by_name(TOKENS).is_some()
+    }
+
+    /// Reads a batch of an epoch's plan.
+    ///
+    /// # Errors
+    /// It has no such columns, or of other types.
+    pub fn from_record_batch(batch: &RecordBatch) -> Result<Self> {
+        let lists = column(batch, TOKENS, |c| c.as_list_opt::<i32>())?;
+        let ids = lists.values().as_primitive_opt::<UInt32Type>();
+        let ids = ids.ok_or_else(|| Error::at(Stage::Batch, TOKENS, "holds no u32"))?;
+        let tokens = lists.value_offsets().windows(2).map(|at| ids.values()[at[0] as usize..at[1] as usize].to_vec());
+        let images = column(batch, IMAGE, |c| c.as_primitive_opt::<UInt32Type>())?;
+        if lists.null_count() + images.null_count() > 0 {
+            return Err(Error::at(Stage::Batch, TOKENS, "has pairs that are null"));
+        }
+        Self::new(tokens.collect(), images.values().to_vec())
+    }
+}
+
+/// A number for each value: 0 for the first, 1 for the next that differs from it, ….
+fn numbered<T: Hash + Eq>(values: &[T]) -> Vec<u32> {
+    let mut known = HashMap::new();
+    let number = |value| {
+        let next = known.len() as u32;
+        *known.entry(value).or_insert(next)
+    };
+    values.iter().map(number).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use datafusion::arrow::{
+        array::{ArrayRef, ListArray, UInt32Array},
+        datatypes::{DataType, Field, Schema},
+    };
+
+    use super::*;
+
+    fn record_batch() -> RecordBatch {
+        let lists = [vec![9, 1, 8], vec![9, 8], vec![9, 1, 8]];
+        let tokens = ListArray::from_iter_primitive::<UInt32Type, _, _>(
+            lists.iter().map(|ids| Some(ids.iter().map(|&id| Some(id)).collect::<Vec<_>>())),
+        );
+        let columns: Vec<ArrayRef> = vec![Arc::new(tokens), Arc::new(UInt32Array::from(vec![0, 1, 0]))];
+        let fields = vec![
+            Field::new(TOKENS, columns[0].data_type().clone(), false),
+            Field::new(IMAGE, DataType::UInt32, false),
+        ];
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("columns fit")
+    }
+
+    #[test]
+    fn texts_come_with_numbers_for_equal_ones_also_from_a_slice() {
+        let batch = record_batch();
+        assert!(PairCaptions::are_in(&batch));
+        let all = PairCaptions::from_record_batch(&batch).expect("texts");
+        assert_eq!((all.texts, all.images), (vec![0, 1, 0], vec![0, 1, 0]));
+        let part = PairCaptions::from_record_batch(&batch.slice(1, 2)).expect("texts");
+        assert_eq!(part.tokens, [vec![9, 8], vec![9, 1, 8]]);
+        assert_eq!((part.texts, part.images), (vec![0, 1], vec![1, 0]));
+        assert!(PairCaptions::new(vec![vec![1]], vec![]).is_err());
+    }
+}
