@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use crate::{
     Result,
-    batch::{Batch, Content, SequencedWindows},
+    batch::{Batch, Content, ImageTexts, SequencedWindows},
     error::{Context, Error, Stage},
     method::Method,
     model::Windows,

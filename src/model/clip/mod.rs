@@ -164,6 +164,17 @@ impl Clip {
         }
     }
 
+    /// What [`Self::encode_images`] projects into the embedding: what the paper's linear probes are trained on.
+    ///
+    /// # Shapes
+    /// `[images, 3, side, side]`, normalised, to `[images, VisionSettings::pooled_width]`.
+    pub fn pooled_images(&self, pixels: Tensor<4>) -> Tensor<2> {
+        match &self.visual {
+            Visual::VisionTransformer(tower) => tower.pooled(pixels, None),
+            Visual::ModifiedResnet(tower) => tower.pooled_eval(pixels),
+        }
+    }
+
     /// [`Self::encode_images`] in training: BatchNorm uses the batch's statistics, and a vision transformer sees only the
     /// patches `kept`, `[images, patches kept]`, where there are some.
     pub fn encode_images_train(&mut self, pixels: Tensor<4>, kept: Option<Tensor<2, Int>>) -> Tensor<2> {

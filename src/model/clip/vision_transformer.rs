@@ -77,6 +77,14 @@ impl VisionTransformer {
     /// `[images, 3, side, side]` to `[images, embedding]`; `kept`, `[images, patches kept]`, are the patches that are looked
     /// at, all where it is `None` (patch dropout, Li et al. 2023).
     pub fn forward(&self, pixels: Tensor<4>, kept: Option<Tensor<2, Int>>) -> Tensor<2> {
+        self.pooled(pixels, kept).matmul(self.proj.val())
+    }
+
+    /// What [`Self::forward`] projects: the class token's last state, normalised.
+    ///
+    /// # Shapes
+    /// `[images, 3, side, side]` to `[images, width]`.
+    pub fn pooled(&self, pixels: Tensor<4>, kept: Option<Tensor<2, Int>>) -> Tensor<2> {
         let patches = self.conv1.forward(pixels); // [images, patches, width]
         let [images, count, width] = patches.dims();
         let positions = self.positional_embedding.val(); // [patches + 1, width]
@@ -89,7 +97,7 @@ impl VisionTransformer {
         let class = class.unsqueeze::<3>().expand([images, 1, width]);
         let x = self.ln_pre.forward(Tensor::cat(vec![class, patches], 1)); // [images, patches + 1, width]
         let x = self.transformer.forward(x).narrow(1, 0, 1).squeeze_dim::<2>(1); // [images, width]
-        self.ln_post.forward(x).matmul(self.proj.val())
+        self.ln_post.forward(x)
     }
 }
 

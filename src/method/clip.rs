@@ -1,0 +1,237 @@
+//! CLIP (Radford et al. 2021, arXiv 2103.00020): an image and its text attract, every other pair of the batch repels.
+//!
+//! With SigLIP's loss (Zhai et al. 2023) every image and text is a decision of its own.
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::{Method, MethodOutput, Reading};
+use crate::augment::image::preprocess::{CLIP_DEVIATION, CLIP_MEAN};
+use crate::batch::{Input, Pairs};
+use crate::error::{Error, Result, Stage};
+use crate::loss::symmetric::MOST_LOGIT_SCALE;
+use crate::loss::{Duplicates, PairNumbers, TowerLoss};
+use crate::model::InitOptions;
+use crate::model::clip::{
+    Activation, Captions, Clip, ClipSettings, TextSettings, VisionSettings, patch_dropout,
+};
+
+/// `[method.clip]`; the defaults are ViT-B/32.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Columns that images and texts share.
+    pub embedding_width: usize,
+    /// Inside every perceptron of both towers.
+    pub activation: Activation,
+    /// The image tower: exactly one.
+    pub vision: VisionSettings,
+    /// The text tower.
+    pub text: TextSettings,
+    /// Share of an image's patches that a step does not look at (Li et al. 2023).
+    pub patch_dropout: f64,
+    /// Which loss.
+    pub loss: TowerLoss,
+    /// What becomes of texts and images that stand in a batch twice.
+    pub duplicates: Duplicates,
+    /// Taken from red, green and blue, which are in [0, 1].
+    pub pixel_mean: [f64; 3],
+    /// What they are divided by.
+    pub pixel_deviation: [f64; 3],
+    /// What evaluation takes from an image.
+    pub features: Features,
+}
+impl Default for Settings {
+    fn default() -> Self {
+        let ClipSettings { embedding_width, activation, vision, text, .. } = ClipSettings::default();
+        // Through their shortest decimals, which files then show.
+        let decimal = |values: [f32; 3]| values.map(|value| value.to_string().parse().unwrap_or(f64::from(value)));
+        Self {
+            embedding_width,
+            activation,
+            vision,
+            text,
+            patch_dropout: 0.0,
+            loss: TowerLoss::Softmax,
+            duplicates: Duplicates::Keep,
+            pixel_mean: decimal(CLIP_MEAN),
+            pixel_deviation: decimal(CLIP_DEVIATION),
+            features: Features::BeforeProjection,
+        }
+    }
+}
+
+/// One vector of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Features {
+    /// What is projected into the embedding: what the paper's linear probes see.
+    BeforeProjection,
+    /// What is compared with texts.
+    Embedding,
+}
+
+impl Settings {
+    /// Sizes and choices of the towers.
+    pub fn towers(&self) -> ClipSettings {
+        ClipSettings {
+            embedding_width: self.embedding_width,
+            activation: self.activation,
+            vision: self.vision.clone(),
+            text: self.text.clone(),
+            logit_bias: self.loss.has_bias(),
+        }
+    }
+}
+
+/// Both towers, their scale, and the loss between them.
+#[derive(Module, Debug)]
+pub struct CLIP {
+    towers: Clip,
+    #[module(skip)]
+    settings: Settings,
+    /// For the patches that are dropped.
+    #[module(skip)]
+    seed: u64,
+}
+
+impl CLIP {
+    /// A new model with weights as the paper starts them.
+    ///
+    /// # Errors
+    /// Sizes that contradict each other.
+    pub fn new(settings: &Settings, init: InitOptions, device: &Device) -> Result<Self> {
+        let towers = Clip::new(&settings.towers(), init, device)?;
+        Ok(Self { towers, settings: settings.clone(), seed: init.seed })
+    }
+
+    /// Both towers.
+    pub fn towers(&self) -> &Clip {
+        &self.towers
+    }
+
+    /// Images as the tower takes them, from floats in [0, 1]. `[images, 3, side, side]` to the same.
+    fn normalized(&self, pixels: Tensor<4>) -> Tensor<4> {
+        let device = pixels.device();
+        let channels = |values: [f64; 3]| {
+            Tensor::<1>::from_floats(values.map(|value| value as f32), &device).reshape([1, 3, 1, 1])
+        };
+        (pixels - channels(self.settings.pixel_mean)) / channels(self.settings.pixel_deviation)
+    }
+
+    /// The patches that step `step` looks at, of the images from `first_pair` of its batch on; all where it is `None`.
+    fn kept(&self, step: u64, first_pair: usize, images: usize, device: &Device) -> Option<Tensor<2, Int>> {
+        let VisionSettings::VisionTransformer(vision) = &self.settings.vision else { return None };
+        let (patches, share) = (vision.patches(), self.settings.patch_dropout);
+        (share > 0.0).then(|| patch_dropout::kept(self.seed, step, first_pair, images, patches, share, device))
+    }
+
+    /// Embeddings of images and texts in training mode, of any length, `[pairs, embedding]` each.
+    ///
+    /// What is random is named by `step` and by a pair's place in the batch, of which these pairs are the ones from
+    /// `first_pair` on: parts of a batch have the embeddings that they have in the whole, without BatchNorm.
+    ///
+    /// # Errors
+    /// Images of another size than the tower takes; texts without tokens, longer than the context, or of unknown tokens.
+    pub fn encode_train(&mut self, pairs: Pairs, step: u64, first_pair: usize) -> Result<[Tensor<2>; 2]> {
+        let Pairs { images, captions } = pairs;
+        self.check(&images, &captions.tokens)?;
+        let device = images.device();
+        let texts = self.towers.encode_texts(&Captions::new(&captions.tokens, &device)?)?;
+        let kept = self.kept(step, first_pair, images.dims()[0], &device);
+        let images = self.normalized(images);
+        Ok([self.towers.encode_images_train(images, kept), texts])
+    }
+
+    fn check(&self, images: &Tensor<4>, tokens: &[Vec<u32>]) -> Result<()> {
+        let side = self.settings.vision.image_side_pixels();
+        let [_, _, height, width] = images.dims();
+        if [height, width] != [side, side] {
+            let reason = format!("images of {width}x{height} pixels; the tower looks at {side}x{side}");
+            return Err(Error::at(Stage::Model, "clip", reason));
+        }
+        let known = self.settings.text.vocabulary_tokens;
+        match tokens.iter().flatten().find(|&&id| id as usize >= known) {
+            Some(id) => Err(Error::at(Stage::Model, "clip", format!("token {id} of a vocabulary of {known}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Method for CLIP {
+    fn name(&self) -> &'static str {
+        "clip"
+    }
+
+    fn feature_width(&self) -> usize {
+        match self.settings.features {
+            Features::BeforeProjection => self.settings.vision.pooled_width(),
+            Features::Embedding => self.settings.embedding_width,
+        }
+    }
+
+    fn features_in_words(&self) -> &'static str {
+        match self.settings.features {
+            Features::BeforeProjection => "the image tower's, in front of the projection",
+            Features::Embedding => "the image's embedding",
+        }
+    }
+
+    fn least_items(&self) -> usize {
+        2
+    }
+
+    fn train_loss(&mut self, input: Input, step: u64) -> Result<MethodOutput> {
+        let pairs = input.into_pairs(self.name())?;
+        let captions = pairs.captions.clone();
+        let numbers = PairNumbers { images: &captions.images, texts: &captions.texts };
+        let embeddings = self.encode_train(pairs, step, 0)?;
+        let (loss, duplicates) = (self.settings.loss, self.settings.duplicates);
+        let (scale, bias) = (self.towers.logit_scale.val(), self.towers.logit_bias.as_ref().map(|bias| bias.val()));
+        let compared = loss.forward(embeddings, scale.clone(), bias.clone(), duplicates, &numbers)?;
+        let [images, texts] = numbers.repeated().map(|count| vec![count as f64]);
+        let mut readings = vec![
+            Reading::measured("logit_scale", scale.without_autodiff().exp()),
+            Reading::measured("image_to_text_accuracy", compared.image_to_text_accuracy),
+            Reading::measured("text_to_image_accuracy", compared.text_to_image_accuracy),
+            Reading::known("duplicate_images", images),
+            Reading::known("duplicate_captions", texts),
+        ];
+        readings.extend(bias.map(|bias| Reading::measured("logit_bias", bias.without_autodiff())));
+        Ok(MethodOutput {
+            loss: compared.loss,
+            embeddings: compared.embeddings,
+            no_signal_loss: loss.no_signal(duplicates, &numbers),
+            readings,
+        })
+    }
+
+    fn features(&self, input: Input) -> Result<Tensor<2>> {
+        let pixels = input.into_images(self.name())?.without_autodiff();
+        self.check(&pixels, &[])?;
+        let (towers, pixels) = (self.towers.valid(), self.normalized(pixels));
+        Ok(match self.settings.features {
+            Features::BeforeProjection => towers.pooled_images(pixels),
+            Features::Embedding => towers.encode_images(pixels),
+        })
+    }
+
+    /// Brings the scale back to 100 at most, as the paper does. In the parameter, not in the forward pass: there the
+    /// gradient would end, and the scale could never fall again. SigLIP's has no bound.
+    fn after_step(&mut self) {
+        if self.settings.loss == TowerLoss::Sigmoid {
+            return;
+        }
+        self.towers.logit_scale = self.towers.logit_scale.clone().map(|scale| {
+            let (strategy, is_trained) = (scale.gradient_checkpointing_strategy(), scale.is_require_grad());
+            let clamped = scale.without_autodiff().clamp_max(MOST_LOGIT_SCALE);
+            match strategy {
+                None => clamped,
+                Some(strategy) => clamped
+                    .autodiff()
+                    .with_gradient_checkpointing_strategy(strategy)
+                    .set_require_grad(is_trained),
+            }
+        });
+    }
+}
