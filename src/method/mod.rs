@@ -1,6 +1,7 @@
 //! Encoder, head and loss of one published method.
 
 pub mod cpc;
+pub mod embedded;
 mod simclr;
 
 use std::fmt::Debug;
@@ -10,9 +11,10 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Input;
-use crate::error::{Context as _, Result, Stage};
+use crate::error::{Context as _, Error, Result, Stage};
 use crate::model::{EncoderSettings, HeadSettings};
 pub use cpc::CPC;
+pub use embedded::{BatchRows, Embedded};
 pub use simclr::SimCLR;
 
 /// What one training step's forward gives.
@@ -118,6 +120,30 @@ pub trait Method: Module + Clone + Debug {
 
     /// Called after each optimizer step: momentum encoders, queues.
     fn after_step(&mut self) {}
+
+    /// Why a batch cannot be trained on in chunks; `None` where [`Self::embed`] and [`Self::loss_of`] can.
+    ///
+    /// They can where no item's embedding depends on the other items of its chunk: not with BatchNorm.
+    fn refuses_chunks(&self) -> Option<String> {
+        Some("its loss is no function of embeddings; take the batch in one piece, `train.chunks = 1`".to_owned())
+    }
+
+    /// What the loss compares of some rows of a batch, in training mode. With and without autodiff, alone and among
+    /// others, the same rows give the same embeddings: all draws are named by `rows`.
+    ///
+    /// # Errors
+    /// As of [`Self::train_loss`]; the method knows no chunks.
+    fn embed(&mut self, _input: Input, _rows: BatchRows) -> Result<Embedded> {
+        Err(Error::at(Stage::Model, self.name(), self.refuses_chunks().unwrap_or_default()))
+    }
+
+    /// The loss of a batch's embeddings. Of a whole batch, [`Self::train_loss`] gives the same.
+    ///
+    /// # Errors
+    /// As of [`Self::train_loss`]; the method knows no chunks.
+    fn loss_of(&self, _embedded: Embedded) -> Result<MethodOutput> {
+        Err(Error::at(Stage::Model, self.name(), self.refuses_chunks().unwrap_or_default()))
+    }
 }
 
 /// `[method.*]` of a pipeline: exactly one.
