@@ -11,7 +11,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Input;
-use crate::error::{Context as _, Result, Stage};
+use crate::error::{Context as _, Error, Result, Stage};
 use crate::model::{EncoderSettings, HeadSettings};
 pub use clip::CLIP;
 pub use cpc::CPC;
@@ -28,6 +28,60 @@ pub struct MethodOutput {
     pub no_signal_loss: f64,
     /// What else there is to report.
     pub readings: Vec<Reading>,
+}
+
+/// Rows of the batch of a step. Draws in training (dropout, patch dropout) are named by them, so that a chunk draws what
+/// the whole batch would, as often as it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchRows {
+    /// The step, counted from 0.
+    pub step: u64,
+    /// Where the first row stands in the global batch.
+    pub first: usize,
+}
+
+impl BatchRows {
+    /// A batch from its beginning.
+    pub fn whole(step: u64) -> Self {
+        Self { step, first: 0 }
+    }
+}
+
+/// All that a loss needs of some items.
+#[derive(Debug, Clone)]
+pub struct Embedded {
+    /// The two things that should meet, of any length, row i of both from one item: `[items, width]` each.
+    pub sides: [Tensor<2>; 2],
+    /// Of each side one number per item, equal where the items are (hashes of captions or images); `None` where nobody
+    /// asked.
+    pub identities: [Option<Vec<u64>>; 2],
+}
+
+impl Embedded {
+    /// Of items nobody knows duplicates of.
+    pub fn new(sides: [Tensor<2>; 2]) -> Self {
+        Self { sides, identities: [None, None] }
+    }
+
+    /// Items.
+    pub fn items(&self) -> usize {
+        self.sides[0].dims()[0]
+    }
+
+    /// The chunks of one batch, one below the other; `None` where there is none.
+    ///
+    /// Identities that a chunk lacks are lacking for all.
+    pub fn cat(chunks: Vec<Self>) -> Option<Self> {
+        if chunks.is_empty() {
+            return None;
+        }
+        let side = |side: usize| Tensor::cat(chunks.iter().map(|chunk| chunk.sides[side].clone()).collect(), 0);
+        let identities = |side: usize| {
+            let of_chunks: Option<Vec<&[u64]>> = chunks.iter().map(|chunk| chunk.identities[side].as_deref()).collect();
+            of_chunks.map(|of_chunks| of_chunks.concat())
+        };
+        Some(Self { sides: [side(0), side(1)], identities: [identities(0), identities(1)] })
+    }
 }
 
 /// What a method reports of a step besides its loss: numbers that stand under this name in `metrics.jsonl`.
@@ -120,6 +174,30 @@ pub trait Method: Module + Clone + Debug {
 
     /// Called after each optimizer step: momentum encoders, queues.
     fn after_step(&mut self) {}
+
+    /// Why a batch cannot be trained on in chunks; `None` where [`Self::embed`] and [`Self::loss_of`] can.
+    ///
+    /// They can where no item's embedding depends on the other items of its chunk: not with BatchNorm.
+    fn refuses_chunks(&self) -> Option<String> {
+        Some("its loss is no function of embeddings; take the batch in one piece, `train.chunks = 1`".to_owned())
+    }
+
+    /// What the loss compares of some rows of a batch, in training mode. With and without autodiff, alone and among
+    /// others, the same rows give the same embeddings: all draws are named by `rows`.
+    ///
+    /// # Errors
+    /// As of [`Self::train_loss`]; the method knows no chunks.
+    fn embed(&mut self, _input: Input, _rows: BatchRows) -> Result<Embedded> {
+        Err(Error::at(Stage::Model, self.name(), self.refuses_chunks().unwrap_or_default()))
+    }
+
+    /// The loss of a batch's embeddings. Of a whole batch, [`Self::train_loss`] gives the same.
+    ///
+    /// # Errors
+    /// As of [`Self::train_loss`]; the method knows no chunks.
+    fn loss_of(&self, _embedded: Embedded) -> Result<MethodOutput> {
+        Err(Error::at(Stage::Model, self.name(), self.refuses_chunks().unwrap_or_default()))
+    }
 }
 
 /// `[method.*]` of a pipeline: exactly one.

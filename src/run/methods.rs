@@ -7,7 +7,7 @@ use burn::{
 use crate::{
     batch::Input,
     error::Result,
-    method::{CPC, Method, MethodOutput, MethodSettings, SimCLR},
+    method::{BatchRows, CPC, Embedded, Method, MethodOutput, MethodSettings, SimCLR},
     model::InitOptions,
     pipeline::Plan,
     train::Compat,
@@ -92,6 +92,27 @@ impl Method for PlannedMethod {
         match self {
             Self::Simclr(method) => method.after_step(),
             Self::Cpc(method) => method.after_step(),
+        }
+    }
+
+    fn refuses_chunks(&self) -> Option<String> {
+        match self {
+            Self::Simclr(method) => method.refuses_chunks(),
+            Self::Cpc(method) => method.refuses_chunks(),
+        }
+    }
+
+    fn embed(&mut self, input: Input, rows: BatchRows) -> Result<Embedded> {
+        match self {
+            Self::Simclr(method) => method.embed(input, rows),
+            Self::Cpc(method) => method.embed(input, rows),
+        }
+    }
+
+    fn loss_of(&self, embedded: Embedded) -> Result<MethodOutput> {
+        match self {
+            Self::Simclr(method) => method.loss_of(embedded),
+            Self::Cpc(method) => method.loss_of(embedded),
         }
     }
 }
