@@ -1,6 +1,5 @@
 //! Contrastive losses, all in `f32`, on Burn alone.
 
-pub mod duplicates;
 pub mod info_nce;
 mod l2_normalize;
 pub mod negatives;
@@ -9,7 +8,6 @@ pub mod sigmoid;
 pub mod symmetric;
 pub mod tower_loss;
 
-pub use duplicates::{Duplicates, PairNumbers};
 pub use info_nce::{InfoNce, Predicted};
 pub use l2_normalize::l2_normalize;
 pub use negatives::{Chance, Negatives, Sequences};

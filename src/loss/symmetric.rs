@@ -58,7 +58,7 @@ pub fn symmetric(images: Tensor<2>, texts: Tensor<2>, logit_scale: Tensor<1>) ->
 }
 
 /// Mean of LSE − positive over the rows, without the cancellation that it has near convergence.
-pub(super) fn mean_loss(logits: Tensor<2>, positive: Tensor<2>, own: Tensor<2, Bool>) -> Tensor<1> {
+fn mean_loss(logits: Tensor<2>, positive: Tensor<2>, own: Tensor<2, Bool>) -> Tensor<1> {
     let above = (logits - positive).mask_fill(own, MASKED); // [pairs, pairs]
     // As a function the loss does not depend on the shift, so it takes no part in the gradient.
     let shift = above.clone().detach().max_dim(1).clamp_min(0.0); // [pairs, 1]

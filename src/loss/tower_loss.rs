@@ -1,12 +1,17 @@
 //! What a batch of pairs costs two towers, by either loss, with what there is to report of it.
 //!
-//! This is where a method meets its loss: embeddings, scale, bias and the numbers of equal images and texts go in. How the
+//! This is where a method meets its loss: embeddings, scale, bias and what equal images and texts are known by go in. How the
 //! loss is computed, at once or in tiles, is decided behind it.
+use std::collections::HashMap;
+use std::hash::Hash;
+
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::duplicates::{Duplicates, PairNumbers, sigmoid_among, symmetric_among};
-use super::{l2_normalize, sigmoid, symmetric};
+use super::duplicates::{DuplicatePolicy, Duplicates};
+use super::l2_normalize;
+use super::sigmoid::sigmoid_with;
+use super::symmetric::symmetric_with;
 use crate::error::{Error, Result, Stage};
 
 /// Rows that are ranked at once, so that ranking needs no matrix of all pairs.
@@ -22,6 +27,9 @@ pub enum TowerLoss {
     /// Of every image and text whether they belong together (Zhai et al. 2023), with a learned bias.
     Sigmoid,
 }
+
+/// A hash per pair, equal where the pairs' images are, and where their texts are; `None` where nobody knows.
+pub type Identities<'a> = [Option<&'a [u64]>; 2];
 
 /// A loss and what there is to report of it.
 #[derive(Debug, Clone)]
@@ -44,41 +52,28 @@ impl TowerLoss {
 
     /// Of embeddings of any length and the logarithm of the scale; `logit_bias` is there where [`Self::has_bias`].
     ///
+    /// With `tile_rows` no matrix of all pairs is held.
+    ///
     /// # Shapes
     /// `images`, `texts`: `[pairs, width]`, row i of both from the same pair; `logit_scale`, `logit_bias`: `[1]`.
     ///
     /// # Errors
-    /// Other shapes; too few pairs; a bias that is missing.
+    /// Other shapes; too few pairs; a bias that is missing; identities of another number of pairs.
     pub fn forward(
         self,
         [images, texts]: [Tensor<2>; 2],
         logit_scale: Tensor<1>,
         logit_bias: Option<Tensor<1>>,
-        duplicates: Duplicates,
-        numbers: &PairNumbers<'_>,
+        duplicates: &Duplicates,
+        tile_rows: Option<usize>,
     ) -> Result<Compared> {
-        let pairs = images.dims()[0];
-        if numbers.images.len() != pairs || numbers.texts.len() != pairs {
-            let (images, texts) = (numbers.images.len(), numbers.texts.len());
-            return Err(Error::internal(format!("numbers of {images} images and {texts} texts for {pairs} pairs")));
-        }
         let embeddings = [images.clone(), texts.clone()].map(|rows| l2_normalize(rows.detach()));
-        let bias = || {
-            let missing = || Error::at(Stage::Model, "logit_bias", "is missing; SigLIP's loss has one");
-            logit_bias.ok_or_else(missing)
-        };
-        // A batch without duplicates has one loss under every policy.
-        let plain = duplicates == Duplicates::Keep || !numbers.any_in_common();
-        let loss = match (self, plain) {
-            (Self::Softmax, true) => symmetric(images, texts, logit_scale)?.loss,
-            (Self::Sigmoid, true) => sigmoid(images, texts, logit_scale, bias()?)?,
-            (Self::Softmax, false) => {
-                let in_common = numbers.in_common(&images.device());
-                symmetric_among(images, texts, logit_scale, in_common, duplicates)?
-            }
-            (Self::Sigmoid, false) => {
-                let in_common = numbers.in_common(&images.device());
-                sigmoid_among(images, texts, logit_scale, bias()?, in_common, duplicates)?
+        let loss = match self {
+            Self::Softmax => symmetric_with(images, texts, logit_scale, duplicates, tile_rows)?.loss,
+            Self::Sigmoid => {
+                let missing = || Error::at(Stage::Model, "logit_bias", "is missing; SigLIP's loss has one");
+                let bias = logit_bias.ok_or_else(missing)?;
+                sigmoid_with(images, texts, [logit_scale, bias], duplicates, tile_rows)?
             }
         };
         let [images, texts] = embeddings.clone().map(Tensor::without_autodiff);
@@ -91,29 +86,60 @@ impl TowerLoss {
     }
 
     /// The loss of embeddings that say nothing: all logits are equal, and with a bias at their best value.
-    pub fn no_signal(self, duplicates: Duplicates, numbers: &PairNumbers<'_>) -> f64 {
-        let pairs = numbers.pairs() as f64;
-        let others = match duplicates {
-            Duplicates::Keep => vec![0; numbers.pairs()],
-            Duplicates::Mask | Duplicates::SoftTargets => numbers.others_in_common(),
+    pub fn no_signal(self, policy: DuplicatePolicy, identities: Identities<'_>, pairs: usize) -> f64 {
+        let others = match policy {
+            DuplicatePolicy::Keep => vec![0; pairs],
+            DuplicatePolicy::Mask | DuplicatePolicy::SoftTargets => others_in_common(identities, pairs),
         };
-        let in_common = others.iter().sum::<usize>() as f64;
-        match (self, duplicates) {
-            (Self::Softmax, Duplicates::Mask) => {
-                others.iter().map(|&others| libm::log(pairs - others as f64)).sum::<f64>() / pairs
+        let (count, in_common) = (pairs as f64, others.iter().sum::<usize>() as f64);
+        match (self, policy) {
+            (Self::Softmax, DuplicatePolicy::Mask) => {
+                others.iter().map(|&others| libm::log(count - others as f64)).sum::<f64>() / count
             }
-            (Self::Softmax, _) => libm::log(pairs),
+            (Self::Softmax, _) => libm::log(count),
             (Self::Sigmoid, _) => {
-                let (yes, all) = match duplicates {
-                    Duplicates::SoftTargets => (pairs + in_common, pairs * pairs),
-                    Duplicates::Keep | Duplicates::Mask => (pairs, pairs * pairs - in_common),
+                let (yes, all) = match policy {
+                    DuplicatePolicy::SoftTargets => (count + in_common, count * count),
+                    DuplicatePolicy::Keep | DuplicatePolicy::Mask => (count, count * count - in_common),
                 };
-                let no = all - yes;
                 let surprise = |part: f64| if part > 0.0 { -part * libm::log(part / all) } else { 0.0 };
-                (surprise(yes) + surprise(no)) / pairs
+                (surprise(yes) + surprise(all - yes)) / count
             }
         }
     }
+}
+
+/// Pairs whose hash a pair before them has; 0 where nobody knows.
+pub fn repeated(hashes: Option<&[u64]>) -> usize {
+    let hashes = hashes.unwrap_or_default();
+    hashes.len() - counts(hashes.iter()).len()
+}
+
+/// Of each pair, how many others have its image or its text.
+fn others_in_common([images, texts]: Identities<'_>, pairs: usize) -> Vec<usize> {
+    let sizes = |hashes: Option<&[u64]>| -> Vec<usize> {
+        let Some(hashes) = hashes else { return vec![1; pairs] };
+        let counts = counts(hashes.iter());
+        hashes.iter().map(|hash| counts[hash]).collect()
+    };
+    let (of_images, of_texts) = (sizes(images), sizes(texts));
+    let of_both: Vec<usize> = match (images, texts) {
+        (Some(images), Some(texts)) => {
+            let both = || images.iter().zip(texts);
+            let counts = counts(both());
+            both().map(|pair| counts[&pair]).collect()
+        }
+        _ => vec![1; pairs],
+    };
+    // Whoever has both was counted twice, and each pair counted itself.
+    of_images.iter().zip(&of_texts).zip(&of_both).map(|((images, texts), both)| images + texts - both - 1).collect()
+}
+
+fn counts<T: Hash + Eq>(values: impl Iterator<Item = T>) -> HashMap<T, usize> {
+    values.fold(HashMap::new(), |mut counts, value| {
+        *counts.entry(value).or_insert(0) += 1;
+        counts
+    })
 }
 
 /// Share of `rows` that are nearest to the row of the same number among `others`, all of unit length; of k rows that are
@@ -159,20 +185,24 @@ mod tests {
         values.chunks(width).map(|row| row.iter().map(|x| x / norm(row)).collect()).collect()
     }
 
-    const IMAGES: [u32; 6] = [0, 1, 2, 0, 4, 5];
-    const TEXTS: [u32; 6] = [0, 1, 1, 3, 4, 0];
+    const IMAGES: [u64; 6] = [0, 1, 2, 0, 4, 5];
+    const TEXTS: [u64; 6] = [0, 1, 1, 3, 4, 0];
+
+    fn of(policy: DuplicatePolicy) -> Duplicates {
+        Duplicates::new(policy, [Some(&IMAGES), Some(&TEXTS)]).expect("as many")
+    }
 
     fn in_common(i: usize, j: usize) -> bool {
         i != j && (IMAGES[i] == IMAGES[j] || TEXTS[i] == TEXTS[j])
     }
 
     /// The definition, term by term, in double precision.
-    fn naive(loss: TowerLoss, duplicates: Duplicates, a: &[f64], b: &[f64], scale: f64, bias: f64) -> f64 {
+    fn naive(loss: TowerLoss, duplicates: DuplicatePolicy, a: &[f64], b: &[f64], scale: f64, bias: f64) -> f64 {
         let (a, b) = (unit(a, 3), unit(b, 3));
         let n = a.len();
         let logit = |i: usize, j: usize| scale * a[i].iter().zip(&b[j]).map(|(x, y)| x * y).sum::<f64>();
-        let is_seen = |i: usize, j: usize| !(duplicates == Duplicates::Mask && in_common(i, j));
-        let is_right = |i: usize, j: usize| i == j || (duplicates == Duplicates::SoftTargets && in_common(i, j));
+        let is_seen = |i: usize, j: usize| !(duplicates == DuplicatePolicy::Mask && in_common(i, j));
+        let is_right = |i: usize, j: usize| i == j || (duplicates == DuplicatePolicy::SoftTargets && in_common(i, j));
         let cross_entropy = |logit: &dyn Fn(usize, usize) -> f64, i: usize| {
             let sum: f64 = (0..n).filter(|&j| is_seen(i, j)).map(|j| logit(i, j).exp()).sum();
             let right: Vec<usize> = (0..n).filter(|&j| is_right(i, j)).collect();
@@ -194,15 +224,14 @@ mod tests {
     #[test]
     fn every_loss_and_policy_equals_its_definition_with_gradients() {
         let device = Device::flex().autodiff();
-        let numbers = PairNumbers { images: &IMAGES, texts: &TEXTS };
         let (a, b, scale, bias) = (random(18, 1), random(18, 2), 4.0_f64, -1.5);
         for loss in [TowerLoss::Softmax, TowerLoss::Sigmoid] {
-            for duplicates in [Duplicates::Keep, Duplicates::Mask, Duplicates::SoftTargets] {
+            for duplicates in [DuplicatePolicy::Keep, DuplicatePolicy::Mask, DuplicatePolicy::SoftTargets] {
                 let (x, y) = (rows(&a, 3, &device).require_grad(), rows(&b, 3, &device).require_grad());
                 let log_scale = Tensor::<1>::from_data([scale.ln() as f32], &device).require_grad();
                 let bias_tensor = Tensor::<1>::from_data([bias as f32], &device);
                 let found = loss
-                    .forward([x.clone(), y.clone()], log_scale.clone(), Some(bias_tensor), duplicates, &numbers)
+                    .forward([x.clone(), y.clone()], log_scale.clone(), Some(bias_tensor), &of(duplicates), None)
                     .expect("pairs");
                 let gradients = found.loss.backward();
                 let value = f64::from(found.loss.inner().into_scalar::<f32>());
@@ -231,29 +260,46 @@ mod tests {
     #[test]
     fn embeddings_that_say_nothing_cost_what_is_declared() {
         let device = Device::flex();
-        let numbers = PairNumbers { images: &IMAGES, texts: &TEXTS };
+        let known = [Some(&IMAGES[..]), Some(&TEXTS[..])];
         let same = rows(&[0.3, -0.4, 1.2].repeat(6), 3, &device);
-        for duplicates in [Duplicates::Keep, Duplicates::Mask, Duplicates::SoftTargets] {
-            let declared = TowerLoss::Softmax.no_signal(duplicates, &numbers);
+        for duplicates in [DuplicatePolicy::Keep, DuplicatePolicy::Mask, DuplicatePolicy::SoftTargets] {
+            let declared = TowerLoss::Softmax.no_signal(duplicates, known, 6);
             let scale = Tensor::<1>::from_data([1.0_f32], &device);
             let found =
-                TowerLoss::Softmax.forward([same.clone(), same.clone()], scale, None, duplicates, &numbers).expect("six");
+                TowerLoss::Softmax.forward([same.clone(), same.clone()], scale, None, &of(duplicates), None).expect("six");
             let value = f64::from(found.loss.into_scalar::<f32>());
             assert!((value - declared).abs() < 1e-5, "{duplicates:?}: {value} {declared}");
             // Every text is as near as every other.
             assert!((found.image_to_text_accuracy.into_scalar::<f32>() - 1.0 / 6.0).abs() < 1e-6);
-            let declared = TowerLoss::Sigmoid.no_signal(duplicates, &numbers);
+            let declared = TowerLoss::Sigmoid.no_signal(duplicates, known, 6);
             let constant = |logit: f64| {
                 let bias = Tensor::<1>::from_data([(logit - 1.0) as f32], &device);
                 let scale = Tensor::<1>::from_data([0.0_f32], &device);
                 let both = [same.clone(), same.clone()];
-                let found = TowerLoss::Sigmoid.forward(both, scale, Some(bias), duplicates, &numbers).expect("six");
+                let found = TowerLoss::Sigmoid.forward(both, scale, Some(bias), &of(duplicates), None).expect("six");
                 f64::from(found.loss.into_scalar::<f32>())
             };
             let best = (-40..40).map(|at| constant(f64::from(at) / 10.0)).fold(f64::INFINITY, f64::min);
             assert!(best >= declared - 1e-5 && best < declared + 0.01, "{duplicates:?}: {best} {declared}");
         }
-        assert!(TowerLoss::Sigmoid.forward([same.clone(), same], Tensor::zeros([1], &device), None, Duplicates::Keep, &numbers).is_err());
+        let without_bias = TowerLoss::Sigmoid.forward(
+            [same.clone(), same],
+            Tensor::zeros([1], &device),
+            None,
+            &Duplicates::unknown(),
+            None,
+        );
+        assert!(without_bias.is_err());
+    }
+
+    #[test]
+    fn pairs_with_something_in_common_are_counted() {
+        let (images, texts) = ([0, 1, 0, 2, 3], [0, 1, 2, 1, 3]);
+        assert_eq!((repeated(Some(&images)), repeated(Some(&texts)), repeated(None)), (1, 1, 0));
+        assert_eq!(others_in_common([Some(&images), Some(&texts)], 5), [1, 1, 1, 1, 0]);
+        assert_eq!(others_in_common([None, Some(&texts)], 5), [0, 1, 0, 1, 0]);
+        // The same pair twice is counted once.
+        assert_eq!(others_in_common([Some(&[0, 0]), Some(&[5, 5])], 2), [1, 1]);
     }
 
     #[test]

@@ -5,12 +5,13 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{Method, MethodOutput, Reading};
+use super::{BatchRows, Embedded, Method, MethodOutput, Reading};
 use crate::augment::image::preprocess::{CLIP_DEVIATION, CLIP_MEAN};
-use crate::batch::{Input, Pairs};
+use crate::batch::{Input, PairCaptions, Pairs};
 use crate::error::{Error, Result, Stage};
+use crate::loss::duplicates::{DuplicatePolicy, Duplicates};
 use crate::loss::symmetric::MOST_LOGIT_SCALE;
-use crate::loss::{Duplicates, PairNumbers, TowerLoss};
+use crate::loss::tower_loss::{TowerLoss, repeated};
 use crate::model::InitOptions;
 use crate::model::clip::{
     Activation, Captions, Clip, ClipSettings, TextSettings, VisionSettings, patch_dropout,
@@ -33,7 +34,10 @@ pub struct Settings {
     /// Which loss.
     pub loss: TowerLoss,
     /// What becomes of texts and images that stand in a batch twice.
-    pub duplicates: Duplicates,
+    pub duplicates: DuplicatePolicy,
+    /// Rows of the matrix of logits that the loss holds at a time; default: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tile_rows: Option<usize>,
     /// Taken from red, green and blue, which are in [0, 1].
     pub pixel_mean: [f64; 3],
     /// What they are divided by.
@@ -53,7 +57,8 @@ impl Default for Settings {
             text,
             patch_dropout: 0.0,
             loss: TowerLoss::Softmax,
-            duplicates: Duplicates::Keep,
+            duplicates: DuplicatePolicy::Keep,
+            tile_rows: None,
             pixel_mean: decimal(CLIP_MEAN),
             pixel_deviation: decimal(CLIP_DEVIATION),
             features: Features::BeforeProjection,
@@ -119,28 +124,11 @@ impl CLIP {
         (pixels - channels(self.settings.pixel_mean)) / channels(self.settings.pixel_deviation)
     }
 
-    /// The patches that step `step` looks at, of the images from `first_pair` of its batch on; all where it is `None`.
-    fn kept(&self, step: u64, first_pair: usize, images: usize, device: &Device) -> Option<Tensor<2, Int>> {
+    /// The patches that are looked at in these rows; all where it is `None`.
+    fn kept(&self, rows: BatchRows, images: usize, device: &Device) -> Option<Tensor<2, Int>> {
         let VisionSettings::VisionTransformer(vision) = &self.settings.vision else { return None };
         let (patches, share) = (vision.patches(), self.settings.patch_dropout);
-        (share > 0.0).then(|| patch_dropout::kept(self.seed, step, first_pair, images, patches, share, device))
-    }
-
-    /// Embeddings of images and texts in training mode, of any length, `[pairs, embedding]` each.
-    ///
-    /// What is random is named by `step` and by a pair's place in the batch, of which these pairs are the ones from
-    /// `first_pair` on: parts of a batch have the embeddings that they have in the whole, without BatchNorm.
-    ///
-    /// # Errors
-    /// Images of another size than the tower takes; texts without tokens, longer than the context, or of unknown tokens.
-    pub fn encode_train(&mut self, pairs: Pairs, step: u64, first_pair: usize) -> Result<[Tensor<2>; 2]> {
-        let Pairs { images, captions } = pairs;
-        self.check(&images, &captions.tokens)?;
-        let device = images.device();
-        let texts = self.towers.encode_texts(&Captions::new(&captions.tokens, &device)?)?;
-        let kept = self.kept(step, first_pair, images.dims()[0], &device);
-        let images = self.normalized(images);
-        Ok([self.towers.encode_images_train(images, kept), texts])
+        (share > 0.0).then(|| patch_dropout::kept(self.seed, rows.step, rows.first, images, patches, share, device))
     }
 
     fn check(&self, images: &Tensor<4>, tokens: &[Vec<u32>]) -> Result<()> {
@@ -182,14 +170,40 @@ impl Method for CLIP {
     }
 
     fn train_loss(&mut self, input: Input, step: u64) -> Result<MethodOutput> {
-        let pairs = input.into_pairs(self.name())?;
-        let captions = pairs.captions.clone();
-        let numbers = PairNumbers { images: &captions.images, texts: &captions.texts };
-        let embeddings = self.encode_train(pairs, step, 0)?;
-        let (loss, duplicates) = (self.settings.loss, self.settings.duplicates);
+        let embedded = self.embed(input, BatchRows::whole(step))?;
+        self.loss_of(embedded)
+    }
+
+    fn refuses_chunks(&self) -> Option<String> {
+        match &self.settings.vision {
+            VisionSettings::VisionTransformer(_) => None,
+            VisionSettings::ModifiedResnet(_) => {
+                Some("BatchNorm mixes the images of a batch; take it in one piece, or vision.vision_transformer".to_owned())
+            }
+        }
+    }
+
+    fn embed(&mut self, input: Input, rows: BatchRows) -> Result<Embedded> {
+        let Pairs { images, captions } = input.into_pairs(self.name())?;
+        let PairCaptions { tokens, images: of_images, texts: of_texts } = captions;
+        self.check(&images, &tokens)?;
+        let device = images.device();
+        let texts = self.towers.encode_texts(&Captions::new(&tokens, &device)?)?;
+        let kept = self.kept(rows, images.dims()[0], &device);
+        let images = self.normalized(images);
+        let images = self.towers.encode_images_train(images, kept);
+        Ok(Embedded { sides: [images, texts], identities: [Some(of_images), Some(of_texts)] })
+    }
+
+    fn loss_of(&self, embedded: Embedded) -> Result<MethodOutput> {
+        let pairs = embedded.items();
+        let Embedded { sides, identities } = embedded;
+        let known = [identities[0].as_deref(), identities[1].as_deref()];
+        let Settings { loss, duplicates: policy, tile_rows, .. } = self.settings;
+        let duplicates = Duplicates::new(policy, known)?;
         let (scale, bias) = (self.towers.logit_scale.val(), self.towers.logit_bias.as_ref().map(|bias| bias.val()));
-        let compared = loss.forward(embeddings, scale.clone(), bias.clone(), duplicates, &numbers)?;
-        let [images, texts] = numbers.repeated().map(|count| vec![count as f64]);
+        let compared = loss.forward(sides, scale.clone(), bias.clone(), &duplicates, tile_rows)?;
+        let [images, texts] = known.map(|hashes| vec![repeated(hashes) as f64]);
         let mut readings = vec![
             Reading::measured("logit_scale", scale.without_autodiff().exp()),
             Reading::measured("image_to_text_accuracy", compared.image_to_text_accuracy),
@@ -201,7 +215,7 @@ impl Method for CLIP {
         Ok(MethodOutput {
             loss: compared.loss,
             embeddings: compared.embeddings,
-            no_signal_loss: loss.no_signal(duplicates, &numbers),
+            no_signal_loss: loss.no_signal(policy, known, pairs),
             readings,
         })
     }

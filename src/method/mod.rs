@@ -254,7 +254,8 @@ mod tests {
 
     use super::*;
     use crate::batch::{PairCaptions, Pairs, SequencedWindows};
-    use crate::loss::{Duplicates, TowerLoss};
+    use crate::loss::duplicates::DuplicatePolicy;
+    use crate::loss::tower_loss::TowerLoss;
     use crate::model::{ConvNetSettings, InitOptions, ResNetSettings, Stem};
 
     /// Visits parameters with their paths: values, and gradients' largest magnitudes where there are any.
@@ -600,15 +601,15 @@ mod tests {
             let settings = clip::Settings { duplicates, ..clip(SMALL_CLIP) };
             make_clip(settings)(1, &device).train_loss(with_duplicates(), 0).expect("pairs")
         };
-        let keep = output(Duplicates::Keep);
+        let keep = output(DuplicatePolicy::Keep);
         assert_eq!((read(&keep, "duplicate_captions"), read(&keep, "duplicate_images")), (vec![1.0], vec![1.0]));
         assert!((keep.no_signal_loss - 4.0_f64.ln()).abs() < 1e-12);
         assert!((read(&keep, "logit_scale")[0] - 1.0 / 0.07).abs() < 1e-3);
         let accuracy = read(&keep, "image_to_text_accuracy")[0];
         assert!((0.0..=1.0).contains(&accuracy));
-        let mask = output(Duplicates::Mask);
+        let mask = output(DuplicatePolicy::Mask);
         assert!((mask.no_signal_loss - 3.0_f64.ln()).abs() < 1e-12);
-        let losses = [keep, mask, output(Duplicates::SoftTargets)].map(|output| output.loss.into_scalar::<f32>());
+        let losses = [keep, mask, output(DuplicatePolicy::SoftTargets)].map(|output| output.loss.into_scalar::<f32>());
         assert!(losses[0] != losses[1] && losses[1] != losses[2], "{losses:?}");
     }
 
@@ -618,7 +619,7 @@ mod tests {
         let settings = clip::Settings { patch_dropout: 0.5, ..clip(SMALL_CLIP) };
         let mut method = make_clip(settings)(1, &device);
         let whole = |method: &mut CLIP, step| {
-            method.encode_train(pairs(4, &device).into_pairs("clip").expect("pairs"), step, 0).expect("pairs")
+            method.embed(pairs(4, &device), BatchRows::whole(step)).expect("pairs").sides
         };
         let [images, _] = whole(&mut method, 3);
         let Pairs { images: pixels, captions } = pairs(4, &device).into_pairs("clip").expect("pairs");
@@ -626,7 +627,8 @@ mod tests {
             images: pixels.narrow(0, 2, 2),
             captions: PairCaptions::of_distinct_images(captions.tokens[2..].to_vec()),
         };
-        let [part, _] = method.encode_train(part, 3, 2).expect("pairs");
+        let rows = BatchRows { step: 3, first: 2 };
+        let [part, _] = method.embed(Input::Pairs(part), rows).expect("pairs").sides;
         let gap = (images.clone().narrow(0, 2, 2) - part).abs().max().into_scalar::<f32>();
         assert!(gap < 1e-5, "{gap}");
         let [other, _] = whole(&mut method, 4);

@@ -2,5 +2,5 @@
 
 /// List of UInt32: the ids of the item's text, start and end included.
 pub const TOKENS: &str = "caption_tokens";
-/// UInt32: a number for the item's image, dense within the batch, equal for images of the same bytes.
-pub const IMAGE: &str = "image_ordinal";
+/// UInt64: XXH3 of the encoded image, equal for images of the same bytes.
+pub const IMAGE_HASH: &str = "image_hash";

@@ -31,7 +31,7 @@ const TAKEN: [&str; 16] = [
     "sequence_ordinal",
     "group_ordinal",
     "caption_tokens",
-    "image_ordinal",
+    "image_hash",
     "pixel_digest",
     "image_bytes",
     "image_xxh3",

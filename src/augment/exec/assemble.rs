@@ -107,7 +107,7 @@ fn repeated<T: Clone>(items: impl IntoIterator<Item = T>, times: usize) -> Vec<T
 }
 
 /// A number for each value: 0 for the first, 1 for the next that differs from it, ….
-pub(super) fn numbered<T: Hash + Eq>(values: impl IntoIterator<Item = T>) -> UInt32Array {
+fn numbered<T: Hash + Eq>(values: impl IntoIterator<Item = T>) -> UInt32Array {
     let mut known = HashMap::new();
     let number = |value: T| {
         let next = known.len() as u32;

@@ -1,17 +1,16 @@
-//! Texts of a batch on their way through the decode threads: read from a column, turned into ids, numbered.
+//! Texts of a batch on their way through the decode threads: read from a column, turned into ids.
 
 use std::sync::Arc;
 
 use datafusion::arrow::{
-    array::{Array, ArrayRef, AsArray, GenericListArray, ListArray, OffsetSizeTrait, UInt32Array},
+    array::{Array, ArrayRef, AsArray, GenericListArray, ListArray, OffsetSizeTrait, UInt32Array, UInt64Array},
     buffer::OffsetBuffer,
     datatypes::{ArrowNativeType, DataType, Field, FieldRef},
 };
 
-use super::assemble::numbered;
 use crate::{
     error::{Error, Result, Stage},
-    scan::caption_columns::{IMAGE, TOKENS},
+    scan::caption_columns::{IMAGE_HASH, TOKENS},
 };
 
 /// What goes with one item's pixels.
@@ -25,20 +24,21 @@ pub(super) struct Caption {
 
 /// The fields of [`columns`].
 pub(super) fn fields() -> [Field; 2] {
-    [Field::new(TOKENS, DataType::List(id_field()), false), Field::new(IMAGE, DataType::UInt32, false)]
+    [Field::new(TOKENS, DataType::List(id_field()), false), Field::new(IMAGE_HASH, DataType::UInt64, false)]
 }
 
 fn id_field() -> FieldRef {
     Arc::new(Field::new("item", DataType::UInt32, false))
 }
 
-/// Ids and image numbers of a batch's items.
+/// Ids and image hashes of a batch's items.
 pub(super) fn columns<'a>(captions: impl Iterator<Item = &'a Caption> + Clone) -> Result<[ArrayRef; 2]> {
     let offsets = OffsetBuffer::from_lengths(captions.clone().map(|caption| caption.tokens.len()));
     let ids: UInt32Array = captions.clone().flat_map(|caption| caption.tokens.iter().copied()).collect();
     let tokens = ListArray::try_new(id_field(), offsets, Arc::new(ids), None)
         .map_err(|error| Error::internal("ids make no lists").caused_by(error))?;
-    Ok([Arc::new(tokens), Arc::new(numbered(captions.map(|caption| caption.image)))])
+    let hashes: UInt64Array = captions.map(|caption| caption.image).collect();
+    Ok([Arc::new(tokens), Arc::new(hashes)])
 }
 
 /// Refuses columns that hold neither texts nor lists of texts.
@@ -88,6 +88,7 @@ fn text(values: &dyn Array, row: usize) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use datafusion::arrow::array::{ListBuilder, StringArray, StringBuilder, StringViewArray};
+    use datafusion::arrow::datatypes::UInt64Type;
 
     use super::*;
 
@@ -112,11 +113,11 @@ mod tests {
     }
 
     #[test]
-    fn equal_images_have_one_number() {
+    fn ids_are_lists_beside_the_hashes_of_images() {
         let caption = |image, tokens: &[u32]| Caption { tokens: tokens.to_vec(), image };
         let all = [caption(9, &[1, 2]), caption(4, &[]), caption(9, &[3])];
         let [tokens, images] = columns(all.iter()).unwrap();
-        assert_eq!(images.as_primitive::<datafusion::arrow::datatypes::UInt32Type>().values(), &[0, 1, 0]);
+        assert_eq!(images.as_primitive::<UInt64Type>().values(), &[9, 4, 9]);
         assert_eq!(tokens.as_list::<i32>().value_offsets(), [0, 2, 2, 3]);
     }
 }
