@@ -11,9 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::Input;
 use crate::error::{Context as _, Error, Result, Stage};
-use crate::model::{EncoderSettings, HeadSettings};
+use crate::model::{EncoderSettings, HeadSettings, NormSettings};
 pub use cpc::CPC;
 pub use simclr::SimCLR;
+
+/// Of methods whose batches are taken in one piece.
+const NO_CHUNKS: &str = "its loss is not taken of one embedding per item; take batches in one piece, train.chunks = 1";
 
 /// What one training step's forward gives.
 #[derive(Debug, Clone)]
@@ -177,7 +180,7 @@ pub trait Method: Module + Clone + Debug {
     ///
     /// They can where no item's embedding depends on the other items of its chunk: not with BatchNorm.
     fn refuses_chunks(&self) -> Option<String> {
-        Some("its loss is no function of embeddings; take the batch in one piece, `train.chunks = 1`".to_owned())
+        Some(NO_CHUNKS.to_owned())
     }
 
     /// What the loss compares of some rows of a batch, in training mode. With and without autodiff, alone and among
@@ -208,6 +211,16 @@ pub enum MethodSettings {
     Cpc(cpc::Settings),
 }
 
+impl MethodSettings {
+    /// Why a batch cannot be taken in chunks, as [`Method::refuses_chunks`] of what they make.
+    pub fn refuses_chunks(&self) -> Option<String> {
+        match self {
+            Self::Simclr(settings) => settings.refuses_chunks(),
+            Self::Cpc(_) => Some(NO_CHUNKS.to_owned()),
+        }
+    }
+}
+
 /// `[method.simclr]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -226,10 +239,33 @@ pub struct SimclrSettings {
     /// Subtract ImageNet's mean and divide by its standard deviation; the paper does neither.
     #[serde(default)]
     pub imagenet_normalization: bool,
+    /// Rows of the loss's matrix of logits at a time, of which there are two per item; all where this is absent. With
+    /// large batches memory grows with these rows times the batch, not with its square.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_tile_rows: Option<usize>,
     /// Whether both views share one forward (and so one set of BatchNorm statistics), as torch repositories do.
     #[serde(default)]
     pub joint_forward: bool,
 }
+
+impl SimclrSettings {
+    /// Why a batch cannot be taken in chunks: what is normalised over a batch would be normalised over a chunk.
+    pub fn refuses_chunks(&self) -> Option<String> {
+        let encoder = self.encoder.name();
+        if self.encoder.norm() == NormSettings::Batch {
+            let reason = format!(
+                "encoder.{encoder}.norm = \"batch\" normalises over the batch, so that chunks of it would give other \
+                 embeddings; set encoder.{encoder}.norm = \"group\" (or \"frozen\" for a trained encoder)"
+            );
+            return Some(reason);
+        }
+        (self.head != HeadSettings::PaperV1).then(|| {
+            "this head normalises over the batch, whatever encoder.norm says; take head = \"paper_v1\", which has no BatchNorm"
+                .to_owned()
+        })
+    }
+}
+
 fn default_head() -> HeadSettings {
     HeadSettings::PaperV1
 }
@@ -489,6 +525,7 @@ mod tests {
             projection_width: 8,
             temperature: 0.1,
             imagenet_normalization: joint_forward,
+            loss_tile_rows: joint_forward.then_some(3),
             joint_forward,
         }
     }
@@ -503,14 +540,15 @@ mod tests {
     fn simclr_with_a_convnet_obeys_method_rules() {
         let names = ["encoder.conv4.weight", "encoder.bn1.running_mean", "head.layers.1.linear.bias"];
         for joint in [false, true] {
-            let encoder = EncoderSettings::ConvNet(ConvNetSettings { base_width: 4 });
+            let encoder = EncoderSettings::ConvNet(ConvNetSettings { base_width: 4, ..ConvNetSettings::default() });
             simclr_obeys_method_rules(simclr(encoder, HeadSettings::PaperV1, joint), &names);
         }
     }
 
     #[test]
     fn simclr_with_every_resnet_obeys_method_rules() {
-        let settings = |stem| ResNetSettings { stem, base_width: 4, zero_init_residual: false };
+        let settings =
+            |stem| ResNetSettings { stem, base_width: 4, zero_init_residual: false, norm: NormSettings::Batch };
         let names = [
             "encoder.conv1.weight",
             "encoder.bn1.running_var",
@@ -533,6 +571,35 @@ mod tests {
     }
 
     #[test]
+    fn simclr_without_batch_norm_obeys_method_rules() {
+        let norm = NormSettings::Group;
+        let convnet = EncoderSettings::ConvNet(ConvNetSettings { base_width: 4, norm });
+        let resnet = EncoderSettings::ResNet18(ResNetSettings { norm, base_width: 4, ..ResNetSettings::default() });
+        for (encoder, name) in [(convnet, "encoder.bn4.weight"), (resnet, "encoder.layer2.0.downsample.1.bias")] {
+            let settings = SimclrSettings { joint_forward: true, ..simclr(encoder, HeadSettings::PaperV1, false) };
+            let start = parameters(&make(settings.clone())(1, &Device::flex()), None).values;
+            assert!(start.contains_key(name) && !start.keys().any(|path| is_buffer(path)), "{:?}", start.keys());
+            if name.starts_with("encoder.bn4") {
+                simclr_obeys_method_rules(settings, &[name]);
+            }
+        }
+    }
+
+    #[test]
+    fn frozen_statistics_do_not_move() {
+        let device = Device::flex().autodiff();
+        let encoder = ConvNetSettings { base_width: 4, norm: NormSettings::Frozen };
+        let settings = simclr(EncoderSettings::ConvNet(encoder), HeadSettings::PaperV1, false);
+        let mut method = make(settings)(1, &device);
+        let start = parameters(&method, None).values;
+        let loss = method.train_loss(views(4, &device), 0).expect("two views").loss;
+        let after = parameters(&method, Some(&loss.backward()));
+        assert_eq!(after.values, start);
+        assert!(start.keys().any(|path| is_buffer(path)));
+        assert!(start.keys().all(|path| after.slopes.contains_key(path) != is_buffer(path)));
+    }
+
+    #[test]
     fn zero_gain_starts_blocks_as_identities_but_not_under_compat_torch() {
         let device = Device::flex();
         let encoder = EncoderSettings::ResNet18(ResNetSettings { base_width: 4, ..ResNetSettings::default() });
@@ -549,7 +616,7 @@ mod tests {
     #[test]
     fn joint_forward_shares_statistics_between_the_views() {
         let device = Device::flex();
-        let encoder = || EncoderSettings::ConvNet(ConvNetSettings { base_width: 4 });
+        let encoder = || EncoderSettings::ConvNet(ConvNetSettings { base_width: 4, ..ConvNetSettings::default() });
         let loss = |joint| {
             let mut settings = simclr(encoder(), HeadSettings::PaperV1, joint);
             settings.imagenet_normalization = false;
