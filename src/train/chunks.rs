@@ -85,3 +85,114 @@ fn add(sum: &mut BTreeMap<String, Gradient>, more: BTreeMap<String, Gradient>) {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Int, TensorData};
+
+    use super::super::toy::{Toy, batch};
+    use super::*;
+    use crate::method::{SimCLR, SimclrSettings};
+    use crate::model::{
+        ConvNetSettings, EncoderSettings, HeadSettings, InitOptions, NormSettings, ResNetSettings, Stem,
+    };
+    use crate::seed::draws;
+
+    const ITEMS: usize = 16;
+
+    fn floats<const D: usize>(of: Tensor<D>) -> Vec<f32> {
+        of.into_data().try_into_vec::<f32>().expect("f32")
+    }
+
+    /// Random pixels: `[items, views, 3, side, side]`.
+    fn pixels(views: usize, side: usize, device: &Device) -> Tensor<5, Int> {
+        let mut draws = draws(5, "pixels of chunks", &[]);
+        let bytes: Vec<i64> = (0..ITEMS * views * 3 * side * side).map(|_| draws.below(256) as i64).collect();
+        Tensor::from_data(TensorData::new(bytes, [ITEMS, views, 3, side, side]), device)
+    }
+
+    /// The whole batch's loss, embeddings and gradients come back in every number of chunks. Their paths come back.
+    fn chunks_equal_the_whole<M: Method>(make: impl Fn() -> M, content: &Content) -> Vec<String> {
+        let (output, expected) = step(&mut make(), content, 3, 1).expect("a batch");
+        let [first, second] = output.embeddings.map(floats);
+        let loss = floats(output.loss)[0];
+        for chunks in [2, 3, 4, 8] {
+            let (output, gradients) = step(&mut make(), content, 3, chunks).expect("a batch");
+            let ours = floats(output.loss)[0];
+            assert!((ours - loss).abs() <= 1e-5 * loss, "{ours} in {chunks} chunks, {loss} in one");
+            let [a, b] = output.embeddings.map(floats);
+            for (ours, whole) in a.iter().zip(&first).chain(b.iter().zip(&second)) {
+                assert!((ours - whole).abs() < 1e-5, "{ours} {whole}");
+            }
+            assert!(gradients.keys().eq(expected.keys()), "{:?}", gradients.keys());
+            for (path, expected) in &expected {
+                assert_eq!(gradients[path].rows, expected.rows, "{path}");
+                let (ours, expected) = (floats(gradients[path].values.clone()), floats(expected.values.clone()));
+                let largest = expected.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+                let gap = ours.iter().zip(&expected).fold(0.0_f32, |gap, (a, b)| gap.max((a - b).abs()));
+                assert!(largest > 0.0 && gap <= 1e-5 * largest, "{path} in {chunks} chunks: {gap} of {largest}");
+            }
+        }
+        expected.into_keys().collect()
+    }
+
+    fn simclr(encoder: EncoderSettings, head: HeadSettings, tile_rows: Option<usize>) -> SimclrSettings {
+        SimclrSettings {
+            encoder,
+            head,
+            projection_width: 8,
+            temperature: 0.2,
+            imagenet_normalization: true,
+            loss_tile_rows: tile_rows,
+            joint_forward: tile_rows.is_some(),
+        }
+    }
+
+    fn make(settings: &SimclrSettings, device: &Device) -> SimCLR {
+        SimCLR::new(settings, InitOptions { seed: 1, compat_torch: false }, device).expect("plain settings")
+    }
+
+    #[test]
+    fn simclr_in_chunks_is_simclr() {
+        let device = Device::flex().autodiff();
+        let content = Content::Views(pixels(2, 12, &device));
+        let resnet =
+            ResNetSettings { stem: Stem::Cifar, base_width: 4, zero_init_residual: false, norm: NormSettings::Group };
+        let convnet = |norm| EncoderSettings::ConvNet(ConvNetSettings { base_width: 4, norm });
+        for (encoder, tile_rows) in [
+            (EncoderSettings::ResNet18(resnet), None),
+            (convnet(NormSettings::Group), Some(5)),
+            (convnet(NormSettings::Frozen), None),
+        ] {
+            let settings = simclr(encoder, HeadSettings::PaperV1, tile_rows);
+            let paths = chunks_equal_the_whole(|| make(&settings, &device), &content);
+            assert!(paths.iter().any(|path| path == "head.layers.1.linear.weight"), "{paths:?}");
+        }
+    }
+
+    #[test]
+    fn what_normalises_over_the_batch_is_refused_by_name_and_trains_in_one_piece() {
+        let device = Device::flex().autodiff();
+        let content = Content::Views(pixels(2, 12, &device));
+        let convnet = |norm| EncoderSettings::ConvNet(ConvNetSettings { base_width: 4, norm });
+        for (norm, head, key) in [
+            (NormSettings::Batch, HeadSettings::PaperV1, "encoder.convnet.norm = \"group\""),
+            (NormSettings::Group, HeadSettings::GoogleV2, "head = \"paper_v1\""),
+        ] {
+            let settings = simclr(convnet(norm), head, None);
+            let error = step(&mut make(&settings, &device), &content, 0, 2).expect_err("BatchNorm").to_string();
+            assert!(error.contains(key) && error.contains("train.chunks"), "{error}");
+            assert!(step(&mut make(&settings, &device), &content, 0, 1).is_ok());
+        }
+        let error =
+            step(&mut Toy::new(&device), &batch(0, &device).content, 0, 2).expect_err("no embeddings").to_string();
+        assert!(error.contains("toy takes no chunks"), "{error}");
+    }
+
+    #[test]
+    fn pieces_cover_the_batch() {
+        assert_eq!(pieces(8, 2), [(0, 4), (4, 4)]);
+        assert_eq!(pieces(7, 3), [(0, 3), (3, 3), (6, 1)]);
+        assert_eq!(pieces(2, 9), [(0, 1), (1, 1)]);
+    }
+}
