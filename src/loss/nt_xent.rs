@@ -136,23 +136,23 @@ impl ViewLogits {
     fn in_tiles(&self, tile_rows: usize, want_gradient: bool) -> (Tensor<1>, Option<Tensor<2>>) {
         let [rows, _] = self.both.dims();
         let sums = self.excess(tile_rows);
-        let losses = sums.loss(self.right.zeros_like()); // [rows, 1]
-        let value = mean(losses.clone());
+        let own = self.right.zeros_like(); // [rows, 1]
+        let value = mean(sums.loss(own.clone()));
         if !want_gradient {
             return (value, None);
         }
+        let softmax = sums.softmax(own);
+        let (columns, right) = (softmax.transpose(), self.right.clone().transpose()); // [1, rows]
         let gradients = tiles(rows, tile_rows).map(|(first, length)| {
-            let part = |of: &Tensor<2>| of.clone().narrow(0, first, length);
-            let apart = self.apart(first, length);
-            let logits = self.tile(first, length); // [length, rows]
-            let by_row = (logits.clone() - part(&self.right) - part(&losses)).mask_fill(apart.clone(), MASKED).exp();
-            let by_column = logits - self.right.clone().transpose() - losses.clone().transpose();
-            let by_column = by_column.mask_fill(apart, MASKED).exp();
+            let (logits, apart) = (self.tile(first, length), self.apart(first, length)); // [length, rows]
+            let by_row = logits.clone() - self.right.clone().narrow(0, first, length);
+            let by_row = softmax.tile(first, length).of(by_row.mask_fill(apart.clone(), MASKED));
+            let by_column = columns.of((logits - right.clone()).mask_fill(apart, MASKED));
             (by_row + by_column).matmul(self.both.clone()) // [length, width]
         });
         let gradient = Tensor::cat(gradients.collect(), 0);
         // A positive's softmax is one minus all others', less its target of one: their sum, so that its digits are kept.
-        let shares = sums.share(&losses);
+        let shares = sums.share(&softmax);
         let turned = |of: &Tensor<2>| {
             let half = rows / 2;
             Tensor::cat(vec![of.clone().narrow(0, half, half), of.clone().narrow(0, 0, half)], 0)

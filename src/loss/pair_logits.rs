@@ -2,7 +2,7 @@
 use burn::tensor::{Bool, Tensor};
 
 use super::duplicates::Relation;
-use super::tiles::{Excess, MASKED, Numbers, tiles};
+use super::tiles::{Excess, MASKED, Numbers, Softmax, tiles};
 
 /// A = s I Tᵀ.
 #[derive(Debug)]
@@ -91,11 +91,11 @@ impl PairLogits {
     /// minus all others', so that the digits of small differences are kept.
     ///
     /// # Shapes
-    /// Losses: `[pairs, 1]` and `[1, pairs]`; `shares`, how much of each softmax is not on the diagonal: `[pairs, 1]` each.
+    /// Rows' and columns' softmax: `[pairs, 1]` and `[1, pairs]`; `shares`, how much of each is not on the diagonal:
+    /// `[pairs, 1]` each.
     pub(super) fn gradients(
         &self,
-        row_losses: &Tensor<2>,
-        column_losses: &Tensor<2>,
+        [of_rows, of_columns]: &[Softmax; 2],
         shares: [Tensor<2>; 2],
         tile_rows: usize,
     ) -> [Tensor<2>; 3] {
@@ -104,8 +104,8 @@ impl PairLogits {
         let (mut of_texts, mut of_scale) = (self.texts.zeros_like(), self.scale.zeros_like());
         for (first, length) in tiles(pairs, tile_rows) {
             let [rows, columns] = self.above(first, length);
-            let by_row = (rows.clone() - row_losses.clone().narrow(0, first, length)).exp(); // [length, pairs]
-            let by_column = (columns.clone() - column_losses.clone()).exp();
+            let by_row = of_rows.tile(first, length).of(rows.clone()); // [length, pairs]
+            let by_column = of_columns.of(columns.clone());
             let moved = by_row.clone() * rows + by_column.clone() * columns;
             of_scale = of_scale + moved.sum_dim(1).sum_dim(0);
             let slopes = self.less_targets(by_row + by_column, first, length);

@@ -77,13 +77,14 @@ pub fn symmetric_with(
     let logits = PairLogits::new(i, t, s, relation.map(Relation::without_autodiff), tile_rows);
     let [rows, columns] = logits.excess(tile_rows);
     let [own_rows, own_columns] = logits.own_above();
-    let (row_losses, column_losses) = (rows.loss(own_rows), columns.loss(own_columns.transpose()));
-    let found = Symmetric::of(row_losses.clone(), column_losses.clone());
+    let own_columns = own_columns.transpose(); // [1, pairs]
+    let found = Symmetric::of(rows.loss(own_rows.clone()), columns.loss(own_columns.clone()));
     if !images.is_tracked() && !texts.is_tracked() && !scale.is_tracked() {
         return Ok(found);
     }
-    let shares = [rows.share(&row_losses), columns.share(&column_losses).transpose()];
-    let [of_images, of_texts, of_scale] = logits.gradients(&row_losses, &column_losses, shares, tile_rows);
+    let softmax = [rows.softmax(own_rows), columns.softmax(own_columns)];
+    let shares = [rows.share(&softmax[0]), columns.share(&softmax[1]).transpose()];
+    let [of_images, of_texts, of_scale] = logits.gradients(&softmax, shares, tile_rows);
     let parts = vec![(images, of_images), (texts, of_texts), (scale, of_scale)];
     Ok(Symmetric { loss: with_gradients(found.loss, parts), ..found })
 }

@@ -74,9 +74,43 @@ impl Excess {
         (self.sum.clone() + ((own - self.shift.clone()).exp() - 1.0)).log1p() + self.shift.clone()
     }
 
-    /// Σ exp(x − loss): how much of the softmax is not the own's.
-    pub(super) fn share(&self, loss: &Tensor<2>) -> Tensor<2> {
-        self.sum.clone() * (self.shift.clone() - loss.clone()).exp()
+    /// What turns each x into its part of the softmax that `own` belongs to.
+    pub(super) fn softmax(&self, own: Tensor<2>) -> Softmax {
+        let total = self.sum.clone() + (own - self.shift.clone()).exp();
+        Softmax { shift: self.shift.clone(), inverse: total.recip() }
+    }
+
+    /// How much of the softmax is not the own's.
+    pub(super) fn share(&self, softmax: &Softmax) -> Tensor<2> {
+        self.sum.clone() * softmax.inverse.clone()
+    }
+}
+
+/// A softmax whose sum is known.
+///
+/// Of shift and sum rather than their logarithm: that is a number as large as the logits, with as few digits behind the
+/// point.
+#[derive(Debug, Clone)]
+pub(super) struct Softmax {
+    shift: Tensor<2>,
+    inverse: Tensor<2>,
+}
+
+impl Softmax {
+    /// Of some rows of `[rows, 1]`.
+    pub(super) fn tile(&self, first: usize, length: usize) -> Self {
+        let part = |of: &Tensor<2>| of.clone().narrow(0, first, length);
+        Self { shift: part(&self.shift), inverse: part(&self.inverse) }
+    }
+
+    /// `[rows, 1]` as `[1, rows]`.
+    pub(super) fn transpose(&self) -> Self {
+        Self { shift: self.shift.clone().transpose(), inverse: self.inverse.clone().transpose() }
+    }
+
+    /// The parts of logits above the same as in [`Excess::over`].
+    pub(super) fn of(&self, above: Tensor<2>) -> Tensor<2> {
+        (above - self.shift.clone()).exp() * self.inverse.clone()
     }
 }
 
@@ -136,14 +170,14 @@ mod tests {
         let expected = 200.0 + (1.0_f32 + (-1.0_f32).exp()).ln();
         for excess in [whole, parts] {
             let loss = excess.loss(zero.clone());
-            let share = values(excess.share(&loss))[0];
+            let share = values(excess.share(&excess.softmax(zero.clone())))[0];
             assert!((values(loss)[0] - expected).abs() < 1e-4);
             assert!((share - 1.0).abs() < 1e-4, "{share}");
         }
         let tiny = Excess::over(1, rows(vec![-25.0]));
-        let loss = tiny.loss(zero);
-        assert!((values(loss.clone())[0] / (-25.0_f32).exp() - 1.0).abs() < 1e-6);
-        assert!((values(tiny.share(&loss))[0] / (-25.0_f32).exp() - 1.0).abs() < 1e-6);
+        let share = tiny.share(&tiny.softmax(zero.clone()));
+        assert!((values(tiny.loss(zero))[0] / (-25.0_f32).exp() - 1.0).abs() < 1e-6);
+        assert!((values(share)[0] / (-25.0_f32).exp() - 1.0).abs() < 1e-6);
     }
 
     #[test]
