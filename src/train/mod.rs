@@ -102,7 +102,6 @@ fn one() -> u64 {
 fn one_chunk() -> usize {
     1
 }
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn is_one_chunk(chunks: &usize) -> bool {
     *chunks == 1
 }
