@@ -52,6 +52,18 @@ impl PairCaptions {
         Self { tokens, images, texts }
     }
 
+    /// Some of the pairs, from `first` on; those that there are of them.
+    pub(super) fn rows(&self, first: usize, count: usize) -> Self {
+        fn part<T: Clone>(all: &[T], first: usize, count: usize) -> Vec<T> {
+            all.iter().skip(first).take(count).cloned().collect()
+        }
+        Self {
+            tokens: part(&self.tokens, first, count),
+            images: part(&self.images, first, count),
+            texts: part(&self.texts, first, count),
+        }
+    }
+
     /// Whether a batch of an epoch's plan holds texts.
     pub fn are_in(batch: &RecordBatch) -> bool {
         batch.column_by_name(TOKENS).is_some()
@@ -112,7 +124,8 @@ mod tests {
         assert!(all.texts[0] == all.texts[2] && all.texts[0] != all.texts[1]);
         let part = PairCaptions::from_record_batch(&batch.slice(1, 2)).expect("texts");
         assert_eq!(part.tokens, [vec![9, 8], vec![9, 1, 8]]);
-        assert_eq!((part.texts, part.images), (all.texts[1..].to_vec(), vec![71, 70]));
+        assert_eq!((&part.texts[..], &part.images[..]), (&all.texts[1..], &[71, 70][..]));
+        assert_eq!(all.rows(1, 2), part);
         assert!(PairCaptions::new(vec![vec![1]], vec![]).is_err());
     }
 }

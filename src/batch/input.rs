@@ -92,6 +92,32 @@ impl Content {
         }
     }
 
+    /// Items.
+    pub fn items(&self) -> usize {
+        match self {
+            Self::Views(pixels) | Self::ImageTexts(ImageTexts { pixels, .. }) => pixels.dims()[0],
+            Self::Windows(windows) => windows.windows.count(),
+        }
+    }
+
+    /// Some of the rows, from `first` on.
+    ///
+    /// # Errors
+    /// Of windows, which are compared with what is in their own batch and have no part of it.
+    pub fn rows(&self, first: usize, count: usize) -> Result<Self> {
+        match self {
+            Self::Views(pixels) => Ok(Self::Views(pixels.clone().narrow(0, first, count))),
+            Self::ImageTexts(ImageTexts { pixels, captions }) => Ok(Self::ImageTexts(ImageTexts {
+                pixels: pixels.clone().narrow(0, first, count),
+                captions: captions.rows(first, count),
+            })),
+            Self::Windows(_) => {
+                let reason = "windows are compared with others of their batch; take it in one piece, train.chunks = 1";
+                Err(Error::at(Stage::Batch, "windows", reason))
+            }
+        }
+    }
+
     /// As a method takes it; pixels become floats on the device.
     pub fn input(&self) -> Input {
         match self {

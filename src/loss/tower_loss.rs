@@ -265,8 +265,9 @@ mod tests {
         for duplicates in [DuplicatePolicy::Keep, DuplicatePolicy::Mask, DuplicatePolicy::SoftTargets] {
             let declared = TowerLoss::Softmax.no_signal(duplicates, known, 6);
             let scale = Tensor::<1>::from_data([1.0_f32], &device);
-            let found =
-                TowerLoss::Softmax.forward([same.clone(), same.clone()], scale, None, &of(duplicates), None).expect("six");
+            let found = TowerLoss::Softmax
+                .forward([same.clone(), same.clone()], scale, None, &of(duplicates), None)
+                .expect("six");
             let value = f64::from(found.loss.into_scalar::<f32>());
             assert!((value - declared).abs() < 1e-5, "{duplicates:?}: {value} {declared}");
             // Every text is as near as every other.

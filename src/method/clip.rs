@@ -12,10 +12,8 @@ use crate::error::{Error, Result, Stage};
 use crate::loss::duplicates::{DuplicatePolicy, Duplicates};
 use crate::loss::symmetric::MOST_LOGIT_SCALE;
 use crate::loss::tower_loss::{TowerLoss, repeated};
-use crate::model::InitOptions;
-use crate::model::clip::{
-    Activation, Captions, Clip, ClipSettings, TextSettings, VisionSettings, patch_dropout,
-};
+use crate::model::clip::{Activation, Captions, Clip, ClipSettings, TextSettings, VisionSettings, patch_dropout};
+use crate::model::{InitOptions, NormSettings};
 
 /// `[method.clip]`; the defaults are ViT-B/32.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,7 +35,7 @@ pub struct Settings {
     pub duplicates: DuplicatePolicy,
     /// Rows of the matrix of logits that the loss holds at a time; default: all.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tile_rows: Option<usize>,
+    pub loss_tile_rows: Option<usize>,
     /// Taken from red, green and blue, which are in [0, 1].
     pub pixel_mean: [f64; 3],
     /// What they are divided by.
@@ -58,7 +56,7 @@ impl Default for Settings {
             patch_dropout: 0.0,
             loss: TowerLoss::Softmax,
             duplicates: DuplicatePolicy::Keep,
-            tile_rows: None,
+            loss_tile_rows: None,
             pixel_mean: decimal(CLIP_MEAN),
             pixel_deviation: decimal(CLIP_DEVIATION),
             features: Features::BeforeProjection,
@@ -85,6 +83,18 @@ impl Settings {
             vision: self.vision.clone(),
             text: self.text.clone(),
             logit_bias: self.loss.has_bias(),
+        }
+    }
+
+    /// Why a batch cannot be taken in chunks: what is normalised over a batch would be normalised over a chunk.
+    pub fn refuses_chunks(&self) -> Option<String> {
+        match &self.vision {
+            VisionSettings::ModifiedResnet(vision) if vision.norm == NormSettings::Batch => Some(
+                "vision.modified_resnet.norm = \"batch\" normalises over the batch, so that chunks of it would give other \
+                 embeddings; set norm = \"group\" (or \"frozen\" for trained weights)"
+                    .to_owned(),
+            ),
+            VisionSettings::ModifiedResnet(_) | VisionSettings::VisionTransformer(_) => None,
         }
     }
 }
@@ -175,12 +185,7 @@ impl Method for CLIP {
     }
 
     fn refuses_chunks(&self) -> Option<String> {
-        match &self.settings.vision {
-            VisionSettings::VisionTransformer(_) => None,
-            VisionSettings::ModifiedResnet(_) => {
-                Some("BatchNorm mixes the images of a batch; take it in one piece, or vision.vision_transformer".to_owned())
-            }
-        }
+        self.settings.refuses_chunks()
     }
 
     fn embed(&mut self, input: Input, rows: BatchRows) -> Result<Embedded> {
@@ -199,10 +204,10 @@ impl Method for CLIP {
         let pairs = embedded.items();
         let Embedded { sides, identities } = embedded;
         let known = [identities[0].as_deref(), identities[1].as_deref()];
-        let Settings { loss, duplicates: policy, tile_rows, .. } = self.settings;
+        let Settings { loss, duplicates: policy, loss_tile_rows, .. } = self.settings;
         let duplicates = Duplicates::new(policy, known)?;
         let (scale, bias) = (self.towers.logit_scale.val(), self.towers.logit_bias.as_ref().map(|bias| bias.val()));
-        let compared = loss.forward(sides, scale.clone(), bias.clone(), &duplicates, tile_rows)?;
+        let compared = loss.forward(sides, scale.clone(), bias.clone(), &duplicates, loss_tile_rows)?;
         let [images, texts] = known.map(|hashes| vec![repeated(hashes) as f64]);
         let mut readings = vec![
             Reading::measured("logit_scale", scale.without_autodiff().exp()),
@@ -241,10 +246,9 @@ impl Method for CLIP {
             let clamped = scale.without_autodiff().clamp_max(MOST_LOGIT_SCALE);
             match strategy {
                 None => clamped,
-                Some(strategy) => clamped
-                    .autodiff()
-                    .with_gradient_checkpointing_strategy(strategy)
-                    .set_require_grad(is_trained),
+                Some(strategy) => {
+                    clamped.autodiff().with_gradient_checkpointing_strategy(strategy).set_require_grad(is_trained)
+                }
             }
         });
     }

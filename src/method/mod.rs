@@ -12,10 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::Input;
 use crate::error::{Context as _, Error, Result, Stage};
-use crate::model::{EncoderSettings, HeadSettings};
+use crate::model::{EncoderSettings, HeadSettings, NormSettings};
 pub use clip::CLIP;
 pub use cpc::CPC;
 pub use simclr::SimCLR;
+
+/// Of methods whose batches are taken in one piece.
+const NO_CHUNKS: &str = "its loss is not taken of one embedding per item; take batches in one piece, train.chunks = 1";
 
 /// What one training step's forward gives.
 #[derive(Debug, Clone)]
@@ -179,7 +182,7 @@ pub trait Method: Module + Clone + Debug {
     ///
     /// They can where no item's embedding depends on the other items of its chunk: not with BatchNorm.
     fn refuses_chunks(&self) -> Option<String> {
-        Some("its loss is no function of embeddings; take the batch in one piece, `train.chunks = 1`".to_owned())
+        Some(NO_CHUNKS.to_owned())
     }
 
     /// What the loss compares of some rows of a batch, in training mode. With and without autodiff, alone and among
@@ -212,6 +215,17 @@ pub enum MethodSettings {
     Clip(clip::Settings),
 }
 
+impl MethodSettings {
+    /// Why a batch cannot be taken in chunks, as [`Method::refuses_chunks`] of what they make.
+    pub fn refuses_chunks(&self) -> Option<String> {
+        match self {
+            Self::Simclr(settings) => settings.refuses_chunks(),
+            Self::Cpc(_) => Some(NO_CHUNKS.to_owned()),
+            Self::Clip(settings) => settings.refuses_chunks(),
+        }
+    }
+}
+
 /// `[method.simclr]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -230,10 +244,33 @@ pub struct SimclrSettings {
     /// Subtract ImageNet's mean and divide by its standard deviation; the paper does neither.
     #[serde(default)]
     pub imagenet_normalization: bool,
+    /// Rows of the loss's matrix of logits at a time, of which there are two per item; all where this is absent. With
+    /// large batches memory grows with these rows times the batch, not with its square.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_tile_rows: Option<usize>,
     /// Whether both views share one forward (and so one set of BatchNorm statistics), as torch repositories do.
     #[serde(default)]
     pub joint_forward: bool,
 }
+
+impl SimclrSettings {
+    /// Why a batch cannot be taken in chunks: what is normalised over a batch would be normalised over a chunk.
+    pub fn refuses_chunks(&self) -> Option<String> {
+        let encoder = self.encoder.name();
+        if self.encoder.norm() == NormSettings::Batch {
+            let reason = format!(
+                "encoder.{encoder}.norm = \"batch\" normalises over the batch, so that chunks of it would give other \
+                 embeddings; set encoder.{encoder}.norm = \"group\" (or \"frozen\" for a trained encoder)"
+            );
+            return Some(reason);
+        }
+        (self.head != HeadSettings::PaperV1).then(|| {
+            "this head normalises over the batch, whatever encoder.norm says; take head = \"paper_v1\", which has no BatchNorm"
+                .to_owned()
+        })
+    }
+}
+
 fn default_head() -> HeadSettings {
     HeadSettings::PaperV1
 }
@@ -555,7 +592,8 @@ mod tests {
 
     impl ModuleMapper for Scale {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let is_scale = param.val().dims() == [1; D] && param.val().inner().into_data().iter::<f32>().all(|x| x > 0.0);
+            let is_scale =
+                param.val().dims() == [1; D] && param.val().inner().into_data().iter::<f32>().all(|x| x > 0.0);
             match is_scale {
                 true => param.map(|old| (old.inner() * 0.0 + self.0).autodiff().require_grad()),
                 false => param,
@@ -618,9 +656,8 @@ mod tests {
         let device = Device::flex();
         let settings = clip::Settings { patch_dropout: 0.5, ..clip(SMALL_CLIP) };
         let mut method = make_clip(settings)(1, &device);
-        let whole = |method: &mut CLIP, step| {
-            method.embed(pairs(4, &device), BatchRows::whole(step)).expect("pairs").sides
-        };
+        let whole =
+            |method: &mut CLIP, step| method.embed(pairs(4, &device), BatchRows::whole(step)).expect("pairs").sides;
         let [images, _] = whole(&mut method, 3);
         let Pairs { images: pixels, captions } = pairs(4, &device).into_pairs("clip").expect("pairs");
         let part = Pairs {
@@ -638,7 +675,9 @@ mod tests {
     #[test]
     fn clip_with_the_papers_resnet_has_a_finite_loss_and_features() {
         let text = SMALL_CLIP.split("[vision").next().expect("a beginning");
-        let text = format!("{text}[vision.modified_resnet]\nimage_side_pixels = 32\nwidth = 4\nblocks = [1, 1, 1, 1]\nheads = 4\n");
+        let text = format!(
+            "{text}[vision.modified_resnet]\nimage_side_pixels = 32\nwidth = 4\nblocks = [1, 1, 1, 1]\nheads = 4\n"
+        );
         let device = Device::flex().autodiff();
         let mut method = make_clip(clip(&text))(1, &device);
         let values: Vec<f32> = (0..4 * 3 * 32 * 32).map(|i| (0.37 * i as f32).sin()).collect();
@@ -657,6 +696,7 @@ mod tests {
             projection_width: 8,
             temperature: 0.1,
             imagenet_normalization: joint_forward,
+            loss_tile_rows: joint_forward.then_some(3),
             joint_forward,
         }
     }
@@ -671,14 +711,15 @@ mod tests {
     fn simclr_with_a_convnet_obeys_method_rules() {
         let names = ["encoder.conv4.weight", "encoder.bn1.running_mean", "head.layers.1.linear.bias"];
         for joint in [false, true] {
-            let encoder = EncoderSettings::ConvNet(ConvNetSettings { base_width: 4 });
+            let encoder = EncoderSettings::ConvNet(ConvNetSettings { base_width: 4, ..ConvNetSettings::default() });
             simclr_obeys_method_rules(simclr(encoder, HeadSettings::PaperV1, joint), &names);
         }
     }
 
     #[test]
     fn simclr_with_every_resnet_obeys_method_rules() {
-        let settings = |stem| ResNetSettings { stem, base_width: 4, zero_init_residual: false };
+        let settings =
+            |stem| ResNetSettings { stem, base_width: 4, zero_init_residual: false, norm: NormSettings::Batch };
         let names = [
             "encoder.conv1.weight",
             "encoder.bn1.running_var",
@@ -701,6 +742,35 @@ mod tests {
     }
 
     #[test]
+    fn simclr_without_batch_norm_obeys_method_rules() {
+        let norm = NormSettings::Group;
+        let convnet = EncoderSettings::ConvNet(ConvNetSettings { base_width: 4, norm });
+        let resnet = EncoderSettings::ResNet18(ResNetSettings { norm, base_width: 4, ..ResNetSettings::default() });
+        for (encoder, name) in [(convnet, "encoder.bn4.weight"), (resnet, "encoder.layer2.0.downsample.1.bias")] {
+            let settings = SimclrSettings { joint_forward: true, ..simclr(encoder, HeadSettings::PaperV1, false) };
+            let start = parameters(&make(settings.clone())(1, &Device::flex()), None).values;
+            assert!(start.contains_key(name) && !start.keys().any(|path| is_buffer(path)), "{:?}", start.keys());
+            if name.starts_with("encoder.bn4") {
+                simclr_obeys_method_rules(settings, &[name]);
+            }
+        }
+    }
+
+    #[test]
+    fn frozen_statistics_do_not_move() {
+        let device = Device::flex().autodiff();
+        let encoder = ConvNetSettings { base_width: 4, norm: NormSettings::Frozen };
+        let settings = simclr(EncoderSettings::ConvNet(encoder), HeadSettings::PaperV1, false);
+        let mut method = make(settings)(1, &device);
+        let start = parameters(&method, None).values;
+        let loss = method.train_loss(views(4, &device), 0).expect("two views").loss;
+        let after = parameters(&method, Some(&loss.backward()));
+        assert_eq!(after.values, start);
+        assert!(start.keys().any(|path| is_buffer(path)));
+        assert!(start.keys().all(|path| after.slopes.contains_key(path) != is_buffer(path)));
+    }
+
+    #[test]
     fn zero_gain_starts_blocks_as_identities_but_not_under_compat_torch() {
         let device = Device::flex();
         let encoder = EncoderSettings::ResNet18(ResNetSettings { base_width: 4, ..ResNetSettings::default() });
@@ -717,7 +787,7 @@ mod tests {
     #[test]
     fn joint_forward_shares_statistics_between_the_views() {
         let device = Device::flex();
-        let encoder = || EncoderSettings::ConvNet(ConvNetSettings { base_width: 4 });
+        let encoder = || EncoderSettings::ConvNet(ConvNetSettings { base_width: 4, ..ConvNetSettings::default() });
         let loss = |joint| {
             let mut settings = simclr(encoder(), HeadSettings::PaperV1, joint);
             settings.imagenet_normalization = false;

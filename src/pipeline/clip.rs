@@ -24,7 +24,7 @@ pub(super) fn check(reading: &mut Reading, settings: &Settings) {
         reading.note(&key(&place), problem, "");
     }
     at_least(reading, &key("text.context_tokens"), settings.text.context_tokens as u64, LEAST_CONTEXT_TOKENS);
-    at_least(reading, &key("tile_rows"), settings.tile_rows.unwrap_or(1) as u64, 1);
+    at_least(reading, &key("loss_tile_rows"), settings.loss_tile_rows.unwrap_or(1) as u64, 1);
     let vocabulary = settings.text.vocabulary_tokens;
     if vocabulary < VOCABULARY_TOKENS {
         let problem = format!("{vocabulary} tokens; the tokenizer has {VOCABULARY_TOKENS}");
@@ -110,13 +110,16 @@ mod tests {
     fn every_range_is_checked_at_its_key() {
         for (set, key) in [
             ("method.clip.text.heads=3", "method.clip.text.width"),
-            ("method.clip.vision.vision_transformer.patch_side_pixels=7", "method.clip.vision.vision_transformer.image_side_pixels"),
+            (
+                "method.clip.vision.vision_transformer.patch_side_pixels=7",
+                "method.clip.vision.vision_transformer.image_side_pixels",
+            ),
             ("method.clip.vision.vision_transformer.width=0", "method.clip.vision.vision_transformer.width"),
             ("method.clip.text.vocabulary_tokens=1_000", "method.clip.text.vocabulary_tokens"),
             ("method.clip.patch_dropout=1.0", "method.clip.patch_dropout"),
             ("method.clip.pixel_deviation=[0.5, 0.0, 0.5]", "method.clip.pixel_deviation[1]"),
             ("method.clip.embedding_width=0", "method.clip.embedding_width"),
-            ("method.clip.tile_rows=0", "method.clip.tile_rows"),
+            ("method.clip.loss_tile_rows=0", "method.clip.loss_tile_rows"),
         ] {
             assert_eq!(keys(&[set]), [key], "{set}");
         }

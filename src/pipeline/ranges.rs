@@ -33,6 +33,7 @@ pub(super) fn check(reading: &mut Reading, pipeline: &Pipeline) {
     }
     meets(reading, &pipeline.pair, &pipeline.method);
     train(reading, &pipeline.train);
+    chunks(reading, pipeline);
     if let Some(evaluate) = &pipeline.evaluate {
         evaluation(reading, evaluate);
     }
@@ -171,6 +172,23 @@ fn simclr(reading: &mut Reading, settings: &SimclrSettings) {
     base_width(reading, "method.simclr.encoder", &settings.encoder);
     at_least(reading, "method.simclr.projection_width", settings.projection_width as u64, 2);
     positive(reading, "method.simclr.temperature", settings.temperature);
+    at_least(reading, "method.simclr.loss_tile_rows", settings.loss_tile_rows.unwrap_or(1) as u64, 1);
+}
+
+/// Notes chunks that a batch or a method cannot be cut into.
+fn chunks(reading: &mut Reading, pipeline: &Pipeline) {
+    let (chunks, batch_rows) = (pipeline.train.chunks, pipeline.prefetch.batch_rows);
+    at_least(reading, "train.chunks", chunks as u64, 1);
+    if chunks > batch_rows {
+        let problem = format!("{chunks} chunks of {batch_rows} rows");
+        reading.note_about(&["train.chunks", "prefetch.batch_rows"], problem, "a chunk has a row at least");
+    }
+    if chunks > 1
+        && let Some(reason) = pipeline.method.refuses_chunks()
+    {
+        let (problem, remedy) = reason.split_once("; ").unwrap_or((&reason, ""));
+        reading.note("train.chunks", problem, remedy);
+    }
 }
 
 pub(super) fn base_width(reading: &mut Reading, key: &str, settings: &EncoderSettings) {

@@ -87,9 +87,8 @@ mod tests {
         // Ten letters a line: the longer text has two.
         assert_eq!(sheet.dimensions(), (2 * 140 + 12, 12 + 128 + 6 + 2 * 20 + 12));
         assert_eq!((sheet.get_pixel(12, 12).0, sheet.get_pixel(152 + 127, 139).0), ([250, 0, 0], [0, 0, 250]));
-        let ink = |left: u32, top: u32| {
-            (left..left + 128).any(|x| (top..top + 14).any(|y| *sheet.get_pixel(x, y) == INK))
-        };
+        let ink =
+            |left: u32, top: u32| (left..left + 128).any(|x| (top..top + 14).any(|y| *sheet.get_pixel(x, y) == INK));
         assert!(ink(12, 146) && ink(12, 166) && ink(152, 146) && !ink(152, 166));
         assert!(captioned_sheet(&pixels[1..], &texts, 2).is_err() && captioned_sheet(&[], &[], 2).is_err());
     }

@@ -63,9 +63,11 @@ pub fn described(plan: &Plan) -> Result<Described> {
         let reason = "this run's method is not CLIP; other weights are in its checkpoints, weights.safetensors";
         return Err(Error::at(Stage::CommandLine, plan.named.as_str(), reason));
     };
-    let [ImageOpSettings::Resize(resize), ImageOpSettings::CenterCrop(crop)] = plan.pipeline.augment.evaluation.as_slice()
+    let [ImageOpSettings::Resize(resize), ImageOpSettings::CenterCrop(crop)] =
+        plan.pipeline.augment.evaluation.as_slice()
     else {
-        let reason = "is not resize and then center_crop, which is all that a model's configuration can say of its images";
+        let reason =
+            "is not resize and then center_crop, which is all that a model's configuration can say of its images";
         return Err(Error::at(Stage::CommandLine, "augment.evaluation", reason));
     };
     let narrow = |values: [f64; 3]| values.map(|value| value as f32);

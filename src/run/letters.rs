@@ -83,7 +83,13 @@ const LETTERS: [(char, &str); 68] = [
 const OTHER: &str = "#####|#   #|#   #|#   #|#   #|#   #|#####";
 
 /// Writes a line from `(left, top)` on, each dot a square of `dot_pixels`; what reaches beyond the picture is cut off.
-pub(super) fn write_line(picture: &mut RgbImage, (left, top): (usize, usize), line: &str, dot_pixels: usize, ink: Rgb<u8>) {
+pub(super) fn write_line(
+    picture: &mut RgbImage,
+    (left, top): (usize, usize),
+    line: &str,
+    dot_pixels: usize,
+    ink: Rgb<u8>,
+) {
     for (at, letter) in line.chars().enumerate().filter(|(_, letter)| !letter.is_whitespace()) {
         let known = LETTERS.iter().find(|(known, _)| *known == letter);
         let dots = known.map_or(OTHER, |(_, dots)| dots).split('|');

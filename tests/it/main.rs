@@ -39,4 +39,5 @@ mod series;
 mod series_runs;
 mod sql;
 mod stores;
+mod tiled_loss;
 mod twins;

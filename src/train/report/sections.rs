@@ -50,7 +50,11 @@ pub(crate) const SECTIONS: [(&str, &[Spec]); 4] = [
                 "Share whose own partner is the nearest of the batch; chance is one over its rows.",
                 &[("image_to_text_accuracy", "image to text"), ("text_to_image_accuracy", "text to image")],
             ),
-            free("Scale of the logits", "Starts at 14.3, or 10 with a bias; at most 100 without.", &[("logit_scale", "scale")]),
+            free(
+                "Scale of the logits",
+                "Starts at 14.3, or 10 with a bias; at most 100 without.",
+                &[("logit_scale", "scale")],
+            ),
             free("Bias of the logits", "Starts at \u{2212}10.", &[("logit_bias", "bias")]),
             from_zero(
                 "Duplicates within the batch",
