@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::arrow::{
     array::{Array, ArrayRef, AsArray, GenericListArray, ListArray, OffsetSizeTrait, UInt32Array, UInt64Array},
     buffer::OffsetBuffer,
-    datatypes::{ArrowNativeType, DataType, Field, FieldRef},
+    datatypes::{DataType, Field, FieldRef},
 };
 
 use crate::{
