@@ -9,6 +9,7 @@ mod pair_logits;
 pub mod sigmoid;
 pub mod symmetric;
 mod tiles;
+pub mod tower_loss;
 
 pub use duplicates::{DuplicatePolicy, Duplicates};
 pub use info_nce::{InfoNce, Predicted};
@@ -17,3 +18,4 @@ pub use negatives::{Chance, Negatives, Sequences};
 pub use nt_xent::{Contrast, NtXent};
 pub use sigmoid::{sigmoid, sigmoid_with};
 pub use symmetric::{Symmetric, symmetric, symmetric_with};
+pub use tower_loss::{Compared, TowerLoss};

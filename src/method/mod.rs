@@ -1,5 +1,6 @@
 //! Encoder, head and loss of one published method.
 
+pub mod clip;
 pub mod cpc;
 mod simclr;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::batch::Input;
 use crate::error::{Context as _, Error, Result, Stage};
 use crate::model::{EncoderSettings, HeadSettings, NormSettings};
+pub use clip::CLIP;
 pub use cpc::CPC;
 pub use simclr::SimCLR;
 
@@ -209,6 +211,8 @@ pub enum MethodSettings {
     Simclr(SimclrSettings),
     /// Van den Oord et al. 2018.
     Cpc(cpc::Settings),
+    /// Radford et al. 2021, or with SigLIP's loss Zhai et al. 2023.
+    Clip(clip::Settings),
 }
 
 impl MethodSettings {
@@ -217,6 +221,7 @@ impl MethodSettings {
         match self {
             Self::Simclr(settings) => settings.refuses_chunks(),
             Self::Cpc(_) => Some(NO_CHUNKS.to_owned()),
+            Self::Clip(settings) => settings.refuses_chunks(),
         }
     }
 }
@@ -281,11 +286,13 @@ fn default_temperature() -> f64 {
 mod tests {
     use std::collections::BTreeMap;
 
-    use burn::module::{ModuleVisitor, Param};
+    use burn::module::{ModuleMapper, ModuleVisitor, Param};
     use burn::tensor::{Device, Gradients, TensorData};
 
     use super::*;
-    use crate::batch::SequencedWindows;
+    use crate::batch::{PairCaptions, Pairs, SequencedWindows};
+    use crate::loss::duplicates::DuplicatePolicy;
+    use crate::loss::tower_loss::TowerLoss;
     use crate::model::{ConvNetSettings, InitOptions, ResNetSettings, Stem};
 
     /// Visits parameters with their paths: values, and gradients' largest magnitudes where there are any.
@@ -516,6 +523,170 @@ mod tests {
         twice.sequences = vec![0, 1, 2, 0];
         let output = method.train_loss(Input::Windows(twice), 0).expect("windows");
         assert_eq!(names(&output), all[..5]);
+    }
+
+    /// Twelve-pixel images with texts of one to three words.
+    fn pairs(items: usize, device: &Device) -> Input {
+        let tokens = (0..items as u32).map(|item| {
+            let words = (0..1 + item % 3).map(|word| 1 + item + 5 * word);
+            [18].into_iter().chain(words).chain([19]).collect()
+        });
+        let captions = PairCaptions::of_distinct_images(tokens.collect());
+        Input::Pairs(Pairs { images: pixels(items, 0.4, device), captions })
+    }
+
+    const SMALL_CLIP: &str = "embedding_width = 6\nactivation = \"gelu\"\n\
+        text = { context_tokens = 6, vocabulary_tokens = 20, width = 8, blocks = 1, heads = 2, perceptron_width = 12 }\n\
+        [vision.vision_transformer]\nimage_side_pixels = 12\npatch_side_pixels = 4\nwidth = 8\nblocks = 2\nheads = 2\n\
+        perceptron_width = 16\n";
+
+    fn clip(text: &str) -> clip::Settings {
+        toml::from_str(text).expect("settings")
+    }
+
+    fn make_clip(settings: clip::Settings) -> impl Fn(u64, &Device) -> CLIP {
+        move |seed, device| {
+            CLIP::new(&settings, InitOptions { seed, compat_torch: false }, device).expect("plain settings")
+        }
+    }
+
+    #[test]
+    fn clip_obeys_method_rules() {
+        for (loss, features, dropout) in [
+            (TowerLoss::Softmax, clip::Features::BeforeProjection, 0.4),
+            (TowerLoss::Sigmoid, clip::Features::Embedding, 0.0),
+        ] {
+            let settings = clip::Settings { loss, features, patch_dropout: dropout, ..clip(SMALL_CLIP) };
+            let mut names = vec![
+                "towers.visual.conv1.weight",
+                "towers.visual.transformer.resblocks.1.attn.in_proj_weight",
+                "towers.token_embedding.weight",
+                "towers.text_projection",
+                "towers.logit_scale",
+            ];
+            names.extend(loss.has_bias().then_some("towers.logit_bias"));
+            obeys_method_rules(make_clip(settings), pairs, pairs, |device| windows(4, device), &names);
+        }
+    }
+
+    #[test]
+    fn clip_takes_images_without_texts_for_features_and_not_for_its_loss() {
+        let device = Device::flex();
+        let mut method = make_clip(clip(SMALL_CLIP))(1, &device);
+        let of_pairs = method.features(pairs(4, &device)).expect("images");
+        let Input::Pairs(Pairs { images, .. }) = pairs(4, &device) else { unreachable!("pairs are pairs") };
+        let of_views = method.features(Input::Views(vec![images])).expect("images");
+        assert_eq!(of_pairs.into_data(), of_views.into_data());
+        let error = method.train_loss(view(4, &device), 0).expect_err("no texts").to_string();
+        assert!(error.contains("clip") && error.contains("takes images with texts"), "{error}");
+        let other_side = Input::Views(vec![Tensor::<4>::zeros([2, 3, 8, 8], &device)]);
+        let error = method.features(other_side).expect_err("another size").to_string();
+        assert!(error.contains("8x8") && error.contains("12x12"), "{error}");
+        let captions = PairCaptions::of_distinct_images(vec![vec![18, 99, 19]; 4]);
+        let strangers = Input::Pairs(Pairs { images: pixels(4, 0.0, &device), captions });
+        assert!(method.train_loss(strangers, 0).expect_err("no such token").to_string().contains("token 99"));
+    }
+
+    /// Sets the logarithm of the scale: the only parameter that is one number in these models.
+    struct Scale(f32);
+
+    impl ModuleMapper for Scale {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let is_scale =
+                param.val().dims() == [1; D] && param.val().inner().into_data().iter::<f32>().all(|x| x > 0.0);
+            match is_scale {
+                true => param.map(|old| (old.inner() * 0.0 + self.0).autodiff().require_grad()),
+                false => param,
+            }
+        }
+    }
+
+    #[test]
+    fn clips_scale_is_brought_back_to_a_hundred_and_can_fall_again() {
+        let device = Device::flex().autodiff();
+        let scaled = |loss, logarithm: f32| {
+            let mut method = make_clip(clip::Settings { loss, ..clip(SMALL_CLIP) })(1, &device);
+            method = method.map(&mut Scale(logarithm));
+            method.after_step();
+            method
+        };
+        let value = |method: &CLIP| method.towers().logit_scale.val().inner().into_scalar::<f32>();
+        let above = scaled(TowerLoss::Softmax, 9.0);
+        assert!((f64::from(value(&above)) - 100.0_f64.ln()).abs() < 1e-6);
+        assert!((value(&scaled(TowerLoss::Softmax, 2.5)) - 2.5).abs() < 1e-6);
+        assert!((value(&scaled(TowerLoss::Sigmoid, 9.0)) - 9.0).abs() < 1e-6);
+        let mut above = above;
+        let loss = above.train_loss(pairs(4, &device), 0).expect("pairs").loss;
+        let slopes = parameters(&above, Some(&loss.backward())).slopes;
+        assert!(slopes["towers.logit_scale"] > 0.0);
+    }
+
+    #[test]
+    fn clip_reports_duplicates_and_masks_them_on_request() {
+        let device = Device::flex();
+        let read = |output: &MethodOutput, name: &str| {
+            let reading = output.readings.iter().find(|reading| reading.name == name).expect("reported");
+            reading.values.clone().read().expect("numbers")
+        };
+        let with_duplicates = || {
+            let Input::Pairs(pairs) = pairs(4, &device) else { unreachable!("pairs are pairs") };
+            let mut tokens = pairs.captions.tokens;
+            tokens[3] = tokens[0].clone();
+            let captions = PairCaptions::new(tokens, vec![0, 1, 1, 3]).expect("as many");
+            Input::Pairs(Pairs { captions, ..pairs })
+        };
+        let output = |duplicates| {
+            let settings = clip::Settings { duplicates, ..clip(SMALL_CLIP) };
+            make_clip(settings)(1, &device).train_loss(with_duplicates(), 0).expect("pairs")
+        };
+        let keep = output(DuplicatePolicy::Keep);
+        assert_eq!((read(&keep, "duplicate_captions"), read(&keep, "duplicate_images")), (vec![1.0], vec![1.0]));
+        assert!((keep.no_signal_loss - 4.0_f64.ln()).abs() < 1e-12);
+        assert!((read(&keep, "logit_scale")[0] - 1.0 / 0.07).abs() < 1e-3);
+        let accuracy = read(&keep, "image_to_text_accuracy")[0];
+        assert!((0.0..=1.0).contains(&accuracy));
+        let mask = output(DuplicatePolicy::Mask);
+        assert!((mask.no_signal_loss - 3.0_f64.ln()).abs() < 1e-12);
+        let losses = [keep, mask, output(DuplicatePolicy::SoftTargets)].map(|output| output.loss.into_scalar::<f32>());
+        assert!(losses[0] != losses[1] && losses[1] != losses[2], "{losses:?}");
+    }
+
+    #[test]
+    fn parts_of_a_batch_are_encoded_as_in_the_whole() {
+        let device = Device::flex();
+        let settings = clip::Settings { patch_dropout: 0.5, ..clip(SMALL_CLIP) };
+        let mut method = make_clip(settings)(1, &device);
+        let whole =
+            |method: &mut CLIP, step| method.embed(pairs(4, &device), BatchRows::whole(step)).expect("pairs").sides;
+        let [images, _] = whole(&mut method, 3);
+        let Pairs { images: pixels, captions } = pairs(4, &device).into_pairs("clip").expect("pairs");
+        let part = Pairs {
+            images: pixels.narrow(0, 2, 2),
+            captions: PairCaptions::of_distinct_images(captions.tokens[2..].to_vec()),
+        };
+        let rows = BatchRows { step: 3, first: 2 };
+        let [part, _] = method.embed(Input::Pairs(part), rows).expect("pairs").sides;
+        let gap = (images.clone().narrow(0, 2, 2) - part).abs().max().into_scalar::<f32>();
+        assert!(gap < 1e-5, "{gap}");
+        let [other, _] = whole(&mut method, 4);
+        assert!((images - other).abs().max().into_scalar::<f32>() > 1e-4, "another step drops other patches");
+    }
+
+    #[test]
+    fn clip_with_the_papers_resnet_has_a_finite_loss_and_features() {
+        let text = SMALL_CLIP.split("[vision").next().expect("a beginning");
+        let text = format!(
+            "{text}[vision.modified_resnet]\nimage_side_pixels = 32\nwidth = 4\nblocks = [1, 1, 1, 1]\nheads = 4\n"
+        );
+        let device = Device::flex().autodiff();
+        let mut method = make_clip(clip(&text))(1, &device);
+        let values: Vec<f32> = (0..4 * 3 * 32 * 32).map(|i| (0.37 * i as f32).sin()).collect();
+        let images = Tensor::<4>::from_data(TensorData::new(values, [4, 3, 32, 32]), &device);
+        let Input::Pairs(Pairs { captions, .. }) = pairs(4, &device) else { unreachable!("pairs are pairs") };
+        let output = method.train_loss(Input::Pairs(Pairs { images: images.clone(), captions }), 0).expect("pairs");
+        let slopes = parameters(&method, Some(&output.loss.backward())).slopes;
+        assert!(slopes.values().all(|slope| slope.is_finite()) && slopes["towers.visual.conv1.weight"] > 0.0);
+        assert_eq!(method.features(Input::Views(vec![images])).expect("images").dims(), [4, method.feature_width()]);
     }
 
     fn simclr(encoder: EncoderSettings, head: HeadSettings, joint_forward: bool) -> SimclrSettings {

@@ -1,5 +1,5 @@
 //! Settings that could be read but cannot be right: numbers out of range, parts larger than the whole.
-use super::{Pipeline, cpc, mistakes::Reading};
+use super::{Pipeline, clip, cpc, mistakes::Reading};
 use crate::{
     evaluate::EvaluateSettings,
     method::{MethodSettings, SimclrSettings},
@@ -29,6 +29,7 @@ pub(super) fn check(reading: &mut Reading, pipeline: &Pipeline) {
     match &pipeline.method {
         MethodSettings::Simclr(method) => simclr(reading, method),
         MethodSettings::Cpc(method) => cpc::check(reading, method),
+        MethodSettings::Clip(method) => clip::check(reading, method),
     }
     meets(reading, &pipeline.pair, &pipeline.method);
     train(reading, &pipeline.train);
@@ -106,6 +107,22 @@ fn scan(reading: &mut Reading, settings: &ScanSettings) {
 /// Notes a method whose pairing makes something else than it takes.
 fn meets(reading: &mut Reading, pair: &PairSettings, method: &MethodSettings) {
     match (pair, method) {
+        (PairSettings::ImageText(_), MethodSettings::Simclr(_) | MethodSettings::Cpc(_)) => {
+            let (method, other) = match method {
+                MethodSettings::Simclr(_) => ("method.simclr", "pair.two_views, or method.clip"),
+                _ => ("method.cpc", "pair.context_future, or method.clip"),
+            };
+            let problem = format!("images with texts are not what {method} takes");
+            reading.note_about(&["pair.image_text", method], problem, other);
+        }
+        (
+            PairSettings::TwoViews(_) | PairSettings::ContextFuture(_) | PairSettings::PastFuture(_),
+            MethodSettings::Clip(_),
+        ) => {
+            let key = format!("pair.{}", pair.name());
+            let problem = format!("{} makes no texts, which method.clip takes with images", pair.name());
+            reading.note_about(&[key.as_str(), "method.clip"], problem, "pair.image_text");
+        }
         (PairSettings::TwoViews(_), MethodSettings::Cpc(_)) => {
             let problem = "views of images are no windows, which method.cpc takes";
             reading.note_about(&["pair.two_views", "method.cpc"], problem, "pair.context_future, or method.simclr");
@@ -127,7 +144,7 @@ fn meets(reading: &mut Reading, pair: &PairSettings, method: &MethodSettings) {
 fn pair(reading: &mut Reading, settings: &PairSettings, batch_rows: usize) {
     let key = |field: &str| format!("pair.{}.{field}", settings.name());
     let counts = match settings {
-        PairSettings::TwoViews(_) => return,
+        PairSettings::TwoViews(_) | PairSettings::ImageText(_) => return,
         PairSettings::ContextFuture(pair) => {
             let windows = pair.windows_per_series;
             if windows > 0 && !batch_rows.is_multiple_of(windows) {

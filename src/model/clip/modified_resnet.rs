@@ -115,12 +115,24 @@ impl ModifiedResnet {
 
     /// [`Self::forward_train`] with running statistics.
     pub fn forward_eval(&self, pixels: Tensor<4>) -> Tensor<2> {
+        self.attnpool.forward(self.positions_eval(pixels))
+    }
+
+    /// What [`Self::forward_eval`] projects.
+    ///
+    /// # Shapes
+    /// `[images, 3, side, side]` to `[images, 32 · width]`.
+    pub fn pooled_eval(&self, pixels: Tensor<4>) -> Tensor<2> {
+        self.attnpool.pooled(self.positions_eval(pixels))
+    }
+
+    fn positions_eval(&self, pixels: Tensor<4>) -> Tensor<4> {
         let x = pixels.permute([0, 2, 3, 1]); // [images, height, width, 3]
         let x = self.bn1.forward_eval_relu(self.conv1.forward(x));
         let x = self.bn2.forward_eval_relu(self.conv2.forward(x));
         let x = halved(self.bn3.forward_eval_relu(self.conv3.forward(x)));
         let blocks = [&self.layer1, &self.layer2, &self.layer3, &self.layer4].into_iter().flatten();
-        self.attnpool.forward(blocks.fold(x, |x, block| block.forward_eval(x)))
+        blocks.fold(x, |x, block| block.forward_eval(x)) // [images, height / 32, width / 32, channels]
     }
 }
 

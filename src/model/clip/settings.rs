@@ -69,6 +69,14 @@ impl VisionSettings {
             Self::ModifiedResnet(settings) => settings.image_side_pixels,
         }
     }
+
+    /// Columns in front of the projection into the embedding.
+    pub fn pooled_width(&self) -> usize {
+        match self {
+            Self::VisionTransformer(settings) => settings.width,
+            Self::ModifiedResnet(settings) => 32 * settings.width,
+        }
+    }
 }
 
 /// `vision.vision_transformer`
