@@ -132,9 +132,12 @@ mod tests {
                 let (ours, expected) = (floats(gradients[path].values.clone()), floats(expected.values.clone()));
                 let largest = expected.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
                 let gap = ours.iter().zip(&expected).fold(0.0_f32, |gap, (a, b)| gap.max((a - b).abs()));
-                assert!(largest > 0.0 && gap <= 1e-5 * largest, "{path} in {chunks} chunks: {gap} of {largest}");
+                assert!(gap <= 1e-5 * largest, "{path} in {chunks} chunks: {gap} of {largest}");
             }
         }
+        // Behind a gain that starts at 0 there is no gradient yet; elsewhere there is.
+        let moving = expected.values().filter(|of| floats(of.values.clone()).iter().any(|x| *x != 0.0)).count();
+        assert!(2 * moving > expected.len(), "{moving} of {}", expected.len());
         expected.into_keys().collect()
     }
 
