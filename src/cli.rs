@@ -1,4 +1,5 @@
 //! The words of the command line. What a command does stands in the library's `run`.
+mod export;
 mod import;
 mod lint;
 mod places;
@@ -65,6 +66,8 @@ enum Command {
     Train(TrainWords),
     #[command(after_help = "Example:\n  diptych evaluate runs/first --json")]
     Evaluate(EvaluateWords),
+    #[command(after_help = "Example:\n  diptych export runs/clip --to clip-weights")]
+    Export(export::ExportWords),
     #[command(after_help = "Example:\n  diptych score --weights clip/model.safetensors --image CLIP.png \
                             --text \"a diagram\" \"a dog\" \"a cat\"")]
     Score(score::ScoreWords),
@@ -235,6 +238,7 @@ impl CommandLine {
                 train::start(&pipeline, &words.run.unwrap_or_default())
             }
             Command::Evaluate(words) => evaluate::run(&words.run, &words.sets, words.json),
+            Command::Export(words) => words.run(),
             Command::Score(words) => words.run(),
             Command::Bench(words) => bench::run(&bench::Request {
                 pipeline: words.pipeline.into(),

@@ -52,14 +52,16 @@ impl PairCaptions {
         Self { tokens, images, texts }
     }
 
-    /// Some of them, from `first` on; fewer where there are no more.
-    #[must_use]
-    pub fn rows(&self, first: usize, count: usize) -> Self {
-        fn part<T: Clone>(of: &[T], first: usize, count: usize) -> Vec<T> {
-            of.iter().skip(first).take(count).cloned().collect()
+    /// Some of the pairs, from `first` on; those that there are of them.
+    pub(super) fn rows(&self, first: usize, count: usize) -> Self {
+        fn part<T: Clone>(all: &[T], first: usize, count: usize) -> Vec<T> {
+            all.iter().skip(first).take(count).cloned().collect()
         }
-        let part_of = |hashes: &[u64]| part(hashes, first, count);
-        Self { tokens: part(&self.tokens, first, count), images: part_of(&self.images), texts: part_of(&self.texts) }
+        Self {
+            tokens: part(&self.tokens, first, count),
+            images: part(&self.images, first, count),
+            texts: part(&self.texts, first, count),
+        }
     }
 
     /// Whether a batch of an epoch's plan holds texts.
@@ -122,7 +124,8 @@ mod tests {
         assert!(all.texts[0] == all.texts[2] && all.texts[0] != all.texts[1]);
         let part = PairCaptions::from_record_batch(&batch.slice(1, 2)).expect("texts");
         assert_eq!(part.tokens, [vec![9, 8], vec![9, 1, 8]]);
-        assert_eq!((part.texts, part.images), (all.texts[1..].to_vec(), vec![71, 70]));
+        assert_eq!((&part.texts[..], &part.images[..]), (&all.texts[1..], &[71, 70][..]));
+        assert_eq!(all.rows(1, 2), part);
         assert!(PairCaptions::new(vec![vec![1]], vec![]).is_err());
     }
 }

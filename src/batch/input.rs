@@ -95,8 +95,7 @@ impl Content {
     /// Items.
     pub fn items(&self) -> usize {
         match self {
-            Self::Views(pixels) => pixels.dims()[0],
-            Self::ImageTexts(pairs) => pairs.pixels.dims()[0],
+            Self::Views(pixels) | Self::ImageTexts(ImageTexts { pixels, .. }) => pixels.dims()[0],
             Self::Windows(windows) => windows.windows.count(),
         }
     }

@@ -94,12 +94,12 @@ impl Settings {
     /// Why a batch cannot be taken in chunks: what is normalised over a batch would be normalised over a chunk.
     pub fn refuses_chunks(&self) -> Option<String> {
         match &self.vision {
-            VisionSettings::ModifiedResnet(settings) if settings.norm == NormSettings::Batch => Some(
+            VisionSettings::ModifiedResnet(vision) if vision.norm == NormSettings::Batch => Some(
                 "vision.modified_resnet.norm = \"batch\" normalises over the batch, so that chunks of it would give other \
-                 embeddings; set vision.modified_resnet.norm = \"group\" (or \"frozen\" for a trained tower)"
+                 embeddings; set vision.modified_resnet.norm = \"group\" (or \"frozen\" for trained weights)"
                     .to_owned(),
             ),
-            VisionSettings::VisionTransformer(_) | VisionSettings::ModifiedResnet(_) => None,
+            VisionSettings::ModifiedResnet(_) | VisionSettings::VisionTransformer(_) => None,
         }
     }
 }
