@@ -12,7 +12,9 @@ use crate::error::{Error, Result, Stage};
 use crate::loss::duplicates::{DuplicatePolicy, Duplicates};
 use crate::loss::symmetric::MOST_LOGIT_SCALE;
 use crate::loss::tower_loss::{TowerLoss, repeated};
-use crate::model::clip::{Activation, Captions, Clip, ClipSettings, TextSettings, VisionSettings, patch_dropout};
+use crate::model::clip::{
+    Activation, Captions, Clip, ClipSettings, Dropout, TextSettings, VisionSettings, patch_dropout,
+};
 use crate::model::{InitOptions, NormSettings};
 
 /// `[method.clip]`; the defaults are ViT-B/32.
@@ -29,6 +31,8 @@ pub struct Settings {
     pub text: TextSettings,
     /// Share of an image's patches that a step does not look at (Li et al. 2023).
     pub patch_dropout: f64,
+    /// Share of what each block of both transformers adds that is dropped in training; the papers drop nothing.
+    pub dropout: f64,
     /// Which loss.
     pub loss: TowerLoss,
     /// What becomes of texts and images that stand in a batch twice.
@@ -54,6 +58,7 @@ impl Default for Settings {
             vision,
             text,
             patch_dropout: 0.0,
+            dropout: 0.0,
             loss: TowerLoss::Softmax,
             duplicates: DuplicatePolicy::Keep,
             loss_tile_rows: None,
@@ -91,7 +96,7 @@ impl Settings {
         match &self.vision {
             VisionSettings::ModifiedResnet(vision) if vision.norm == NormSettings::Batch => Some(
                 "vision.modified_resnet.norm = \"batch\" normalises over the batch, so that chunks of it would give other \
-                 embeddings; set norm = \"group\" (or \"frozen\" for trained weights)"
+                 embeddings; set vision.modified_resnet.norm = \"group\" (or \"frozen\" for trained weights)"
                     .to_owned(),
             ),
             VisionSettings::ModifiedResnet(_) | VisionSettings::VisionTransformer(_) => None,
@@ -105,7 +110,7 @@ pub struct CLIP {
     towers: Clip,
     #[module(skip)]
     settings: Settings,
-    /// For the patches that are dropped.
+    /// For patches and states that are dropped.
     #[module(skip)]
     seed: u64,
 }
@@ -139,6 +144,11 @@ impl CLIP {
         let VisionSettings::VisionTransformer(vision) = &self.settings.vision else { return None };
         let (patches, share) = (vision.patches(), self.settings.patch_dropout);
         (share > 0.0).then(|| patch_dropout::kept(self.seed, rows.step, rows.first, images, patches, share, device))
+    }
+
+    fn dropout(&self, rows: BatchRows) -> Option<Dropout> {
+        let share = self.settings.dropout;
+        (share > 0.0).then_some(Dropout { share, seed: self.seed, step: rows.step, first_row: rows.first })
     }
 
     fn check(&self, images: &Tensor<4>, tokens: &[Vec<u32>]) -> Result<()> {
@@ -193,10 +203,11 @@ impl Method for CLIP {
         let PairCaptions { tokens, images: of_images, texts: of_texts } = captions;
         self.check(&images, &tokens)?;
         let device = images.device();
-        let texts = self.towers.encode_texts(&Captions::new(&tokens, &device)?)?;
+        let dropout = self.dropout(rows);
+        let texts = self.towers.encode_texts_train(&Captions::new(&tokens, &device)?, dropout.as_ref())?;
         let kept = self.kept(rows, images.dims()[0], &device);
         let images = self.normalized(images);
-        let images = self.towers.encode_images_train(images, kept);
+        let images = self.towers.encode_images_train(images, kept, dropout.as_ref());
         Ok(Embedded { sides: [images, texts], identities: [Some(of_images), Some(of_texts)] })
     }
 

@@ -30,6 +30,9 @@ pub(super) fn check(reading: &mut Reading, settings: &Settings) {
         let problem = format!("{vocabulary} tokens; the tokenizer has {VOCABULARY_TOKENS}");
         reading.note(&key("text.vocabulary_tokens"), problem, format!("{VOCABULARY_TOKENS}, or leave it out"));
     }
+    if !(0.0..1.0).contains(&settings.dropout) {
+        reading.note(&key("dropout"), format!("{} is not in [0, 1)", settings.dropout), "usual are 0 and 0.1");
+    }
     let share = settings.patch_dropout;
     if !(0.0..1.0).contains(&share) {
         reading.note(&key("patch_dropout"), format!("{share} is not in [0, 1)"), "usual is 0.5");
@@ -120,6 +123,7 @@ mod tests {
             ("method.clip.pixel_deviation=[0.5, 0.0, 0.5]", "method.clip.pixel_deviation[1]"),
             ("method.clip.embedding_width=0", "method.clip.embedding_width"),
             ("method.clip.loss_tile_rows=0", "method.clip.loss_tile_rows"),
+            ("method.clip.dropout=1", "method.clip.dropout"),
         ] {
             assert_eq!(keys(&[set]), [key], "{set}");
         }
