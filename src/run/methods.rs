@@ -7,7 +7,7 @@ use burn::{
 use crate::{
     batch::Input,
     error::Result,
-    method::{BatchRows, CPC, Embedded, Method, MethodOutput, MethodSettings, SimCLR},
+    method::{BatchRows, CLIP, CPC, Embedded, Method, MethodOutput, MethodSettings, SimCLR},
     model::InitOptions,
     pipeline::Plan,
     train::Compat,
@@ -135,30 +135,6 @@ impl Method for PlannedMethod {
             Self::Simclr(method) => method.after_step(),
             Self::Cpc(method) => method.after_step(),
             Self::Clip(method) => method.after_step(),
-        }
-    }
-
-    fn refuses_chunks(&self) -> Option<String> {
-        match self {
-            Self::Simclr(method) => method.refuses_chunks(),
-            Self::Cpc(method) => method.refuses_chunks(),
-            Self::Clip(method) => method.refuses_chunks(),
-        }
-    }
-
-    fn embed(&mut self, input: Input, rows: BatchRows) -> Result<Embedded> {
-        match self {
-            Self::Simclr(method) => method.embed(input, rows),
-            Self::Cpc(method) => method.embed(input, rows),
-            Self::Clip(method) => method.embed(input, rows),
-        }
-    }
-
-    fn loss_of(&self, embedded: Embedded) -> Result<MethodOutput> {
-        match self {
-            Self::Simclr(method) => method.loss_of(embedded),
-            Self::Cpc(method) => method.loss_of(embedded),
-            Self::Clip(method) => method.loss_of(embedded),
         }
     }
 }
