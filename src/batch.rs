@@ -1,8 +1,9 @@
 //! Arrow tensors into device tensors: the one file that knows both halves.
 //!
-//! Pixels travel as u8 and become floats on the device; windows of series travel as f32. On the way to the device the buffer that the decode threads
+//! Pixels travel as u8 and become floats on the device; windows of series travel as f32, texts as ids. On the way to the device the buffer that the decode threads
 //! filled is lent to Burn, not copied: the memory, and its charge against the budget, end with the last tensor.
 
+pub mod captions;
 pub mod input;
 pub mod series;
 
@@ -17,7 +18,8 @@ use datafusion::arrow::{
 };
 
 pub use self::{
-    input::{Content, Input, SequencedWindows},
+    captions::{ImageTexts, PairCaptions},
+    input::{Content, Input, Pairs, SequencedWindows},
     series::SeriesBatch,
 };
 use crate::{
@@ -31,7 +33,7 @@ use crate::{
 /// One batch on a device.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// Views of images, or windows.
+    /// Views of images, images with texts, or windows.
     pub content: Content,
     /// The columns that were asked for as labels, in that order.
     pub labels: Vec<Vec<Option<String>>>,
@@ -150,6 +152,10 @@ impl Batch {
     ) -> Result<Self> {
         let content = match SeriesBatch::is_in(batch) {
             true => Content::Windows(SequencedWindows::of(SeriesBatch::from_record_batch(batch)?, device)?),
+            false if PairCaptions::are_in(batch) => Content::ImageTexts(ImageTexts {
+                pixels: views(batch, device)?,
+                captions: PairCaptions::from_record_batch(batch)?,
+            }),
             false => Content::Views(views(batch, device)?),
         };
         let items = digested_items(batch, shards)?;
@@ -183,7 +189,7 @@ impl Batch {
     /// The batch holds something else.
     pub fn pixels(&self) -> Result<&Tensor<5, Int>> {
         match &self.content {
-            Content::Views(pixels) => Ok(pixels),
+            Content::Views(pixels) | Content::ImageTexts(ImageTexts { pixels, .. }) => Ok(pixels),
             other => Err(Error::at(Stage::Batch, "views", format!("this batch holds {}, no images", other.kind()))),
         }
     }

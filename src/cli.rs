@@ -1,4 +1,5 @@
 //! The words of the command line. What a command does stands in the library's `run`.
+mod export;
 mod import;
 mod lint;
 mod places;
@@ -65,6 +66,8 @@ enum Command {
     Train(TrainWords),
     #[command(after_help = "Example:\n  diptych evaluate runs/first --json")]
     Evaluate(EvaluateWords),
+    #[command(after_help = "Example:\n  diptych export runs/clip --to clip-weights")]
+    Export(export::ExportWords),
     #[command(after_help = "Example:\n  diptych score --weights clip/model.safetensors --image CLIP.png \
                             --text \"a diagram\" \"a dog\" \"a cat\"")]
     Score(score::ScoreWords),
@@ -77,7 +80,8 @@ enum Command {
 /// A pipeline and what to change in it.
 #[derive(Debug, Args)]
 struct PipelineWords {
-    /// A pipeline file, or the name of a built-in one: simclr, simclr_small, cpc, cpc_series.
+    /// A pipeline file, or the name of a built-in one: simclr, simclr_small, cpc,
+    /// cpc_series, clip, clip_vit_b32, siglip.
     pipeline: String,
     /// Changes one setting, such as train.epochs=3; the value is TOML or a bare word. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -142,7 +146,8 @@ struct PreviewWords {
 /// 1; `epoch` in metrics.jsonl is the number of epochs that are complete, from 0.
 #[derive(Debug, Args)]
 struct TrainWords {
-    /// A pipeline file, or the name of a built-in one: simclr, simclr_small, cpc, cpc_series.
+    /// A pipeline file, or the name of a built-in one: simclr, simclr_small, cpc,
+    /// cpc_series, clip, clip_vit_b32, siglip.
     #[arg(required_unless_present = "resume", conflicts_with = "resume", requires = "run")]
     pipeline: Option<String>,
     /// A new folder for the run.
@@ -233,6 +238,7 @@ impl CommandLine {
                 train::start(&pipeline, &words.run.unwrap_or_default())
             }
             Command::Evaluate(words) => evaluate::run(&words.run, &words.sets, words.json),
+            Command::Export(words) => words.run(),
             Command::Score(words) => words.run(),
             Command::Bench(words) => bench::run(&bench::Request {
                 pipeline: words.pipeline.into(),

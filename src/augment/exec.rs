@@ -4,6 +4,7 @@
 //! filter, concatenate or repartition tensor columns: the batch that leaves here is the one the trainer gets.
 
 mod assemble;
+mod captions;
 mod slots;
 
 use std::{collections::HashMap, fmt, sync::Arc};
@@ -120,6 +121,13 @@ impl AugmentExec {
                 return Err(Error::internal(format!("the groups' column {column:?} is not scanned")));
             }
             fields.push(Field::new(GROUP, DataType::UInt32, false));
+        }
+        if let Some(captions) = kernel.captions() {
+            let Some((_, column)) = scanned.column_with_name(captions.column()) else {
+                return Err(Error::internal(format!("the texts' column {:?} is not scanned", captions.column())));
+            };
+            captions::check(column.name(), column.data_type())?;
+            fields.extend(captions::fields());
         }
         if augment.pixel_digest {
             fields.push(Field::new("pixel_digest", DataType::FixedSizeBinary(32), false));

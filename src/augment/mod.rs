@@ -27,6 +27,8 @@ pub enum BadClass {
     TooShort,
     /// A series with other channels than the tensor, or numbers that fill no whole step.
     Channels,
+    /// An image without a text, where pairs of both are wanted.
+    NoCaption,
     /// Import: words or a path, and no image that belongs to them.
     Missing,
     /// Import: damaged or not to be trusted around the image, such as an archive's entry that leads out of it.
@@ -46,6 +48,7 @@ impl BadClass {
             Self::TooLong => "too_long",
             Self::TooShort => "too_short",
             Self::Channels => "channels",
+            Self::NoCaption => "no_caption",
             Self::Missing => "missing",
             Self::Refused => "refused",
         }

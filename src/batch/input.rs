@@ -1,7 +1,10 @@
 //! What a method is given of a batch.
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use super::series::SeriesBatch;
+use super::{
+    captions::{ImageTexts, PairCaptions},
+    series::SeriesBatch,
+};
 use crate::{
     error::{Error, Result, Stage},
     model::Windows,
@@ -12,6 +15,8 @@ use crate::{
 pub enum Content {
     /// Views of images, u8: `[items, views, 3, side, side]`.
     Views(Tensor<5, Int>),
+    /// Images with their texts.
+    ImageTexts(ImageTexts),
     /// Windows and what they are windows of.
     Windows(SequencedWindows),
 }
@@ -27,12 +32,22 @@ pub struct SequencedWindows {
     pub groups: Option<Vec<u32>>,
 }
 
+/// Images with their texts, one row each.
+#[derive(Debug, Clone)]
+pub struct Pairs {
+    /// Floats in [0, 1]: `[pairs, 3, height, width]`.
+    pub images: Tensor<4>,
+    /// As many texts.
+    pub captions: PairCaptions,
+}
+
 /// What a method is given of a batch.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "a batch has one; a box would only add a hop")]
 pub enum Input {
     /// Views of images as floats in [0, 1], each `[items, 3, height, width]`.
     Views(Vec<Tensor<4>>),
+    /// Images with their texts.
+    Pairs(Pairs),
     /// Windows.
     Windows(SequencedWindows),
 }
@@ -71,7 +86,34 @@ impl Content {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Views(_) => "views of images",
+            Self::ImageTexts(_) => "images with texts",
             Self::Windows(_) => "windows",
+        }
+    }
+
+    /// Items.
+    pub fn items(&self) -> usize {
+        match self {
+            Self::Views(pixels) | Self::ImageTexts(ImageTexts { pixels, .. }) => pixels.dims()[0],
+            Self::Windows(windows) => windows.windows.count(),
+        }
+    }
+
+    /// Some of the rows, from `first` on.
+    ///
+    /// # Errors
+    /// Of windows, which are compared with what is in their own batch and have no part of it.
+    pub fn rows(&self, first: usize, count: usize) -> Result<Self> {
+        match self {
+            Self::Views(pixels) => Ok(Self::Views(pixels.clone().narrow(0, first, count))),
+            Self::ImageTexts(ImageTexts { pixels, captions }) => Ok(Self::ImageTexts(ImageTexts {
+                pixels: pixels.clone().narrow(0, first, count),
+                captions: captions.rows(first, count),
+            })),
+            Self::Windows(_) => {
+                let reason = "windows are compared with others of their batch; take it in one piece, train.chunks = 1";
+                Err(Error::at(Stage::Batch, "windows", reason))
+            }
         }
     }
 
@@ -79,6 +121,9 @@ impl Content {
     pub fn input(&self) -> Input {
         match self {
             Self::Views(pixels) => Input::Views((0..pixels.dims()[1]).map(|at| view(pixels, at)).collect()),
+            Self::ImageTexts(ImageTexts { pixels, captions }) => {
+                Input::Pairs(Pairs { images: view(pixels, 0), captions: captions.clone() })
+            }
             Self::Windows(windows) => Input::Windows(windows.clone()),
         }
     }
@@ -89,6 +134,7 @@ impl Input {
     pub fn items(&self) -> usize {
         match self {
             Self::Views(views) => views.first().map_or(0, |view| view.dims()[0]),
+            Self::Pairs(pairs) => pairs.images.dims()[0],
             Self::Windows(windows) => windows.windows.count(),
         }
     }
@@ -103,6 +149,7 @@ impl Input {
                 Ok(views) => return Ok(views),
                 Err(views) => format!("{} views", views.len()),
             },
+            Self::Pairs(_) => "images with texts".to_owned(),
             Self::Windows(_) => "windows".to_owned(),
         };
         let reason = format!("takes {VIEWS} views of an image, not {found}; choose a pairing that makes them");
@@ -117,6 +164,31 @@ impl Input {
         match self {
             Self::Windows(windows) => Ok(windows),
             views => views.into_views::<1>(method).map(|[view]| SequencedWindows::apart(view)),
+        }
+    }
+
+    /// For a method that takes images with their texts.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn into_pairs(self, method: &str) -> Result<Pairs> {
+        let found = match self {
+            Self::Pairs(pairs) => return Ok(pairs),
+            Self::Views(views) => format!("{} views", views.len()),
+            Self::Windows(_) => "windows".to_owned(),
+        };
+        let reason = format!("takes images with texts, not {found}; choose pair.image_text");
+        Err(Error::at(Stage::Model, method, reason))
+    }
+
+    /// One image per item, whatever text goes with it.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn into_images(self, method: &str) -> Result<Tensor<4>> {
+        match self {
+            Self::Pairs(pairs) => Ok(pairs.images),
+            other => other.into_views::<1>(method).map(|[view]| view),
         }
     }
 }
@@ -143,6 +215,23 @@ mod tests {
         assert_eq!(windows.items(), 2);
         let error = windows.into_views::<2>("simclr").expect_err("windows").to_string();
         assert!(error.contains("takes 2 views") && error.contains("not windows"), "{error}");
+    }
+
+    #[test]
+    fn a_pair_is_an_image_and_no_window() {
+        let device = Device::flex();
+        let images = Tensor::<4>::zeros([2, 3, 4, 4], &device);
+        let captions = PairCaptions::of_distinct_images(vec![vec![1, 2], vec![1, 2]]);
+        let pairs = Input::Pairs(Pairs { images, captions });
+        assert_eq!(pairs.items(), 2);
+        let texts = pairs.clone().into_pairs("clip").expect("pairs").captions.texts;
+        assert_eq!(texts[0], texts[1]);
+        assert_eq!(pairs.clone().into_images("clip").expect("images").dims(), [2, 3, 4, 4]);
+        let error = pairs.into_windows("cpc").expect_err("no windows").to_string();
+        assert!(error.contains("cpc") && error.contains("images with texts"), "{error}");
+        let view = || Tensor::<4>::zeros([2, 3, 4, 4], &device);
+        let error = Input::Views(vec![view(), view()]).into_pairs("clip").expect_err("views").to_string();
+        assert!(error.contains("not 2 views") && error.contains("pair.image_text"), "{error}");
     }
 
     #[test]

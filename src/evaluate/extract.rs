@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use crate::{
     Result,
-    batch::{Batch, Content, SequencedWindows},
+    batch::{Batch, Content, ImageTexts, SequencedWindows},
     error::{Context, Error, Stage},
     method::Method,
     model::Windows,
@@ -44,7 +44,7 @@ pub fn encoded<M: Method>(method: &M, batch: &Batch) -> Result<Rows> {
 /// The device does not give them back.
 pub fn raw(batch: &Batch) -> Result<Rows> {
     let pixels = match &batch.content {
-        Content::Views(pixels) => pixels,
+        Content::Views(pixels) | Content::ImageTexts(ImageTexts { pixels, .. }) => pixels,
         Content::Windows(windows) => {
             let (values, [_, channels, steps]) = numbers(windows)?;
             let values = super::raw_series::raw_series(&values, channels, steps);

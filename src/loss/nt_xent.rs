@@ -6,15 +6,14 @@
 use burn::tensor::{Bool, Tensor};
 
 use super::l2_normalize;
+use super::tiles::{Excess, MASKED, Numbers, tiles, with_gradients};
 use crate::error::{Error, Result, Stage};
-
-/// A masked logit. Finite, so that no kernel meets ∞ · 0, and far below any of −2/τ.
-const MASKED: f32 = -1e9;
 
 /// The normalised temperature-scaled cross-entropy over two views of each item.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NtXent {
     temperature: f64,
+    tile_rows: Option<usize>,
 }
 
 /// A loss and the embeddings it was taken from.
@@ -30,12 +29,21 @@ impl NtXent {
     /// With τ > 0.
     pub fn new(temperature: f64) -> Result<Self> {
         if temperature.is_finite() && temperature > 0.0 {
-            Ok(Self { temperature })
+            Ok(Self { temperature, tile_rows: None })
         } else {
             let reason =
                 format!("the temperature of NT-Xent is {temperature}; it must be a number above 0, such as 0.1");
             Err(Error::at(Stage::Model, "temperature", reason))
         }
+    }
+
+    /// With so many rows of the matrix of logits at a time; all of them where `tile_rows` is `None`.
+    ///
+    /// In tiles value and gradients are the same up to rounding, memory grows with `tile_rows · items` instead of `items²`,
+    /// logits are computed twice, and there is no second derivative.
+    #[must_use]
+    pub fn with_tile_rows(self, tile_rows: Option<usize>) -> Self {
+        Self { tile_rows, ..self }
     }
 
     /// Mean loss over both views of all items, from projections of any length.
@@ -55,30 +63,103 @@ impl NtXent {
             return Err(Error::at(Stage::Model, "NT-Xent", reason));
         }
         let (first, second) = (l2_normalize(first), l2_normalize(second));
-        let positive = (first.clone() * second.clone()).sum_dim(1) / self.temperature; // [items, 1]
-        let positive = Tensor::cat(vec![positive.clone(), positive], 0); // [2 items, 1]
-        let both = Tensor::cat(vec![first.clone(), second.clone()], 0); // [2 items, width]
-        let logits = both.clone().matmul(both.transpose()) / self.temperature; // [2 items, 2 items]
-
-        // How far each negative is above the positive. Near convergence LSE − positive would cancel; log1p over these
-        // does not, and neither does its gradient, in which the positive stands in every exponent.
-        let above = (logits - positive).mask_fill(itself_and_positive(items, &first), MASKED);
-        // Where the positive is not the row's maximum, exponents are shifted by the excess. As a function the loss does
-        // not depend on the shift, so it takes no part in the gradient.
-        let shift = above.clone().detach().max_dim(1).clamp_min(0.0); // [2 items, 1]
-        let negatives = (above - shift.clone()).exp().sum_dim(1); // [2 items, 1]
-        let losses = (negatives + (shift.clone().neg().exp() - 1.0)).log1p() + shift; // [2 items, 1]
-        Ok(Contrast { loss: losses.mean_dim(0).squeeze_dim(1), embeddings: [first.detach(), second.detach()] })
+        let loss = match self.tile_rows {
+            None => {
+                let logits = ViewLogits::new(&first, &second, self.temperature);
+                mean(logits.excess(2 * items).loss(logits.right.zeros_like()))
+            }
+            Some(tile_rows) => {
+                let [a, b] = [&first, &second].map(|view| view.clone().without_autodiff());
+                let tracked = first.is_tracked() || second.is_tracked();
+                let (value, gradient) = ViewLogits::new(&a, &b, self.temperature).in_tiles(tile_rows, tracked);
+                let halves = gradient.map(|both| [both.clone().narrow(0, 0, items), both.narrow(0, items, items)]);
+                let parts = [first.clone(), second.clone()].into_iter().zip(halves.into_iter().flatten()).collect();
+                with_gradients(value, parts)
+            }
+        };
+        Ok(Contrast { loss, embeddings: [first.detach(), second.detach()] })
     }
 }
 
-/// True where row and column are the same, or the two views of one item.
-fn itself_and_positive(items: usize, like: &Tensor<2>) -> Tensor<2, Bool> {
-    let device = like.device();
-    // `diag_mask` is false on the diagonal that it names.
-    let off = |offset: i64| Tensor::<2, Bool>::diag_mask([2 * items, 2 * items], offset, &device);
-    let away = items as i64;
-    off(0).bool_and(off(away)).bool_and(off(-away)).bool_not()
+/// `[rows, 1]` to `[1]`.
+fn mean(losses: Tensor<2>) -> Tensor<1> {
+    losses.mean_dim(0).squeeze_dim(1)
+}
+
+/// S = Z Zᵀ / τ, of which tiles are made on demand.
+#[derive(Debug)]
+struct ViewLogits {
+    /// Both views' rows at unit length, the second below the first: `[2 items, width]`.
+    both: Tensor<2>,
+    /// S of each row's positive, `[2 items, 1]`.
+    right: Tensor<2>,
+    temperature: f64,
+    numbers: Numbers,
+}
+
+impl ViewLogits {
+    fn new(first: &Tensor<2>, second: &Tensor<2>, temperature: f64) -> Self {
+        let right = (first.clone() * second.clone()).sum_dim(1) / temperature; // [items, 1]
+        let right = Tensor::cat(vec![right.clone(), right], 0); // [2 items, 1]
+        let both = Tensor::cat(vec![first.clone(), second.clone()], 0); // [2 items, width]
+        let numbers = Numbers::new(both.dims()[0], &both.device());
+        Self { both, right, temperature, numbers }
+    }
+
+    /// `[length, 2 items]`
+    fn tile(&self, first: usize, length: usize) -> Tensor<2> {
+        let rows = self.both.clone().narrow(0, first, length);
+        rows.matmul(self.both.clone().transpose()) / self.temperature
+    }
+
+    /// What all rows' logits sum up to, relative to their positives.
+    ///
+    /// Near convergence LSE − positive would cancel. log1p over the differences does not, and neither does its gradient, in
+    /// which the positive stands in every exponent.
+    fn excess(&self, tile_rows: usize) -> Excess {
+        let sums = tiles(self.both.dims()[0], tile_rows).map(|(first, length)| {
+            let above = self.tile(first, length) - self.right.clone().narrow(0, first, length);
+            Excess::over(1, above.mask_fill(self.apart(first, length), MASKED))
+        });
+        Excess::below(sums.collect())
+    }
+
+    /// True where row and column are the same, or the two views of one item.
+    fn apart(&self, first: usize, length: usize) -> Tensor<2, Bool> {
+        let items = self.both.dims()[0] / 2;
+        self.numbers.diagonal(first, length, 0).bool_or(self.numbers.diagonal(first, length, items))
+    }
+
+    /// The loss, and its gradient by both views' rows, `[2 items, width]`, where it is wanted.
+    ///
+    /// S is symmetric, so that what row i and row j say of Sᵢⱼ adds up within one tile.
+    fn in_tiles(&self, tile_rows: usize, want_gradient: bool) -> (Tensor<1>, Option<Tensor<2>>) {
+        let [rows, _] = self.both.dims();
+        let sums = self.excess(tile_rows);
+        let own = self.right.zeros_like(); // [rows, 1]
+        let value = mean(sums.loss(own.clone()));
+        if !want_gradient {
+            return (value, None);
+        }
+        let softmax = sums.softmax(own);
+        let (columns, right) = (softmax.transpose(), self.right.clone().transpose()); // [1, rows]
+        let gradients = tiles(rows, tile_rows).map(|(first, length)| {
+            let (logits, apart) = (self.tile(first, length), self.apart(first, length)); // [length, rows]
+            let by_row = logits.clone() - self.right.clone().narrow(0, first, length);
+            let by_row = softmax.tile(first, length).of(by_row.mask_fill(apart.clone(), MASKED));
+            let by_column = columns.of((logits - right.clone()).mask_fill(apart, MASKED));
+            (by_row + by_column).matmul(self.both.clone()) // [length, width]
+        });
+        let gradient = Tensor::cat(gradients.collect(), 0);
+        // A positive's softmax is one minus all others', less its target of one: their sum, so that its digits are kept.
+        let shares = sums.share(&softmax);
+        let turned = |of: &Tensor<2>| {
+            let half = rows / 2;
+            Tensor::cat(vec![of.clone().narrow(0, half, half), of.clone().narrow(0, 0, half)], 0)
+        };
+        let gradient = gradient - (shares.clone() + turned(&shares)) * turned(&self.both);
+        (value, Some(gradient / (rows as f64 * self.temperature)))
+    }
 }
 
 #[cfg(test)]
@@ -106,6 +187,10 @@ mod tests {
             .and_then(|loss| loss.forward(rows(first, width, &device), rows(second, width, &device)))
             .expect("a loss");
         f64::from(contrast.loss.into_scalar::<f32>())
+    }
+
+    fn nt_xent(temperature: f64) -> NtXent {
+        NtXent::new(temperature).expect("above 0")
     }
 
     /// The definition, term by term, in double precision.
@@ -143,7 +228,7 @@ mod tests {
         let (a, b) = (random(items * width, 5), random(items * width, 6));
         let device = Device::flex().autodiff();
         let (x, y) = (rows(&a, width, &device).require_grad(), rows(&b, width, &device).require_grad());
-        let loss = NtXent { temperature }.forward(x.clone(), y.clone()).expect("a loss").loss;
+        let loss = nt_xent(temperature).forward(x.clone(), y.clone()).expect("a loss").loss;
         let gradients = loss.backward();
         let of = |z: &Tensor<2>| -> Vec<f32> {
             z.grad(&gradients).expect("tracked").into_data().try_into_vec::<f32>().expect("f32")
@@ -179,7 +264,7 @@ mod tests {
         let b: Vec<f64> = vec![1.0, 0.12, 0.01, -0.2, 1.0, 0.13, 0.31, -0.4, 0.8];
         let device = Device::flex().autodiff();
         let x = rows(&a, width, &device).require_grad();
-        let loss = NtXent { temperature }.forward(x.clone(), rows(&b, width, &device)).expect("a loss").loss;
+        let loss = nt_xent(temperature).forward(x.clone(), rows(&b, width, &device)).expect("a loss").loss;
         let expected = naive(&a, &b, width, temperature);
         let gradients = loss.backward();
         let ours = f64::from(loss.inner().into_scalar::<f32>());
@@ -240,7 +325,7 @@ mod tests {
         for temperature in [0.5, 0.01, 0.005] {
             let x = rows(&[0.0, 0.0, 1.0, 0.0, -1.0, 1e-3], 2, &device).require_grad();
             let y = rows(&[0.0, 0.0, -1.0, 1e-3, 1.0, 0.0], 2, &device).require_grad();
-            let loss = NtXent { temperature }.forward(x.clone(), y.clone()).expect("a loss").loss;
+            let loss = nt_xent(temperature).forward(x.clone(), y.clone()).expect("a loss").loss;
             let gradients = loss.backward();
             assert!(loss.inner().into_scalar::<f32>().is_finite());
             for z in [x, y] {
@@ -255,7 +340,7 @@ mod tests {
     fn too_few_items_unpaired_views_and_bad_temperatures_are_refused() {
         let device = Device::flex();
         let of = |items: usize| rows(&random(items * 2, 11), 2, &device);
-        let loss = NtXent { temperature: 0.1 };
+        let loss = nt_xent(0.1);
         assert!(loss.forward(of(1), of(1)).is_err());
         assert!(loss.forward(of(3), of(2)).is_err());
         assert!(loss.forward(of(2), of(2)).is_ok());
@@ -268,7 +353,7 @@ mod tests {
     fn embeddings_are_at_unit_length_and_outside_the_graph() {
         let device = Device::flex().autodiff();
         let x = rows(&random(12, 12), 3, &device).require_grad();
-        let contrast = NtXent { temperature: 0.1 }.forward(x.clone(), x).expect("a loss");
+        let contrast = nt_xent(0.1).forward(x.clone(), x).expect("a loss");
         let [first, _] = contrast.embeddings;
         assert!(!first.is_tracked());
         let lengths: Vec<f32> = first.square().sum_dim(1).into_data().try_into_vec::<f32>().expect("f32");

@@ -2,7 +2,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use super::{Method, MethodOutput, SimclrSettings};
+use super::{BatchRows, Embedded, Method, MethodOutput, SimclrSettings};
 use crate::batch::Input;
 use crate::error::Result;
 use crate::loss::NtXent;
@@ -23,18 +23,27 @@ pub struct SimCLR {
     imagenet_normalization: bool,
     #[module(skip)]
     joint_forward: bool,
+    #[module(skip)]
+    refuses_chunks: Option<String>,
 }
 
 impl SimCLR {
     /// A new model with the weights that `init` names, on `device`.
     pub fn new(settings: &SimclrSettings, init: InitOptions, device: &Device) -> Result<Self> {
-        let loss = NtXent::new(settings.temperature)?;
+        let loss = NtXent::new(settings.temperature)?.with_tile_rows(settings.loss_tile_rows);
         let joint_forward = settings.joint_forward || init.compat_torch;
         let init = Initializer::new(init, device);
         let encoder = Encoder::new("encoder", &settings.encoder, &init);
         let width = encoder.feature_width();
         let head = ProjectionHead::new("head", settings.head, width, settings.projection_width, &init);
-        Ok(Self { encoder, head, loss, imagenet_normalization: settings.imagenet_normalization, joint_forward })
+        Ok(Self {
+            encoder,
+            head,
+            loss,
+            imagenet_normalization: settings.imagenet_normalization,
+            joint_forward,
+            refuses_chunks: settings.refuses_chunks(),
+        })
     }
 
     fn normalized(&self, pixels: Tensor<4>) -> Tensor<4> {
@@ -70,15 +79,30 @@ impl Method for SimCLR {
         "the encoder's, in front of the head"
     }
 
-    fn train_loss(&mut self, input: Input, _step: u64) -> Result<MethodOutput> {
+    fn train_loss(&mut self, input: Input, step: u64) -> Result<MethodOutput> {
+        let embedded = self.embed(input, BatchRows::whole(step))?;
+        self.loss_of(embedded)
+    }
+
+    fn refuses_chunks(&self) -> Option<String> {
+        self.refuses_chunks.clone()
+    }
+
+    fn embed(&mut self, input: Input, _rows: BatchRows) -> Result<Embedded> {
         let [first, second] = input.into_views::<2>(self.name())?;
         let items = first.dims()[0];
-        let (first, second) = if self.joint_forward {
+        let sides = if self.joint_forward {
             let both = self.project(Tensor::cat(vec![first, second], 0)); // [2 items, projection_width]
-            (both.clone().narrow(0, 0, items), both.narrow(0, items, items))
+            [both.clone().narrow(0, 0, items), both.narrow(0, items, items)]
         } else {
-            (self.project(first), self.project(second))
+            [self.project(first), self.project(second)]
         };
+        Ok(Embedded::new(sides))
+    }
+
+    fn loss_of(&self, embedded: Embedded) -> Result<MethodOutput> {
+        let items = embedded.items();
+        let [first, second] = embedded.sides;
         let contrast = self.loss.forward(first, second)?;
         Ok(MethodOutput {
             loss: contrast.loss,

@@ -2,22 +2,22 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use super::batch_norm::BatchNorm;
 use super::convolution::Convolution;
 use super::init::Initializer;
+use super::norm::Norm;
 use super::{ConvNetSettings, mean_over_positions};
 
-/// Four 3x3 convolutions with BatchNorm and ReLU, strides 2, 1, 2, 2, then the mean over positions.
+/// Four 3x3 convolutions, each normalised, with ReLU, strides 2, 1, 2, 2, then the mean over positions.
 #[derive(Module, Debug)]
 pub struct ConvNet {
     conv1: Convolution,
-    bn1: BatchNorm,
+    bn1: Norm,
     conv2: Convolution,
-    bn2: BatchNorm,
+    bn2: Norm,
     conv3: Convolution,
-    bn3: BatchNorm,
+    bn3: Norm,
     conv4: Convolution,
-    bn4: BatchNorm,
+    bn4: Norm,
     #[module(skip)]
     feature_width: usize,
 }
@@ -29,15 +29,16 @@ impl ConvNet {
         let convolution = |index: usize, from: usize, to: usize, stride: usize| {
             Convolution::new(&format!("{path}.conv{index}"), from, to, 3, stride, init)
         };
+        let norm = |channels: usize| Norm::new(settings.norm, channels, 1.0, init);
         Self {
             conv1: convolution(1, 3, width, 2),
-            bn1: BatchNorm::new(width, 1.0, init),
+            bn1: norm(width),
             conv2: convolution(2, width, 2 * width, 1),
-            bn2: BatchNorm::new(2 * width, 1.0, init),
+            bn2: norm(2 * width),
             conv3: convolution(3, 2 * width, 4 * width, 2),
-            bn3: BatchNorm::new(4 * width, 1.0, init),
+            bn3: norm(4 * width),
             conv4: convolution(4, 4 * width, 8 * width, 2),
-            bn4: BatchNorm::new(8 * width, 1.0, init),
+            bn4: norm(8 * width),
             feature_width: 8 * width,
         }
     }

@@ -16,9 +16,11 @@ mod cpu;
 pub mod dense;
 pub mod encoder;
 pub mod frame_encoder;
+pub mod group_norm;
 pub mod gru;
 pub mod init;
 pub mod layer_norm;
+pub mod norm;
 pub mod parameters;
 pub mod patch_encoder;
 pub mod projection;
@@ -36,6 +38,7 @@ pub use autoregressor::{Autoregressor, AutoregressorSettings};
 pub use encoder::Encoder;
 pub use frame_encoder::{FrameEncoder, FrameEncoderSettings, Windows};
 pub use init::{InitOptions, Initializer};
+pub use norm::NormSettings;
 pub use projection::ProjectionHead;
 pub use step_predictor::StepPredictor;
 
@@ -57,6 +60,26 @@ pub enum EncoderSettings {
     ConvNet(ConvNetSettings),
 }
 
+impl EncoderSettings {
+    /// As settings write it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::ResNet18(_) => "resnet18",
+            Self::ResNet34(_) => "resnet34",
+            Self::ResNet50(_) => "resnet50",
+            Self::ConvNet(_) => "convnet",
+        }
+    }
+
+    /// Which normalisation it has.
+    pub fn norm(&self) -> NormSettings {
+        match self {
+            Self::ResNet18(settings) | Self::ResNet34(settings) | Self::ResNet50(settings) => settings.norm,
+            Self::ConvNet(settings) => settings.norm,
+        }
+    }
+}
+
 /// `encoder.resnet*`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -65,12 +88,15 @@ pub struct ResNetSettings {
     pub stem: Stem,
     /// Channels of the first stage: 64 is the usual one.
     pub base_width: usize,
-    /// Start each block as the identity: its last BatchNorm's weight is 0 (Goyal et al.).
+    /// Start each block as the identity: its last normalisation's weight is 0 (Goyal et al.).
     pub zero_init_residual: bool,
+    /// Which normalisation.
+    #[serde(skip_serializing_if = "NormSettings::is_batch")]
+    pub norm: NormSettings,
 }
 impl Default for ResNetSettings {
     fn default() -> Self {
-        Self { stem: Stem::Imagenet, base_width: 64, zero_init_residual: true }
+        Self { stem: Stem::Imagenet, base_width: 64, zero_init_residual: true, norm: NormSettings::Batch }
     }
 }
 
@@ -84,16 +110,19 @@ pub enum Stem {
     Cifar,
 }
 
-/// `encoder.convnet`: four 3x3 convolutions with BatchNorm and ReLU, strides 2, 1, 2, 2, then the mean over positions.
+/// `encoder.convnet`: four 3x3 convolutions, each normalised, with ReLU, strides 2, 1, 2, 2, then the mean over positions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConvNetSettings {
     /// Channels of the first layer; doubled by each of the next three.
     pub base_width: usize,
+    /// Which normalisation.
+    #[serde(skip_serializing_if = "NormSettings::is_batch")]
+    pub norm: NormSettings,
 }
 impl Default for ConvNetSettings {
     fn default() -> Self {
-        Self { base_width: 32 }
+        Self { base_width: 32, norm: NormSettings::Batch }
     }
 }
 

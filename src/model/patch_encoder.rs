@@ -120,7 +120,7 @@ mod tests {
         let settings = PatchSettings {
             side_pixels: 8,
             hop_pixels: 4,
-            encoder: EncoderSettings::ConvNet(ConvNetSettings { base_width: 2 }),
+            encoder: EncoderSettings::ConvNet(ConvNetSettings { base_width: 2, ..ConvNetSettings::default() }),
         };
         let init = InitOptions { seed: 1, compat_torch: false };
         let encoder = PatchEncoder::new("g_enc", &settings, &Initializer::new(init, &device)).expect("plain settings");

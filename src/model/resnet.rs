@@ -5,9 +5,9 @@ use burn::tensor::activation::relu;
 use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
 
-use super::batch_norm::BatchNorm;
 use super::convolution::Convolution;
 use super::init::Initializer;
+use super::norm::{Norm, NormSettings};
 use super::{ResNetSettings, Stem, mean_over_positions};
 
 /// How many blocks each of the four stages has, and of which kind.
@@ -39,7 +39,7 @@ impl Depth {
 #[derive(Module, Debug)]
 pub struct ResNet {
     conv1: Convolution,
-    bn1: BatchNorm,
+    bn1: Norm,
     layer1: Vec<Block>,
     layer2: Vec<Block>,
     layer3: Vec<Block>,
@@ -58,14 +58,15 @@ impl ResNet {
             Stem::Imagenet => Convolution::new(&format!("{path}.conv1"), 3, width, 7, 2, init),
             Stem::Cifar => Convolution::new(&format!("{path}.conv1"), 3, width, 3, 1, init),
         };
-        let gain = if settings.zero_init_residual && !init.options().compat_torch { 0.0 } else { 1.0 };
+        let last_gain = if settings.zero_init_residual && !init.options().compat_torch { 0.0 } else { 1.0 };
+        let norm = BlockNorm { kind: settings.norm, last_gain };
         let mut channels = width;
         let mut stage = |index: usize| -> Vec<Block> {
             (0..depth.blocks()[index])
                 .map(|block| {
                     let stride = if index > 0 && block == 0 { 2 } else { 1 };
                     let path = format!("{path}.layer{}.{block}", index + 1);
-                    let block = Block::new(&path, depth, channels, width << index, stride, gain, init);
+                    let block = Block::new(&path, depth, [channels, width << index], stride, &norm, init);
                     channels = (width << index) * depth.expansion();
                     block
                 })
@@ -73,7 +74,7 @@ impl ResNet {
         };
         Self {
             conv1,
-            bn1: BatchNorm::new(width, 1.0, init),
+            bn1: Norm::new(settings.norm, width, 1.0, init),
             layer1: stage(0),
             layer2: stage(1),
             layer3: stage(2),
@@ -121,50 +122,58 @@ fn pool(input: Tensor<4>, stem: Stem) -> Tensor<4> {
     }
 }
 
+/// Which normalisation a block has, and the gain that its last one starts with.
+#[derive(Debug, Clone, Copy)]
+struct BlockNorm {
+    kind: NormSettings,
+    last_gain: f32,
+}
+
 /// A residual block: two 3x3, or 1x1, 3x3, 1x1.
 #[derive(Module, Debug)]
 struct Block {
     conv1: Convolution,
-    bn1: BatchNorm,
+    bn1: Norm,
     conv2: Convolution,
-    bn2: BatchNorm,
+    bn2: Norm,
     conv3: Option<Convolution>,
-    bn3: Option<BatchNorm>,
-    downsample: Option<(Convolution, BatchNorm)>,
+    bn3: Option<Norm>,
+    downsample: Option<(Convolution, Norm)>,
 }
 
 impl Block {
     fn new(
         path: &str,
         depth: Depth,
-        channels: usize,
-        width: usize,
+        [channels, width]: [usize; 2],
         stride: usize,
-        last_gain: f32,
+        norm: &BlockNorm,
         init: &Initializer<'_>,
     ) -> Self {
+        let last_gain = norm.last_gain;
+        let norm = |channels: usize, gain: f32| Norm::new(norm.kind, channels, gain, init);
         let convolution = |name: &str, from: usize, to: usize, kernel: usize, stride: usize| {
             Convolution::new(&format!("{path}.{name}"), from, to, kernel, stride, init)
         };
         let out = width * depth.expansion();
         let downsample = (stride != 1 || channels != out)
-            .then(|| (convolution("downsample.0", channels, out, 1, stride), BatchNorm::new(out, 1.0, init)));
+            .then(|| (convolution("downsample.0", channels, out, 1, stride), norm(out, 1.0)));
         if depth == Depth::ResNet50 {
             Self {
                 conv1: convolution("conv1", channels, width, 1, 1),
-                bn1: BatchNorm::new(width, 1.0, init),
+                bn1: norm(width, 1.0),
                 conv2: convolution("conv2", width, width, 3, stride),
-                bn2: BatchNorm::new(width, 1.0, init),
+                bn2: norm(width, 1.0),
                 conv3: Some(convolution("conv3", width, out, 1, 1)),
-                bn3: Some(BatchNorm::new(out, last_gain, init)),
+                bn3: Some(norm(out, last_gain)),
                 downsample,
             }
         } else {
             Self {
                 conv1: convolution("conv1", channels, width, 3, stride),
-                bn1: BatchNorm::new(width, 1.0, init),
+                bn1: norm(width, 1.0),
                 conv2: convolution("conv2", width, width, 3, 1),
-                bn2: BatchNorm::new(width, last_gain, init),
+                bn2: norm(width, last_gain),
                 conv3: None,
                 bn3: None,
                 downsample,

@@ -1,5 +1,7 @@
 //! Which things meet in a batch.
+pub mod caption_tokens;
 pub mod context_future;
+pub mod image_text;
 pub mod image_views;
 pub mod one_view;
 pub mod past_future;
@@ -13,7 +15,9 @@ use std::fmt::Debug;
 use serde::{Deserialize, Serialize};
 
 use crate::{augment::BadSample, scan::tensor_column::Element, seed::ItemKey};
+use caption_tokens::CaptionTokens;
 pub use context_future::ContextFutureSettings;
+pub use image_text::ImageTextSettings;
 pub use past_future::PastFutureSettings;
 
 /// `[pair.*]` of a pipeline: exactly one.
@@ -22,6 +26,8 @@ pub use past_future::PastFutureSettings;
 pub enum PairSettings {
     /// Two augmented views of one image.
     TwoViews(TwoViewsSettings),
+    /// An image and the text that goes with it.
+    ImageText(ImageTextSettings),
     /// Windows of series: what comes first in a window predicts what comes later.
     ContextFuture(ContextFutureSettings),
     /// The window before a point of a series and the window after it.
@@ -33,6 +39,7 @@ impl PairSettings {
     pub fn name(&self) -> &'static str {
         match self {
             Self::TwoViews(_) => two_views::TwoViews::NAME,
+            Self::ImageText(_) => image_text::ImageText::NAME,
             Self::ContextFuture(_) => context_future::ContextFuture::NAME,
             Self::PastFuture(_) => past_future::PastFuture::NAME,
         }
@@ -42,7 +49,7 @@ impl PairSettings {
     pub fn rows_per_item(&self) -> usize {
         match self {
             Self::ContextFuture(pair) => pair.windows_per_series.max(1),
-            Self::TwoViews(_) | Self::PastFuture(_) => 1,
+            Self::TwoViews(_) | Self::ImageText(_) | Self::PastFuture(_) => 1,
         }
     }
 
@@ -50,7 +57,15 @@ impl PairSettings {
     pub fn group(&self) -> Option<&str> {
         match self {
             Self::ContextFuture(pair) => pair.group.as_deref(),
-            Self::TwoViews(_) | Self::PastFuture(_) => None,
+            Self::TwoViews(_) | Self::ImageText(_) | Self::PastFuture(_) => None,
+        }
+    }
+
+    /// Column with the texts.
+    pub fn caption(&self) -> Option<&str> {
+        match self {
+            Self::ImageText(pair) => Some(&pair.caption),
+            Self::TwoViews(_) | Self::ContextFuture(_) | Self::PastFuture(_) => None,
         }
     }
 
@@ -58,6 +73,7 @@ impl PairSettings {
     pub fn column(&self) -> &str {
         match self {
             Self::TwoViews(pair) => &pair.column,
+            Self::ImageText(pair) => &pair.column,
             Self::ContextFuture(pair) => &pair.column,
             Self::PastFuture(pair) => &pair.column,
         }
@@ -150,6 +166,10 @@ pub trait SampleKernel: Debug + Send + Sync {
     }
     /// Narrow column whose values say which samples belong together; batches then number them.
     fn group_column(&self) -> Option<&str> {
+        None
+    }
+    /// Tokens of the texts that go with the samples; batches then carry them beside the tensors.
+    fn captions(&self) -> Option<&CaptionTokens> {
         None
     }
     /// Bytes of one sample's slot: of all its rows.

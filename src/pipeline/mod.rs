@@ -16,6 +16,7 @@
 //! ```
 //!
 //! The headings stand in flow order. Reading a pipeline touches no data and no device.
+mod clip;
 mod cpc;
 mod document;
 mod mistakes;

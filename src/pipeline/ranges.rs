@@ -1,5 +1,5 @@
 //! Settings that could be read but cannot be right: numbers out of range, parts larger than the whole.
-use super::{Pipeline, cpc, mistakes::Reading};
+use super::{Pipeline, clip, cpc, mistakes::Reading};
 use crate::{
     evaluate::EvaluateSettings,
     method::{MethodSettings, SimclrSettings},
@@ -29,9 +29,11 @@ pub(super) fn check(reading: &mut Reading, pipeline: &Pipeline) {
     match &pipeline.method {
         MethodSettings::Simclr(method) => simclr(reading, method),
         MethodSettings::Cpc(method) => cpc::check(reading, method),
+        MethodSettings::Clip(method) => clip::check(reading, method),
     }
     meets(reading, &pipeline.pair, &pipeline.method);
     train(reading, &pipeline.train);
+    chunks(reading, pipeline);
     if let Some(evaluate) = &pipeline.evaluate {
         evaluation(reading, evaluate);
     }
@@ -105,6 +107,22 @@ fn scan(reading: &mut Reading, settings: &ScanSettings) {
 /// Notes a method whose pairing makes something else than it takes.
 fn meets(reading: &mut Reading, pair: &PairSettings, method: &MethodSettings) {
     match (pair, method) {
+        (PairSettings::ImageText(_), MethodSettings::Simclr(_) | MethodSettings::Cpc(_)) => {
+            let (method, other) = match method {
+                MethodSettings::Simclr(_) => ("method.simclr", "pair.two_views, or method.clip"),
+                _ => ("method.cpc", "pair.context_future, or method.clip"),
+            };
+            let problem = format!("images with texts are not what {method} takes");
+            reading.note_about(&["pair.image_text", method], problem, other);
+        }
+        (
+            PairSettings::TwoViews(_) | PairSettings::ContextFuture(_) | PairSettings::PastFuture(_),
+            MethodSettings::Clip(_),
+        ) => {
+            let key = format!("pair.{}", pair.name());
+            let problem = format!("{} makes no texts, which method.clip takes with images", pair.name());
+            reading.note_about(&[key.as_str(), "method.clip"], problem, "pair.image_text");
+        }
         (PairSettings::TwoViews(_), MethodSettings::Cpc(_)) => {
             let problem = "views of images are no windows, which method.cpc takes";
             reading.note_about(&["pair.two_views", "method.cpc"], problem, "pair.context_future, or method.simclr");
@@ -126,7 +144,7 @@ fn meets(reading: &mut Reading, pair: &PairSettings, method: &MethodSettings) {
 fn pair(reading: &mut Reading, settings: &PairSettings, batch_rows: usize) {
     let key = |field: &str| format!("pair.{}.{field}", settings.name());
     let counts = match settings {
-        PairSettings::TwoViews(_) => return,
+        PairSettings::TwoViews(_) | PairSettings::ImageText(_) => return,
         PairSettings::ContextFuture(pair) => {
             let windows = pair.windows_per_series;
             if windows > 0 && !batch_rows.is_multiple_of(windows) {
@@ -154,6 +172,23 @@ fn simclr(reading: &mut Reading, settings: &SimclrSettings) {
     base_width(reading, "method.simclr.encoder", &settings.encoder);
     at_least(reading, "method.simclr.projection_width", settings.projection_width as u64, 2);
     positive(reading, "method.simclr.temperature", settings.temperature);
+    at_least(reading, "method.simclr.loss_tile_rows", settings.loss_tile_rows.unwrap_or(1) as u64, 1);
+}
+
+/// Notes chunks that a batch or a method cannot be cut into.
+fn chunks(reading: &mut Reading, pipeline: &Pipeline) {
+    let (chunks, batch_rows) = (pipeline.train.chunks, pipeline.prefetch.batch_rows);
+    at_least(reading, "train.chunks", chunks as u64, 1);
+    if chunks > batch_rows {
+        let problem = format!("{chunks} chunks of {batch_rows} rows");
+        reading.note_about(&["train.chunks", "prefetch.batch_rows"], problem, "a chunk has a row at least");
+    }
+    if chunks > 1
+        && let Some(reason) = pipeline.method.refuses_chunks()
+    {
+        let (problem, remedy) = reason.split_once("; ").unwrap_or((&reason, ""));
+        reading.note("train.chunks", problem, remedy);
+    }
 }
 
 pub(super) fn base_width(reading: &mut Reading, key: &str, settings: &EncoderSettings) {

@@ -2,7 +2,7 @@
 use std::path::Path;
 
 use super::{
-    EMBEDDED, Pipeline,
+    EMBEDDED, Pipeline, clip,
     document::Node,
     mistakes::{Reading, did_you_mean},
     ranges, source, sources,
@@ -106,7 +106,7 @@ impl Plan {
         Ok(self)
     }
 
-    /// Bytes of one row of a batch: two views of an image, or one window.
+    /// Bytes of one row of a batch: the views of an image, or one window.
     pub fn item_bytes(&self) -> u64 {
         self.slot_bytes / self.pipeline.pair.rows_per_item() as u64
     }
@@ -115,6 +115,7 @@ impl Plan {
     pub fn row_in_words(&self) -> String {
         match &self.pipeline.pair {
             PairSettings::TwoViews(_) => format!("two {}-pixel views", self.side_pixels),
+            PairSettings::ImageText(_) => format!("an image of {} pixels a side and its text", self.side_pixels),
             PairSettings::ContextFuture(pair) => format!("a window of {} steps", pair.window_steps),
             PairSettings::PastFuture(pair) => format!("a past and a future of {} steps each", pair.window_steps),
         }
@@ -147,6 +148,10 @@ fn resolve(reading: &mut Reading, named: &str, mut pipeline: Pipeline) -> Plan {
         reading.note("device", problem, remedy);
     }
     let (side_pixels, slot_bytes) = slots(reading, &mut pipeline);
+    if let (PairSettings::ImageText(pair), MethodSettings::Clip(method)) = (&mut pipeline.pair, &pipeline.method) {
+        pair.context_tokens.get_or_insert(method.text.context_tokens);
+    }
+    clip::meets(reading, &pipeline, side_pixels);
     // The peak does not depend on the length of an epoch, which only the data tells.
     let peak_rate = Schedule::new(&pipeline.train, pipeline.prefetch.batch_rows, 1).peak();
     if let (Some(Compat::Torch), MethodSettings::Simclr(simclr)) = (pipeline.train.compat, &mut pipeline.method) {
@@ -199,12 +204,18 @@ fn columns(reading: &mut Reading, pipeline: &Pipeline) {
     let key = format!("pair.{}.column", pair.name());
     let (what, other) = match pair {
         PairSettings::TwoViews(_) => ("holds no images", "holds images, not labels"),
+        PairSettings::ImageText(_) => ("holds no images", "holds images, neither labels nor texts"),
         PairSettings::ContextFuture(_) | PairSettings::PastFuture(_) => ("holds no series", "holds series, not labels"),
     };
     wanted.push((key.as_str(), pair.column(), Role::Blob, what));
     let group_key = format!("pair.{}.group", pair.name());
     if let Some(group) = pair.group() {
         wanted.push((group_key.as_str(), group, Role::Narrow, other));
+    }
+    // Files may have further columns, and queries bring some: only what the schema knows is judged before they are there.
+    let known = |name: &&str| schema.columns.iter().any(|column| column.name == **name);
+    if let Some(caption) = pair.caption().filter(known) {
+        wanted.push(("pair.image_text.caption", caption, Role::Narrow, other));
     }
     if let Some(evaluate) = &pipeline.evaluate {
         wanted.push(("evaluate.label", evaluate.label.as_str(), Role::Narrow, other));
@@ -227,7 +238,7 @@ fn columns(reading: &mut Reading, pipeline: &Pipeline) {
 /// Steps that a series must have, where the pairing takes windows of series.
 fn least_steps(pair: &PairSettings) -> Option<usize> {
     let kernel = match pair {
-        PairSettings::TwoViews(_) => return None,
+        PairSettings::TwoViews(_) | PairSettings::ImageText(_) => return None,
         PairSettings::ContextFuture(pair) => ContextFuture::training(pair, &AugmentSettings::default()),
         PairSettings::PastFuture(pair) => PastFuture::training(pair, &AugmentSettings::default()),
     };
@@ -240,6 +251,10 @@ fn slots(reading: &mut Reading, pipeline: &mut Pipeline) -> (u32, u64) {
         PairSettings::TwoViews(_) => {
             let side_pixels = recipes(reading, pipeline);
             return (side_pixels, 2 * 3 * u64::from(side_pixels).pow(2));
+        }
+        PairSettings::ImageText(_) => {
+            let side_pixels = recipes(reading, pipeline);
+            return (side_pixels, 3 * u64::from(side_pixels).pow(2));
         }
         PairSettings::ContextFuture(pair) => ContextFuture::training(pair, &pipeline.augment),
         PairSettings::PastFuture(pair) => PastFuture::training(pair, &pipeline.augment),

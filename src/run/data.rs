@@ -17,10 +17,11 @@ use tokio::runtime::{Builder, Runtime};
 use super::progress;
 use crate::{
     augment::image::recipe::RecipeProblem,
+    batch::PairCaptions,
     error::{Context as _, Error, Result, Stage},
     pair::{
-        PairSettings, SampleKernel, context_future::ContextFuture, one_view::OneView, past_future::PastFuture,
-        two_views::TwoViews,
+        ImageTextSettings, PairSettings, SampleKernel, TwoViewsSettings, context_future::ContextFuture,
+        image_text::ImageText, one_view::OneView, past_future::PastFuture, two_views::TwoViews,
     },
     pipeline::Plan,
     prefetch::{Queue, prefetch},
@@ -30,6 +31,7 @@ use crate::{
     schema::Schema,
     select::{report::SelectReport, select::Query, selection::Selection, shards::ShardSet, tables::Tables},
     stores::routing_store::Stores,
+    tokenize::clip,
 };
 
 /// Reads wait most of their time; decoding has threads of its own, so that neither blocks the other.
@@ -123,10 +125,15 @@ impl Data {
         let augment = &plan.pipeline.augment;
         let kernel: Arc<dyn SampleKernel> = match &plan.pipeline.pair {
             PairSettings::TwoViews(pair) => Arc::new(TwoViews::new(pair, augment).map_err(unresolved)?),
+            PairSettings::ImageText(pair) => {
+                self.check_caption(&pair.caption, &selection)?;
+                Arc::new(ImageText::new(pair, augment).map_err(unresolved)?)
+            }
             PairSettings::ContextFuture(pair) => Arc::new(ContextFuture::training(pair, augment).map_err(unresolved)?),
             PairSettings::PastFuture(pair) => Arc::new(PastFuture::training(pair, augment).map_err(unresolved)?),
         };
-        let extra_columns = plan.pipeline.pair.group().map(str::to_owned).into_iter().collect();
+        let pair = &plan.pipeline.pair;
+        let extra_columns = pair.group().into_iter().chain(pair.caption()).map(str::to_owned).collect();
         let rows_per_item = plan.pipeline.pair.rows_per_item();
         let epochs = self.epochs(plan, selection, kernel);
         Ok(EpochPlan { quarantine, extra_columns, batch_rows: epochs.batch_rows / rows_per_item, ..epochs })
@@ -138,8 +145,9 @@ impl Data {
     /// Ours: the recipe was checked before.
     pub fn evaluation(&self, plan: &Plan, selection: Selection, labels: Vec<String>) -> Result<EpochPlan> {
         let kernel: Arc<dyn SampleKernel> = match &plan.pipeline.pair {
-            PairSettings::TwoViews(pair) => {
-                Arc::new(OneView::new(&pair.column, &plan.pipeline.augment).map_err(unresolved)?)
+            PairSettings::TwoViews(TwoViewsSettings { column })
+            | PairSettings::ImageText(ImageTextSettings { column, .. }) => {
+                Arc::new(OneView::new(column, &plan.pipeline.augment).map_err(unresolved)?)
             }
             PairSettings::ContextFuture(pair) => Arc::new(ContextFuture::evaluation(pair).map_err(unresolved)?),
             PairSettings::PastFuture(pair) => Arc::new(PastFuture::evaluation(pair).map_err(unresolved)?),
@@ -151,6 +159,22 @@ impl Data {
             pixel_digest: false,
             ..self.epochs(plan, selection.into(), kernel)
         })
+    }
+
+    /// Whether the texts are in the shards or among the values that the selection brings.
+    fn check_caption(&self, name: &str, selection: &Mixture) -> Result<()> {
+        let extra = selection.sources().first().and_then(|source| source.selection.extra());
+        let is_brought = extra.is_some_and(|extra| extra.names().any(|brought| brought == name));
+        let lacking = self.shards.shards.iter().find(|shard| shard.columns.get(name).is_none());
+        let Some(shard) = lacking.filter(|_| !is_brought) else { return Ok(()) };
+        let names: Vec<&str> = shard.columns.iter().map(|(name, _)| name).collect();
+        let reason = format!(
+            "there is no column {name:?} in {}, which has {}, and the query brings none of that name; name the column with \
+             the captions, or map it in [scan.columns]",
+            shard.name,
+            names.join(", ")
+        );
+        Err(Error::at(Stage::Schema, "pair.image_text.caption", reason))
     }
 
     fn epochs(&self, plan: &Plan, selection: Mixture, kernel: Arc<dyn SampleKernel>) -> EpochPlan {
@@ -242,6 +266,16 @@ pub fn decode_threads(setting: usize) -> usize {
 pub fn first_pairs(data: &Data, plan: &Plan, epochs: &EpochPlan, pairs: usize) -> Result<(Vec<u8>, usize)> {
     let batch = first_items(data, plan, epochs, pairs)?;
     Ok((pixels(&batch)?, batch.num_rows()))
+}
+
+/// The first images of the first epoch, u8 `[items, 1, 3, side, side]`, and their texts as the model reads them.
+///
+/// # Errors
+/// The epoch's.
+pub fn first_captioned(data: &Data, plan: &Plan, epochs: &EpochPlan, items: usize) -> Result<(Vec<u8>, Vec<String>)> {
+    let batch = first_items(data, plan, epochs, items)?;
+    let captions = PairCaptions::from_record_batch(&batch)?;
+    Ok((pixels(&batch)?, captions.tokens.iter().map(|ids| clip::text(ids)).collect()))
 }
 
 /// The windows of the first series of the first epoch, and their shape, `[series, windows, channels, steps]`.

@@ -182,7 +182,7 @@ pub fn run(run: &Path, sets: &[String], json: bool) -> Result<()> {
     let mut bank = sides.features(Side::Bank, &plan, &data, &all, &device)?;
     let mut queries = sides.features(Side::Queries, &plan, &data, &all, &device)?;
     let floor = match &plan.pipeline.method {
-        MethodSettings::Simclr(_) => {
+        MethodSettings::Simclr(_) | MethodSettings::Clip(_) => {
             keep_one_of_equal_channels(&mut bank.features[2], &mut queries.features[2], CHANNELS);
             "raw_pixels"
         }

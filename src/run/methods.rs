@@ -7,7 +7,7 @@ use burn::{
 use crate::{
     batch::Input,
     error::Result,
-    method::{CPC, Method, MethodOutput, MethodSettings, SimCLR},
+    method::{BatchRows, CLIP, CPC, Embedded, Method, MethodOutput, MethodSettings, SimCLR},
     model::InitOptions,
     pipeline::Plan,
     train::Compat,
@@ -21,6 +21,8 @@ pub enum PlannedMethod {
     Simclr(SimCLR),
     /// `[method.cpc]`
     Cpc(CPC),
+    /// `[method.clip]`
+    Clip(CLIP),
 }
 
 impl PlannedMethod {
@@ -34,6 +36,15 @@ impl PlannedMethod {
         match &plan.pipeline.method {
             MethodSettings::Simclr(settings) => SimCLR::new(settings, init, device).map(Self::Simclr),
             MethodSettings::Cpc(settings) => CPC::new(settings, init, device).map(Self::Cpc),
+            MethodSettings::Clip(settings) => CLIP::new(settings, init, device).map(Self::Clip),
+        }
+    }
+
+    /// The method, where it is CLIP.
+    pub fn clip(&self) -> Option<&CLIP> {
+        match self {
+            Self::Clip(method) => Some(method),
+            Self::Simclr(_) | Self::Cpc(_) => None,
         }
     }
 }
@@ -43,6 +54,7 @@ impl Method for PlannedMethod {
         match self {
             Self::Simclr(method) => method.name(),
             Self::Cpc(method) => method.name(),
+            Self::Clip(method) => method.name(),
         }
     }
 
@@ -50,6 +62,7 @@ impl Method for PlannedMethod {
         match self {
             Self::Simclr(method) => method.feature_width(),
             Self::Cpc(method) => method.feature_width(),
+            Self::Clip(method) => method.feature_width(),
         }
     }
 
@@ -57,6 +70,7 @@ impl Method for PlannedMethod {
         match self {
             Self::Simclr(method) => method.features_in_words(),
             Self::Cpc(method) => method.features_in_words(),
+            Self::Clip(method) => method.features_in_words(),
         }
     }
 
@@ -64,6 +78,7 @@ impl Method for PlannedMethod {
         match self {
             Self::Simclr(method) => method.least_items(),
             Self::Cpc(method) => method.least_items(),
+            Self::Clip(method) => method.least_items(),
         }
     }
 
@@ -71,6 +86,7 @@ impl Method for PlannedMethod {
         match self {
             Self::Simclr(method) => method.prepare(first).map(Self::Simclr),
             Self::Cpc(method) => method.prepare(first).map(Self::Cpc),
+            Self::Clip(method) => method.prepare(first).map(Self::Clip),
         }
     }
 
@@ -78,6 +94,7 @@ impl Method for PlannedMethod {
         match self {
             Self::Simclr(method) => method.train_loss(input, step),
             Self::Cpc(method) => method.train_loss(input, step),
+            Self::Clip(method) => method.train_loss(input, step),
         }
     }
 
@@ -85,6 +102,31 @@ impl Method for PlannedMethod {
         match self {
             Self::Simclr(method) => method.features(input),
             Self::Cpc(method) => method.features(input),
+            Self::Clip(method) => method.features(input),
+        }
+    }
+
+    fn refuses_chunks(&self) -> Option<String> {
+        match self {
+            Self::Simclr(method) => method.refuses_chunks(),
+            Self::Cpc(method) => method.refuses_chunks(),
+            Self::Clip(method) => method.refuses_chunks(),
+        }
+    }
+
+    fn embed(&mut self, input: Input, rows: BatchRows) -> Result<Embedded> {
+        match self {
+            Self::Simclr(method) => method.embed(input, rows),
+            Self::Cpc(method) => method.embed(input, rows),
+            Self::Clip(method) => method.embed(input, rows),
+        }
+    }
+
+    fn loss_of(&self, embedded: Embedded) -> Result<MethodOutput> {
+        match self {
+            Self::Simclr(method) => method.loss_of(embedded),
+            Self::Cpc(method) => method.loss_of(embedded),
+            Self::Clip(method) => method.loss_of(embedded),
         }
     }
 
@@ -92,6 +134,7 @@ impl Method for PlannedMethod {
         match self {
             Self::Simclr(method) => method.after_step(),
             Self::Cpc(method) => method.after_step(),
+            Self::Clip(method) => method.after_step(),
         }
     }
 }

@@ -2,16 +2,19 @@
 //!
 //! Results go to stdout through [`output`], logs and progress to stderr through [`progress`].
 pub mod bench;
+pub mod captioned_sheet;
 pub mod check;
 pub mod choose;
 pub mod contact_sheet;
 pub mod data;
 pub mod evaluate;
 pub mod explain;
+pub mod export;
 pub mod folder;
 pub mod functions;
 pub mod import;
 pub mod index;
+mod letters;
 pub mod lint;
 pub mod lint_page;
 pub mod memory;

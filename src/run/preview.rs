@@ -3,9 +3,10 @@ use std::{fs::File, io::Read as _, path::Path};
 
 use super::{
     Named,
+    captioned_sheet::write_captioned_sheet,
     choose::choose,
     contact_sheet::write_contact_sheet,
-    data::{Data, first_pairs, first_windows},
+    data::{Data, first_captioned, first_pairs, first_windows},
     output,
     trace_sheet::write_trace_sheet,
 };
@@ -31,6 +32,7 @@ pub fn run(named: &Named, to: &Path, pairs: usize) -> Result<()> {
     let drawn = draw(&data, &plan, &epochs, to, pairs)?;
     let what = match &plan.pipeline.pair {
         PairSettings::TwoViews(_) => format!("pairs of {}-pixel views", plan.side_pixels),
+        PairSettings::ImageText(_) => format!("images of {} pixels with their texts", plan.side_pixels),
         _ => format!("series, each {}", plan.row_in_words()),
     };
     if drawn < pairs {
@@ -50,6 +52,11 @@ pub(super) fn draw(data: &Data, plan: &Plan, epochs: &EpochPlan, to: &Path, pair
         let (pixels, drawn) = first_pairs(data, plan, epochs, pairs)?;
         write_contact_sheet(to, &pixels, drawn, 2, plan.side_pixels as usize)?;
         return Ok(drawn);
+    }
+    if let PairSettings::ImageText(_) = &plan.pipeline.pair {
+        let (pixels, captions) = first_captioned(data, plan, epochs, pairs)?;
+        write_captioned_sheet(to, &pixels, &captions, plan.side_pixels as usize)?;
+        return Ok(captions.len());
     }
     let (values, shape) = first_windows(data, plan, epochs, pairs)?;
     write_trace_sheet(to, &values, shape)?;

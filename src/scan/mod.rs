@@ -3,6 +3,7 @@
 //! [`order`] counts, [`mixture`] and [`streams`] put several sources side by side, [`items`] names rows, [`window`] and [`fetch`] bring their bytes (`referenced` those of other files), [`ordered_scan`] hands them out
 //! in batches; [`epoch`] puts the plan together.
 pub mod budget;
+pub mod caption_columns;
 pub mod epoch;
 pub mod failure;
 pub mod fetch;

@@ -19,7 +19,7 @@ use crate::error::{Context, Error, Result, Stage};
 /// What messages call the SQL.
 const QUERY: &str = "the query";
 /// Columns that every batch has: values under these names could not be told from them.
-const TAKEN: [&str; 14] = [
+const TAKEN: [&str; 16] = [
     "shard",
     "row",
     "occurrence",
@@ -30,6 +30,8 @@ const TAKEN: [&str; 14] = [
     "windows",
     "sequence_ordinal",
     "group_ordinal",
+    "caption_tokens",
+    "image_hash",
     "pixel_digest",
     "image_bytes",
     "image_xxh3",

@@ -52,6 +52,12 @@ pub fn count(text: &str) -> usize {
     count
 }
 
+/// The text that ids stand for, as a model sees it: cleaned, a space behind every word, without start and end.
+pub fn text(ids: &[u32]) -> String {
+    let inner = ids.iter().filter(|&&id| id < START_OF_TEXT).filter_map(|&id| u16::try_from(id).ok());
+    TOKENIZER.decode(inner.filter_map(|id| Token::from_u16(id, &TOKENIZER))).trim_end().to_owned()
+}
+
 /// Appends the ids of cleaned text.
 fn encode(text: &str, ids: &mut Vec<u32>) {
     let mut found: Vec<Token> = Vec::new();
@@ -97,6 +103,13 @@ mod tests {
         assert_eq!(tokens("", CONTEXT_TOKENS), [49406, 49407]);
         assert_eq!(TOKENIZER.start_of_text().to_u16(), 49_406);
         assert_eq!(TOKENIZER.end_of_text().to_u16(), 49_407);
+    }
+
+    #[test]
+    fn ids_are_text_again() {
+        assert_eq!(text(&tokens("  A Cat,\nasleep", CONTEXT_TOKENS)), "a cat , asleep");
+        assert_eq!(text(&tokens("一只 猫", CONTEXT_TOKENS)), "一只 猫");
+        assert_eq!(text(&[START_OF_TEXT, END_OF_TEXT]), "");
     }
 
     #[test]

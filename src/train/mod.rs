@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`run_loop`] | the loop on one page |
+//! | [`chunks`] | the gradients of a batch, in one piece or several |
 //! | [`optimizer`], [`schedule`], [`clip`], [`ema`] | what a step does to the weights |
 //! | [`parameters`], [`state`], [`safetensors`] | a module's tensors by path |
 //! | [`checkpoint`], [`identity`], [`progress`] | what survives a process |
@@ -11,6 +12,7 @@
 use serde::{Deserialize, Serialize};
 
 pub mod checkpoint;
+pub mod chunks;
 pub mod clip;
 pub mod collapse;
 pub mod ema;
@@ -46,6 +48,10 @@ pub struct TrainSettings {
     /// Exactly one schedule.
     #[serde(default)]
     pub schedule: ScheduleSettings,
+    /// Take each batch in so many chunks, with the loss and the gradients of the whole: the encoders' activations are those
+    /// of one chunk, and embeddings are computed twice. Not with BatchNorm.
+    #[serde(default = "one_chunk", skip_serializing_if = "is_one_chunk")]
+    pub chunks: usize,
     /// Scale gradients down to this global norm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_gradient_norm: Option<f64>,
@@ -78,6 +84,7 @@ impl TrainSettings {
             optimizer,
             rate_scaling: RateScaling::default(),
             schedule: ScheduleSettings::default(),
+            chunks: one_chunk(),
             clip_gradient_norm: None,
             ema_decay: None,
             report_every_steps: one(),
@@ -91,6 +98,12 @@ impl TrainSettings {
 
 fn one() -> u64 {
     1
+}
+fn one_chunk() -> usize {
+    1
+}
+fn is_one_chunk(chunks: &usize) -> bool {
+    *chunks == 1
 }
 fn two() -> usize {
     2

@@ -148,6 +148,13 @@ impl Metrics {
             let Ok(Value::Object(line)) = serde_json::from_str::<Value>(line) else { continue };
             let Some(step) = line.get("step").and_then(Value::as_f64) else { continue };
             let method = line.get("method").and_then(|method| serde_json::from_value(method.clone()).ok());
+            let method: Option<BTreeMap<String, Vec<f64>>> = method;
+            for (key, values) in method.iter().flatten() {
+                // Only what a chart of its own knows: numbers by step ahead are drawn elsewhere.
+                if let ([value], true) = (values.as_slice(), sections::is_known(key)) {
+                    metrics.series.entry(key.clone()).or_default().push((step, *value));
+                }
+            }
             metrics.method.extend(method.map(|method| (step, method)));
             let nested = line.get("scores").and_then(Value::as_object);
             for (key, value) in line.iter().chain(nested.into_iter().flatten()) {
@@ -212,11 +219,16 @@ impl Page {
             let _ = writeln!(html, "<h2>Scores beside their floors</h2>\n{}", tables::scores(scores));
         }
         html.push_str(&self.charts());
+        let has_texts = self.pipeline.as_ref().is_some_and(|pipeline| pipeline.contains("[pair.image_text]"));
+        let (heading, note) = match has_texts {
+            true => ("Images and texts", "Images as augmented, under each the text as the model reads it."),
+            false => ("View pairs", "Each pair is one image, augmented twice."),
+        };
         if let Some(png) = &self.views {
             let _ = writeln!(
                 html,
-                "<h2>View pairs</h2>\n<img class=\"views\" alt=\"pairs of augmented views\" \
-                 src=\"data:image/png;base64,{}\"><p class=\"note\">Each pair is one image, augmented twice.</p>",
+                "<h2>{heading}</h2>\n<img class=\"views\" alt=\"{heading}\" src=\"data:image/png;base64,{}\">\
+                 <p class=\"note\">{note}</p>",
                 base64::encode(png)
             );
         }

@@ -10,12 +10,12 @@ use burn::tensor::Device;
 
 use super::TrainSettings;
 use super::checkpoint::{self, Checkpoint};
+use super::chunks;
 use super::clip::{clip, global_norm};
 use super::ema::Ema;
 use super::identity::{Identity, Origin};
 use super::metrics::{MetricsFile, MetricsLine};
 use super::optimizer::Optimizer;
-use super::parameters::gradients;
 use super::progress::Progress;
 use super::recorder::{Recorder, StepFacts};
 use super::schedule::Schedule;
@@ -173,8 +173,8 @@ where
                 if progress.step == 0 {
                     (method, ema) = prepared(method, &batch, settings)?;
                 }
-                let output = method.train_loss(batch.content.input(), progress.step)?;
-                let mut gradients = gradients(&method, output.loss.backward());
+                let (output, mut gradients) =
+                    chunks::step(&mut method, &batch.content, progress.step, settings.chunks)?;
                 progress.step_taken(batch.sample_ids.len(), batch.replaced);
                 progress.quarantine_offset = source.quarantine_offset();
                 let step = progress.step;

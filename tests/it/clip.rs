@@ -173,7 +173,7 @@ fn every_gradient_and_ten_losses_equal_those_of_pytorch() {
     let expected = floats(&golden["transformers.losses"]).to_vec();
     assert_eq!(expected.len(), 10);
     for (step, expected) in expected.iter().enumerate() {
-        let images = clip.encode_images_train(pixels(case, &device), None);
+        let images = clip.encode_images_train(pixels(case, &device), None, None);
         let texts = clip.encode_texts(&captions(&device)).expect("short texts");
         let loss = symmetric(images, texts, clip.logit_scale.val()).expect("three pairs").loss;
         let gradients = loss.backward();
@@ -359,13 +359,13 @@ fn dropped_patches_are_not_looked_at_and_all_kept_is_none_dropped() {
     let kept = |rows: Vec<i64>, count: usize| {
         Tensor::<2, burn::tensor::Int>::from_data(TensorData::new(rows, [ROWS, count]), &device)
     };
-    let all = clip.encode_images_train(pixels.clone(), Some(kept([0, 1, 2, 3].repeat(ROWS), 4)));
+    let all = clip.encode_images_train(pixels.clone(), Some(kept([0, 1, 2, 3].repeat(ROWS), 4)), None);
     assert!(gap(&values(all), &whole) < 1e-6);
     // Blackening the upper left patch of every image changes nothing where it is dropped.
     let half = kept([1, 3].repeat(ROWS), 2);
-    let before = values(clip.encode_images_train(pixels.clone(), Some(half.clone())));
+    let before = values(clip.encode_images_train(pixels.clone(), Some(half.clone()), None));
     let black = pixels.slice_assign([0..ROWS, 0..3, 0..4, 0..4], Tensor::zeros([ROWS, 3, 4, 4], &device));
-    let after = values(clip.encode_images_train(black.clone(), Some(half)));
+    let after = values(clip.encode_images_train(black.clone(), Some(half), None));
     assert_eq!(before, after);
     assert!(gap(&values(clip.encode_images(black)), &whole) > 1e-3);
 }

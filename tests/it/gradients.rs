@@ -134,12 +134,14 @@ fn compare(case: &str, compat_torch: bool) {
             stem: Stem::Cifar,
             base_width: 4,
             zero_init_residual: false,
+            ..ResNetSettings::default()
         }),
         head: HeadSettings::PaperV1,
         projection_width: 16,
         temperature: 0.5,
         imagenet_normalization: false,
         joint_forward: false,
+        loss_tile_rows: None,
     };
     let method = SimCLR::new(&settings, InitOptions { seed: 0, compat_torch }, &device).expect("plain settings");
     let mut method = method.map(&mut Start(vec![]));

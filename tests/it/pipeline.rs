@@ -102,6 +102,38 @@ fn overrides_mend_a_file_and_break_one() {
 }
 
 #[test]
+fn chunks_need_an_encoder_that_does_not_look_at_the_batch_and_rows_to_divide() {
+    let refused = |sets: &[&str]| {
+        let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
+        match Plan::read("simclr", &sets) {
+            Ok(plan) => {
+                // What was asked for is in the file that the run saves, and what was not is not.
+                let text = plan.to_toml().unwrap();
+                assert_eq!(text.contains("chunks = 4"), plan.pipeline.train.chunks == 4, "{text}");
+                assert_eq!(Plan::parse("again", &text, &[]).unwrap().pipeline, plan.pipeline);
+                None
+            }
+            Err(error) => Some(error.to_string()),
+        }
+    };
+    assert_eq!(refused(&[]), None);
+    let (chunks, group) = ("train.chunks=4", "method.simclr.encoder.resnet50.norm=\"group\"");
+    assert_eq!(refused(&[chunks, group, "method.simclr.loss_tile_rows=64"]), None);
+    assert_eq!(refused(&[chunks, "method.simclr.encoder.resnet50.norm=\"frozen\""]), None);
+    for (sets, part) in [
+        (vec![chunks], "encoder.resnet50.norm = \"group\""),
+        (vec![chunks, group, "method.simclr.head=\"google_v2\""], "head = \"paper_v1\""),
+        (vec!["train.chunks=257", group], "257 chunks of 256 rows"),
+        (vec!["train.chunks=0"], "train.chunks"),
+        (vec!["method.simclr.loss_tile_rows=0"], "method.simclr.loss_tile_rows"),
+        (vec!["method.simclr.encoder.resnet50.norm=\"layer\""], "method.simclr.encoder.resnet50.norm"),
+    ] {
+        let text = refused(&sets).unwrap_or_default();
+        assert!(text.contains(part), "{sets:?}: {text}");
+    }
+}
+
+#[test]
 fn embedded_pipelines_resolve_as_they_stand() {
     for (name, text) in EMBEDDED {
         let plan = Plan::read(name, &[]).unwrap_or_else(|error| panic!("{error}"));

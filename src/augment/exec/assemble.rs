@@ -12,7 +12,10 @@ use datafusion::arrow::{
     datatypes::{DataType, UInt32Type, UInt64Type},
 };
 
-use super::slots::{Replacement, Worker};
+use super::{
+    captions,
+    slots::{Filled, Replacement, Worker},
+};
 use crate::{
     error::{Context as _, Error, Result, Stage},
     scan::{
@@ -31,7 +34,7 @@ pub(super) fn assemble(
     kept: &[usize],
     replacements: &[Replacement],
     pixels: Buffer,
-    digests: &[[u8; 32]],
+    filled: &[Filled],
 ) -> Result<RecordBatch> {
     let kernel = &worker.augment.kernel;
     let rows_per_item = kernel.rows_per_item();
@@ -82,10 +85,13 @@ pub(super) fn assemble(
         let column = batch.schema().index_of(name).context(Stage::Augment, name, "is not scanned")?;
         columns.push(Arc::new(groups(&extra(column)?, rows_per_item)?));
     }
+    if kernel.captions().is_some() {
+        columns.extend(captions::columns(filled.iter().map(|filled| &filled.caption))?);
+    }
     if worker.augment.pixel_digest {
         let mut builder = FixedSizeBinaryBuilder::with_capacity(rows, 32);
-        for digest in repeated(digests.iter(), rows_per_item) {
-            builder.append_value(digest).context(Stage::Augment, "", BROKEN)?;
+        for filled in repeated(filled.iter(), rows_per_item) {
+            builder.append_value(filled.digest).context(Stage::Augment, "", BROKEN)?;
         }
         columns.push(Arc::new(builder.finish()));
     }

@@ -18,7 +18,11 @@ use rayon::prelude::*;
 use tokio::sync::oneshot;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Augment, BadItems, assemble::assemble};
+use super::{
+    Augment, BadItems,
+    assemble::assemble,
+    captions::{Caption, texts},
+};
 use crate::{
     augment::{BadClass, BadSample, verify::verify},
     error::{Error, Result, Stage},
@@ -32,6 +36,7 @@ use crate::{
         quarantine::BadRow,
         substitute::Substitutes,
     },
+    seed::ItemKey,
 };
 
 /// Bad slots of one batch that are replaced side by side.
@@ -45,8 +50,17 @@ pub(super) struct Done {
     pub(super) bad_rows: Vec<BadRow>,
 }
 
-/// What came of one slot: its pixels' digest where asked for, or why there are none.
-type Outcome = Result<Option<[u8; 32]>, BadSample>;
+/// What came of one slot besides its pixels.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Filled {
+    /// Of the pixels and the text, where asked for.
+    pub(super) digest: [u8; 32],
+    /// Empty where the pairing has no texts.
+    pub(super) caption: Caption,
+}
+
+/// What came of one slot, or why it is bad.
+type Outcome = Result<Filled, BadSample>;
 
 /// An item that took a bad one's slot.
 pub(super) struct Replacement {
@@ -55,7 +69,7 @@ pub(super) struct Replacement {
     pub(super) pass: u64,
     pub(super) fetched: RecordBatch,
     pixels: Vec<u8>,
-    digest: Option<[u8; 32]>,
+    filled: Filled,
     bad_rows: Vec<BadRow>,
 }
 
@@ -109,7 +123,7 @@ impl Worker {
         let items = items_of(&batch);
         let passes = batch.column(PASS).as_primitive::<UInt64Type>().values().clone();
         let slot_bytes = self.augment.slot_bytes();
-        let filled = self.on_pool({
+        let rendered = self.on_pool({
             let (worker, batch, items) = (Arc::clone(self), batch.clone(), items.clone());
             move || {
                 let mut slots = Slots::new(&worker.spare, rows * slot_bytes);
@@ -123,13 +137,13 @@ impl Worker {
                 (slots, outcomes)
             }
         });
-        let (mut slots, outcomes) = filled.await?;
+        let (mut slots, outcomes) = rendered.await?;
         let mut bad_rows = vec![];
         let mut bad_slots = vec![];
-        let mut digests = vec![[0_u8; 32]; rows];
+        let mut filled = vec![Filled::default(); rows];
         for (row, outcome) in outcomes.into_iter().enumerate() {
             match outcome {
-                Ok(digest) => digests[row] = digest.unwrap_or_default(),
+                Ok(of_slot) => filled[row] = of_slot,
                 Err(bad) => {
                     bad_rows.push(self.bad_row(items[row], &bad));
                     bad_slots.push(row);
@@ -157,20 +171,20 @@ impl Worker {
                 kept.retain(|row| !bad_slots.contains(row));
                 for (to, &from) in kept.iter().enumerate() {
                     slots.memory.copy_within(from * slot_bytes..(from + 1) * slot_bytes, to * slot_bytes);
-                    digests[to] = digests[from];
+                    filled.swap(to, from);
                 }
                 slots.memory.truncate(kept.len() * slot_bytes);
-                digests.truncate(kept.len());
+                filled.truncate(kept.len());
             }
         }
         for replacement in &mut replacements {
             let slot = replacement.slot;
             slots.memory[slot * slot_bytes..(slot + 1) * slot_bytes].copy_from_slice(&replacement.pixels);
-            digests[slot] = replacement.digest.unwrap_or_default();
+            filled[slot] = std::mem::take(&mut replacement.filled);
             bad_rows.append(&mut replacement.bad_rows);
         }
         let pixels = Charged::into_bytes(slots, Arc::new(charge));
-        let batch = assemble(self, &batch, &kept, &replacements, pixels.into(), &digests)?;
+        let batch = assemble(self, &batch, &kept, &replacements, pixels.into(), &filled)?;
         Ok(Done { batch, items: rows as u64, bad, bad_rows })
     }
 
@@ -206,19 +220,42 @@ impl Worker {
         let encoded = verified(batch, first, row, numbers)?;
         let key = shard.item_key(item.row, item.occurrence);
         // Decoders of many formats, fed with what the web holds: one that panics has met a bad sample.
-        catch_unwind(AssertUnwindSafe(|| kernel.apply(encoded, *seed, pass, key, slot))).unwrap_or_else(|payload| {
+        let fill = AssertUnwindSafe(|| {
+            let caption = self.caption(batch, row, encoded.bytes, (pass, key))?;
+            kernel.apply(encoded, *seed, pass, key, slot).map(|()| caption)
+        });
+        let caption = catch_unwind(fill).unwrap_or_else(|payload| {
             let message = format!("the decoder panicked: {}", panic_text(payload.as_ref()));
             Err(BadSample::undecodable(message))
         })?;
-        Ok(pixel_digest.then(|| {
-            let mut hasher = blake3::Hasher::new();
-            hasher.update(kernel.element().name().as_bytes());
-            for &axis in kernel.shape() {
-                hasher.update(&(axis as u64).to_le_bytes());
-            }
-            hasher.update(slot);
-            hasher.finalize().into()
-        }))
+        if !pixel_digest {
+            return Ok(Filled { digest: [0; 32], caption });
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(kernel.element().name().as_bytes());
+        for &axis in kernel.shape() {
+            hasher.update(&(axis as u64).to_le_bytes());
+        }
+        hasher.update(slot);
+        for id in &caption.tokens {
+            hasher.update(&id.to_le_bytes());
+        }
+        Ok(Filled { digest: hasher.finalize().into(), caption })
+    }
+
+    /// The text that goes with a row's image, where the pairing has texts.
+    fn caption(
+        &self,
+        batch: &RecordBatch,
+        row: usize,
+        image: &[u8],
+        (pass, key): (u64, ItemKey),
+    ) -> Result<Caption, BadSample> {
+        let Some(captions) = self.augment.kernel.captions() else { return Ok(Caption::default()) };
+        let column = batch.column_by_name(captions.column());
+        let texts = column.map(|column| texts(column.as_ref(), row)).unwrap_or_default();
+        let tokens = captions.tokens(&texts, self.augment.seed, pass, key)?;
+        Ok(Caption { tokens, image: xxh3_64(image) })
     }
 
     /// Side by side, and again one after the other where two slots drew the same row: a perfect false negative. So the
@@ -268,9 +305,9 @@ impl Worker {
                 })
                 .await?;
             match outcome {
-                Ok(digest) => {
+                Ok(filled) => {
                     let Located { item, pass, .. } = located;
-                    return Ok(Replacement { slot, item, pass, fetched, pixels, digest, bad_rows });
+                    return Ok(Replacement { slot, item, pass, fetched, pixels, filled, bad_rows });
                 }
                 Err(bad) => bad_rows.push(self.bad_row(located.item, &bad)),
             }

@@ -148,6 +148,7 @@ fn vision_settings(mut vision: Keys<'_>) -> Result<VisionSettings> {
                 width,
                 blocks: serde_json::from_value(layers.clone()).map_err(|_| vision.wrong("layers", &layers))?,
                 heads: width.saturating_mul(RESNET_GROWTH) / head_width,
+                ..ModifiedResnetSettings::default()
             })
         }
         layers => {
@@ -289,7 +290,13 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
-        let resnet = ModifiedResnetSettings { image_side_pixels: 64, width: 8, blocks: [1, 2, 1, 1], heads: 4 };
+        let resnet = ModifiedResnetSettings {
+            image_side_pixels: 64,
+            width: 8,
+            blocks: [1, 2, 1, 1],
+            heads: 4,
+            ..ModifiedResnetSettings::default()
+        };
         let vit = VisionTransformerSettings { width: 48, heads: 3, perceptron_width: 100, ..Default::default() };
         for vision in [VisionSettings::ModifiedResnet(resnet), VisionSettings::VisionTransformer(vit)] {
             let side = vision.image_side_pixels();

@@ -44,6 +44,14 @@ impl AttentionPool {
     /// # Shapes
     /// `[images, height, width, channels]` to `[images, embedding]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
+        self.c_proj.forward(self.pooled(x))
+    }
+
+    /// What [`Self::forward`] projects.
+    ///
+    /// # Shapes
+    /// `[images, height, width, channels]` to `[images, channels]`.
+    pub fn pooled(&self, x: Tensor<4>) -> Tensor<2> {
         let [images, height, width, channels] = x.dims();
         let x = x.reshape([images, height * width, channels]);
         let x = Tensor::cat(vec![x.clone().mean_dim(1), x], 1); // [images, positions + 1, channels]
@@ -55,6 +63,6 @@ impl AttentionPool {
         let query = heads(self.q_proj.forward(x.clone().narrow(1, 0, 1)));
         let (key, value) = (heads(self.k_proj.forward(x.clone())), heads(self.v_proj.forward(x)));
         let mixed = attention(query, key, value, None, None, AttentionModuleOptions::default()); // [images, heads, 1, own]
-        self.c_proj.forward(mixed.swap_dims(1, 2).reshape([images, channels]))
+        mixed.swap_dims(1, 2).reshape([images, channels])
     }
 }

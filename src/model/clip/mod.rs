@@ -4,6 +4,7 @@
 
 pub mod attention_pool;
 pub mod captions;
+pub mod dropout;
 pub mod modified_resnet;
 pub mod naming;
 pub mod patch_dropout;
@@ -19,6 +20,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 pub use captions::Captions;
+pub use dropout::Dropout;
 pub use naming::Naming;
 pub use settings::{
     Activation, ClipSettings, ModifiedResnetSettings, TextSettings, VisionSettings, VisionTransformerSettings,
@@ -164,11 +166,27 @@ impl Clip {
         }
     }
 
+    /// What [`Self::encode_images`] projects into the embedding: what the paper's linear probes are trained on.
+    ///
+    /// # Shapes
+    /// `[images, 3, side, side]`, normalised, to `[images, VisionSettings::pooled_width]`.
+    pub fn pooled_images(&self, pixels: Tensor<4>) -> Tensor<2> {
+        match &self.visual {
+            Visual::VisionTransformer(tower) => tower.pooled(pixels, None),
+            Visual::ModifiedResnet(tower) => tower.pooled_eval(pixels),
+        }
+    }
+
     /// [`Self::encode_images`] in training: BatchNorm uses the batch's statistics, and a vision transformer sees only the
-    /// patches `kept`, `[images, patches kept]`, where there are some.
-    pub fn encode_images_train(&mut self, pixels: Tensor<4>, kept: Option<Tensor<2, Int>>) -> Tensor<2> {
+    /// patches `kept`, `[images, patches kept]`, where there are some, and has dropout where there is one.
+    pub fn encode_images_train(
+        &mut self,
+        pixels: Tensor<4>,
+        kept: Option<Tensor<2, Int>>,
+        dropout: Option<&Dropout>,
+    ) -> Tensor<2> {
         match &mut self.visual {
-            Visual::VisionTransformer(tower) => tower.forward(pixels, kept),
+            Visual::VisionTransformer(tower) => tower.forward_train(pixels, kept, dropout),
             Visual::ModifiedResnet(tower) => tower.forward_train(pixels),
         }
     }
@@ -181,6 +199,14 @@ impl Clip {
     /// # Errors
     /// A text is longer than the context.
     pub fn encode_texts(&self, captions: &Captions) -> Result<Tensor<2>> {
+        self.encode_texts_train(captions, None)
+    }
+
+    /// [`Self::encode_texts`] in training, with dropout where there is one.
+    ///
+    /// # Errors
+    /// As of [`Self::encode_texts`].
+    pub fn encode_texts_train(&self, captions: &Captions, dropout: Option<&Dropout>) -> Result<Tensor<2>> {
         let positions = self.positional_embedding.val(); // [context, width]
         let ([_, longest], [context, _]) = (captions.tokens.dims(), positions.dims());
         if longest > context {
@@ -188,7 +214,7 @@ impl Clip {
             return Err(Error::at(Stage::Model, "captions", reason));
         }
         let x = read(&self.token_embedding, captions, positions); // [texts, longest, width]
-        let x = self.transformer.forward(x);
+        let x = self.transformer.forward_train(x, "transformer", dropout);
         let [texts, longest, width] = x.dims();
         let ends = x.reshape([texts * longest, width]).select(0, captions.ends.clone()); // [texts, width]
         Ok(self.ln_final.forward(ends).matmul(self.text_projection.val()))

@@ -5,8 +5,8 @@ use burn::tensor::activation::relu;
 
 use super::attention_pool::AttentionPool;
 use super::settings::ModifiedResnetSettings;
-use crate::model::batch_norm::BatchNorm;
 use crate::model::convolution::Convolution;
+use crate::model::norm::{Norm, NormSettings};
 use crate::model::parameters::{Parameters, Start};
 
 /// Channels out of a block, over its inner width.
@@ -19,11 +19,11 @@ const REDUCTION: usize = 32;
 #[derive(Module, Debug)]
 pub struct ModifiedResnet {
     conv1: Convolution,
-    bn1: BatchNorm,
+    bn1: Norm,
     conv2: Convolution,
-    bn2: BatchNorm,
+    bn2: Norm,
     conv3: Convolution,
-    bn3: BatchNorm,
+    bn3: Norm,
     layer1: Vec<Bottleneck>,
     layer2: Vec<Bottleneck>,
     layer3: Vec<Bottleneck>,
@@ -34,12 +34,12 @@ pub struct ModifiedResnet {
 #[derive(Module, Debug)]
 struct Bottleneck {
     conv1: Convolution,
-    bn1: BatchNorm,
+    bn1: Norm,
     conv2: Convolution,
-    bn2: BatchNorm,
+    bn2: Norm,
     conv3: Convolution,
-    bn3: BatchNorm,
-    downsample: Option<(Convolution, BatchNorm)>,
+    bn3: Norm,
+    downsample: Option<(Convolution, Norm)>,
     #[module(skip)]
     halves: bool,
 }
@@ -59,12 +59,12 @@ impl ModifiedResnet {
         embedding_width: usize,
         parameters: &mut Parameters<'_>,
     ) -> Self {
-        let width = settings.width;
+        let (width, kind) = (settings.width, settings.norm);
         let stem = |name: &str, from: usize, to: usize, stride: usize, parameters: &mut Parameters<'_>| {
             convolution(&format!("{path}.conv{name}"), [to, from, 3, 3], stride, parameters)
         };
         let norm = |name: &str, channels: usize, parameters: &mut Parameters<'_>| {
-            BatchNorm::from_parameters(&format!("{path}.bn{name}"), channels, 1.0, parameters)
+            Norm::from_parameters(kind, &format!("{path}.bn{name}"), channels, 1.0, parameters)
         };
         let mut channels = width;
         let mut stage = |index: usize, parameters: &mut Parameters<'_>| -> Vec<Bottleneck> {
@@ -72,7 +72,7 @@ impl ModifiedResnet {
                 .map(|block| {
                     let path = format!("{path}.layer{}.{block}", index + 1);
                     let halves = index > 0 && block == 0;
-                    let block = Bottleneck::new(&path, channels, width << index, halves, parameters);
+                    let block = Bottleneck::new(&path, [channels, width << index], halves, kind, parameters);
                     channels = EXPANSION * (width << index);
                     block
                 })
@@ -115,24 +115,42 @@ impl ModifiedResnet {
 
     /// [`Self::forward_train`] with running statistics.
     pub fn forward_eval(&self, pixels: Tensor<4>) -> Tensor<2> {
+        self.attnpool.forward(self.positions_eval(pixels))
+    }
+
+    /// What [`Self::forward_eval`] projects.
+    ///
+    /// # Shapes
+    /// `[images, 3, side, side]` to `[images, 32 · width]`.
+    pub fn pooled_eval(&self, pixels: Tensor<4>) -> Tensor<2> {
+        self.attnpool.pooled(self.positions_eval(pixels))
+    }
+
+    fn positions_eval(&self, pixels: Tensor<4>) -> Tensor<4> {
         let x = pixels.permute([0, 2, 3, 1]); // [images, height, width, 3]
         let x = self.bn1.forward_eval_relu(self.conv1.forward(x));
         let x = self.bn2.forward_eval_relu(self.conv2.forward(x));
         let x = halved(self.bn3.forward_eval_relu(self.conv3.forward(x)));
         let blocks = [&self.layer1, &self.layer2, &self.layer3, &self.layer4].into_iter().flatten();
-        self.attnpool.forward(blocks.fold(x, |x, block| block.forward_eval(x)))
+        blocks.fold(x, |x, block| block.forward_eval(x)) // [images, height / 32, width / 32, channels]
     }
 }
 
 impl Bottleneck {
-    fn new(path: &str, channels: usize, width: usize, halves: bool, parameters: &mut Parameters<'_>) -> Self {
+    fn new(
+        path: &str,
+        [channels, width]: [usize; 2],
+        halves: bool,
+        kind: NormSettings,
+        parameters: &mut Parameters<'_>,
+    ) -> Self {
         let out = EXPANSION * width;
         let mut layer = |name: &str, shape: [usize; 4]| convolution(&format!("{path}.{name}"), shape, 1, parameters);
         let (conv1, conv2) = (layer("conv1", [width, channels, 1, 1]), layer("conv2", [width, width, 3, 3]));
         let conv3 = layer("conv3", [out, width, 1, 1]);
         let shortcut = (halves || channels != out).then(|| layer("downsample.0", [out, channels, 1, 1]));
         let mut norm = |name: &str, channels: usize, gain: f32| {
-            BatchNorm::from_parameters(&format!("{path}.{name}"), channels, gain, parameters)
+            Norm::from_parameters(kind, &format!("{path}.{name}"), channels, gain, parameters)
         };
         Self {
             conv1,

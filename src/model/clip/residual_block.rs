@@ -5,6 +5,7 @@ use burn::tensor::activation::{gelu, sigmoid};
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 
+use super::dropout::Dropout;
 use super::settings::Activation;
 use crate::model::dense::{Dense, affine};
 use crate::model::layer_norm::LayerNorm;
@@ -148,6 +149,14 @@ impl ResidualBlock {
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let x = x.clone() + self.attn.forward(self.ln_1.forward(x));
         x.clone() + self.mlp.forward(self.ln_2.forward(x))
+    }
+
+    /// [`Self::forward`] with a share of what is added dropped; `layer` names the block.
+    pub fn forward_train(&self, x: Tensor<3>, layer: &str, dropout: &Dropout) -> Tensor<3> {
+        let attended = self.attn.forward(self.ln_1.forward(x.clone()));
+        let x = x + dropout.apply(&format!("{layer}.attn"), attended);
+        let perceived = self.mlp.forward(self.ln_2.forward(x.clone()));
+        x + dropout.apply(&format!("{layer}.mlp"), perceived)
     }
 }
 

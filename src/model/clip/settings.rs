@@ -2,6 +2,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, Stage};
+use crate::model::norm::NormSettings;
 
 /// A CLIP as a pipeline or a checkpoint's configuration describes it; the defaults are ViT-B/32.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +69,14 @@ impl VisionSettings {
             Self::ModifiedResnet(settings) => settings.image_side_pixels,
         }
     }
+
+    /// Columns in front of the projection into the embedding.
+    pub fn pooled_width(&self) -> usize {
+        match self {
+            Self::VisionTransformer(settings) => settings.width,
+            Self::ModifiedResnet(settings) => 32 * settings.width,
+        }
+    }
 }
 
 /// `vision.vision_transformer`
@@ -119,10 +128,13 @@ pub struct ModifiedResnetSettings {
     pub blocks: [usize; 4],
     /// Parts of the attention that pools.
     pub heads: usize,
+    /// Which normalisation.
+    #[serde(skip_serializing_if = "NormSettings::is_batch")]
+    pub norm: NormSettings,
 }
 impl Default for ModifiedResnetSettings {
     fn default() -> Self {
-        Self { image_side_pixels: 224, width: 64, blocks: [3, 4, 6, 3], heads: 32 }
+        Self { image_side_pixels: 224, width: 64, blocks: [3, 4, 6, 3], heads: 32, norm: NormSettings::Batch }
     }
 }
 

@@ -2,6 +2,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor};
 
+use super::dropout::Dropout;
 use super::residual_block::{BlockPlan, BlockStarts, ResidualBlock, layer_norm};
 use super::settings::{Activation, VisionTransformerSettings};
 use super::transformer::Transformer;
@@ -77,6 +78,28 @@ impl VisionTransformer {
     /// `[images, 3, side, side]` to `[images, embedding]`; `kept`, `[images, patches kept]`, are the patches that are looked
     /// at, all where it is `None` (patch dropout, Li et al. 2023).
     pub fn forward(&self, pixels: Tensor<4>, kept: Option<Tensor<2, Int>>) -> Tensor<2> {
+        self.forward_train(pixels, kept, None)
+    }
+
+    /// [`Self::forward`] in training, with dropout where there is one.
+    pub fn forward_train(
+        &self,
+        pixels: Tensor<4>,
+        kept: Option<Tensor<2, Int>>,
+        dropout: Option<&Dropout>,
+    ) -> Tensor<2> {
+        self.class_state(pixels, kept, dropout).matmul(self.proj.val())
+    }
+
+    /// What [`Self::forward`] projects: the class token's last state, normalised.
+    ///
+    /// # Shapes
+    /// `[images, 3, side, side]` to `[images, width]`.
+    pub fn pooled(&self, pixels: Tensor<4>, kept: Option<Tensor<2, Int>>) -> Tensor<2> {
+        self.class_state(pixels, kept, None)
+    }
+
+    fn class_state(&self, pixels: Tensor<4>, kept: Option<Tensor<2, Int>>, dropout: Option<&Dropout>) -> Tensor<2> {
         let patches = self.conv1.forward(pixels); // [images, patches, width]
         let [images, count, width] = patches.dims();
         let positions = self.positional_embedding.val(); // [patches + 1, width]
@@ -88,8 +111,9 @@ impl VisionTransformer {
         let class = self.class_embedding.val().unsqueeze::<2>() + positions.narrow(0, 0, 1); // [1, width]
         let class = class.unsqueeze::<3>().expand([images, 1, width]);
         let x = self.ln_pre.forward(Tensor::cat(vec![class, patches], 1)); // [images, patches + 1, width]
-        let x = self.transformer.forward(x).narrow(1, 0, 1).squeeze_dim::<2>(1); // [images, width]
-        self.ln_post.forward(x).matmul(self.proj.val())
+        let x = self.transformer.forward_train(x, "visual.transformer", dropout);
+        let x = x.narrow(1, 0, 1).squeeze_dim::<2>(1); // [images, width]
+        self.ln_post.forward(x)
     }
 }
 

@@ -28,7 +28,7 @@ const fn wide(spec: Spec) -> Spec {
 }
 
 /// In the order of the page; keys that stand nowhere here are drawn behind, one chart each.
-pub(crate) const SECTIONS: [(&str, &[Spec]); 3] = [
+pub(crate) const SECTIONS: [(&str, &[Spec]); 4] = [
     (
         "Training",
         &[
@@ -40,6 +40,27 @@ pub(crate) const SECTIONS: [(&str, &[Spec]); 3] = [
             from_zero("Learning rate", "As scheduled.", &[("learning_rate", "rate")]),
             from_zero("Gradient norm", "Over all parameters, before clipping.", &[("gradient_norm", "norm")]),
             free("Accuracy while training", "Of the encoder so far.", &[("knn_accuracy", "kNN")]),
+        ],
+    ),
+    (
+        "Images and texts",
+        &[
+            from_zero(
+                "Accuracy within the batch",
+                "Share whose own partner is the nearest of the batch; chance is one over its rows.",
+                &[("image_to_text_accuracy", "image to text"), ("text_to_image_accuracy", "text to image")],
+            ),
+            free(
+                "Scale of the logits",
+                "Starts at 14.3, or 10 with a bias; at most 100 without.",
+                &[("logit_scale", "scale")],
+            ),
+            free("Bias of the logits", "Starts at \u{2212}10.", &[("logit_bias", "bias")]),
+            from_zero(
+                "Duplicates within the batch",
+                "Texts and images that stood in the batch before: false negatives, unless the pipeline says otherwise.",
+                &[("duplicate_captions", "texts"), ("duplicate_images", "images")],
+            ),
         ],
     ),
     (
@@ -90,3 +111,8 @@ pub(crate) const SECTIONS: [(&str, &[Spec]); 3] = [
         ],
     ),
 ];
+
+/// Whether one of these charts shows the key.
+pub(crate) fn is_known(key: &str) -> bool {
+    SECTIONS.iter().flat_map(|(_, specs)| *specs).flat_map(|spec| spec.keys).any(|(known, _)| *known == key)
+}
