@@ -1,4 +1,6 @@
 //! The words of the command line. What a command does stands in the library's `run`.
+mod clip_model;
+mod embed;
 mod places;
 mod score;
 mod selection;
@@ -69,6 +71,8 @@ enum Command {
     #[command(after_help = "Example:\n  diptych score --weights clip/model.safetensors --image CLIP.png \
                             --text \"a diagram\" \"a dog\" \"a cat\"")]
     Score(score::ScoreWords),
+    #[command(after_help = "Example:\n  diptych embed --weights clip --shards data/shards --to data/embeddings")]
+    Embed(embed::EmbedWords),
     #[command(after_help = "Example:\n  diptych bench simclr --seconds 20 --json")]
     Bench(BenchWords),
     #[command(after_help = "Example:\n  diptych check my_pipeline.toml")]
@@ -167,6 +171,8 @@ struct SelectWords {
     /// Saves the selection to this file.
     #[arg(long, value_name = "FILE", value_parser = places::local)]
     to: Option<PathBuf>,
+    #[command(flatten)]
+    clip: clip_model::ClipScoreWords,
 }
 
 /// Says what is odd about a data set: damage, duplicates, captions, sizes, schemas.
@@ -310,6 +316,7 @@ impl CommandLine {
                 json: words.json,
                 verify: words.verify,
                 to: words.to,
+                model: words.clip.model()?,
             }),
             Command::Sql(words) => words.run(),
             Command::Functions(words) => words.run(),
@@ -327,6 +334,7 @@ impl CommandLine {
             }
             Command::Evaluate(words) => evaluate::run(&words.run, &words.sets, words.json),
             Command::Score(words) => words.run(),
+            Command::Embed(words) => words.run(),
             Command::Bench(words) => bench::run(&bench::Request {
                 pipeline: words.pipeline.into(),
                 seconds: words.seconds,

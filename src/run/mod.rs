@@ -3,9 +3,14 @@
 //! Results go to stdout through [`output`], logs and progress to stderr through [`progress`].
 pub mod bench;
 pub mod check;
+mod clip_evaluation;
+pub mod clip_model;
 pub mod choose;
 pub mod contact_sheet;
 pub mod data;
+pub mod embed;
+mod embedded_rows;
+mod embedding_shards;
 pub mod evaluate;
 pub mod explain;
 pub mod folder;
@@ -25,6 +30,7 @@ pub mod select;
 pub mod selection;
 pub mod source;
 pub mod sql;
+mod top_matches;
 pub mod trace_sheet;
 pub mod train;
 
