@@ -1,6 +1,7 @@
 //! The words of the command line. What a command does stands in the library's `run`.
 mod clip_model;
 mod embed;
+mod evaluate;
 mod places;
 mod score;
 mod selection;
@@ -14,7 +15,7 @@ use diptych::{
     ingest::{ColumnName, ImportSettings, Kind},
     lint::LintSettings,
     pair::Numbers,
-    run::{self, bench, check, evaluate, explain, import, index, lint, preview, select, train},
+    run::{self, bench, check, explain, import, index, lint, preview, select, train},
 };
 
 /// Contrastive pre-training, from web-scale shards to a trained encoder.
@@ -66,8 +67,9 @@ enum Command {
     #[command(after_help = "Examples:\n  diptych train simclr_small --run runs/first --set train.epochs=3\n  \
                             diptych train --resume runs/first")]
     Train(TrainWords),
-    #[command(after_help = "Example:\n  diptych evaluate runs/first --json")]
-    Evaluate(EvaluateWords),
+    #[command(after_help = "Examples:\n  diptych evaluate runs/first --json\n  \
+                            diptych evaluate clip --weights clip-vit-base-patch32 --page matches.html")]
+    Evaluate(evaluate::EvaluateWords),
     #[command(after_help = "Example:\n  diptych score --weights clip/model.safetensors --image CLIP.png \
                             --text \"a diagram\" \"a dog\" \"a cat\"")]
     Score(score::ScoreWords),
@@ -258,19 +260,6 @@ struct TrainWords {
     accept_change: Vec<String>,
 }
 
-/// Scores the run's latest checkpoint: kNN and linear probe beside the floors on the same split.
-#[derive(Debug, Args)]
-struct EvaluateWords {
-    /// The run's folder.
-    run: PathBuf,
-    /// Changes one setting, such as evaluate.knn.neighbours=20. May be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    sets: Vec<String>,
-    /// Ends with one JSON object on the last line of stdout.
-    #[arg(long)]
-    json: bool,
-}
-
 /// Streams batches without a trainer and measures.
 #[derive(Debug, Args)]
 struct BenchWords {
@@ -332,7 +321,7 @@ impl CommandLine {
                 let pipeline = run::Named { pipeline: words.pipeline.unwrap_or_default(), sets: words.sets };
                 train::start(&pipeline, &words.run.unwrap_or_default())
             }
-            Command::Evaluate(words) => evaluate::run(&words.run, &words.sets, words.json),
+            Command::Evaluate(words) => words.run(),
             Command::Score(words) => words.run(),
             Command::Embed(words) => words.run(),
             Command::Bench(words) => bench::run(&bench::Request {

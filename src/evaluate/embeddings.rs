@@ -37,7 +37,11 @@ impl Embeddings {
     /// It has another width, or a number that is not finite.
     pub fn push(&mut self, row: &[f32]) -> Result<()> {
         if row.len() != self.width {
-            return Err(Error::internal(format!("an embedding of {} numbers among those of {}", row.len(), self.width)));
+            return Err(Error::internal(format!(
+                "an embedding of {} numbers among those of {}",
+                row.len(),
+                self.width
+            )));
         }
         let start = self.values.len();
         self.values.extend_from_slice(row);

@@ -184,15 +184,17 @@ pub fn best_images(images: &Embeddings, text: &[f32], right: usize) -> Vec<Match
 
 impl fmt::Display for Retrieval {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<34}{:<28}{:<28}{:<28}{:<12}", "retrieval [95 % interval] (chance)", "R@1", "R@5", "R@10", "median rank")?;
+        writeln!(
+            f,
+            "{:<34}{:<28}{:<28}{:<28}{:<12}",
+            "retrieval [95 % interval] (chance)", "R@1", "R@5", "R@10", "median rank"
+        )?;
         for (name, direction) in [("image to text", &self.image_to_text), ("text to image", &self.text_to_image)] {
             let Direction { recall, ci95, chance, .. } = direction;
             write!(f, "{:<34}", format!("{name}, 1 of {}", direction.candidates))?;
-            for (share, [low, high], chance) in [
-                (recall.r1, ci95.r1, chance.r1),
-                (recall.r5, ci95.r5, chance.r5),
-                (recall.r10, ci95.r10, chance.r10),
-            ] {
+            for (share, [low, high], chance) in
+                [(recall.r1, ci95.r1, chance.r1), (recall.r5, ci95.r5, chance.r5), (recall.r10, ci95.r10, chance.r10)]
+            {
                 write!(f, "{:<28}", format!("{share:.3} [{low:.3} {high:.3}] ({chance:.3})"))?;
             }
             writeln!(f, "{:<12.1}", direction.median_rank)?;

@@ -59,7 +59,10 @@ pub fn label_names(place: &str, text: &str) -> Result<Vec<LabelName>> {
         if name.words.is_empty() {
             wrong.push(format!("line {number}: {:?} has no words; write them behind a tab", name.label));
         } else if found.iter().any(|known| known.label == name.label) {
-            wrong.push(format!("line {number}: {:?} stands there twice; the prompts of a label are ensembled", name.label));
+            wrong.push(format!(
+                "line {number}: {:?} stands there twice; the prompts of a label are ensembled",
+                name.label
+            ));
         } else {
             found.push(name);
         }

@@ -121,7 +121,8 @@ pub fn classify(
     if images.rows() != labels.len() || classes.rows() != names.len() || classes.width() != images.width() {
         return Err(Error::internal("images, labels and classes of a zero-shot evaluation do not fit together"));
     }
-    let class_of: BTreeMap<&str, usize> = names.iter().enumerate().map(|(at, name)| (name.label.as_str(), at)).collect();
+    let class_of: BTreeMap<&str, usize> =
+        names.iter().enumerate().map(|(at, name)| (name.label.as_str(), at)).collect();
     let wanted: Vec<Option<usize>> = labels.iter().map(|label| class_of.get(label.as_str()).copied()).collect();
     let places: Vec<Option<Place>> = (0..images.rows())
         .into_par_iter()
@@ -168,8 +169,16 @@ impl fmt::Display for ZeroShot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { accuracy, ci95, chance, top5, top5_ci95, top5_chance, mean_per_class, .. } = self;
         writeln!(f, "{} classes, {} images, {} templates", self.classes, self.samples, self.templates)?;
-        writeln!(f, "  {:<32}{accuracy:.3} [{:.3} {:.3}] (chance {chance:.3})", "zero-shot accuracy", ci95[0], ci95[1])?;
-        writeln!(f, "  {:<32}{top5:.3} [{:.3} {:.3}] (chance {top5_chance:.3})", "among the first five", top5_ci95[0], top5_ci95[1])?;
+        writeln!(
+            f,
+            "  {:<32}{accuracy:.3} [{:.3} {:.3}] (chance {chance:.3})",
+            "zero-shot accuracy", ci95[0], ci95[1]
+        )?;
+        writeln!(
+            f,
+            "  {:<32}{top5:.3} [{:.3} {:.3}] (chance {top5_chance:.3})",
+            "among the first five", top5_ci95[0], top5_ci95[1]
+        )?;
         writeln!(f, "  {:<32}{mean_per_class:.3}", "mean over classes")?;
         if self.samples_of_unknown_class > 0 {
             let count = self.samples_of_unknown_class;

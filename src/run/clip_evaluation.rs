@@ -3,13 +3,17 @@ use std::{
     collections::{BTreeSet, HashMap},
     fs,
     ops::ControlFlow,
+    path::Path,
 };
 
 use datafusion::arrow::array::RecordBatch;
 
 use super::{
+    Named,
+    clip_model::ClipModel,
     data::Data,
     embedded_rows::{CAPTION, IMAGE, embed_images, several_texts, texts},
+    output,
     progress::Progress,
     top_matches::{ImageHash, hashes, top_matches},
 };
@@ -29,12 +33,43 @@ use crate::{
         provider::SAMPLE_ID,
         sql::{Query, SqlSession},
     },
+    train::report::matches::page as matches_page,
 };
 
 /// Column that says which rows show one image.
 const IMAGE_KEY: &str = "image_key";
 const ZERO_SHOT: &str = "evaluate.zero_shot";
 const RETRIEVAL: &str = "evaluate.retrieval";
+
+/// Scores weights by the `[evaluate]` of a pipeline, whose method is not looked at; prints, and writes captions with their
+/// best images to `page` where that is asked for.
+///
+/// # Errors
+/// The pipeline evaluates nothing by text; the weights', the data's; the page cannot be written.
+pub fn run(named: &Named, model: &ClipModel, page: Option<&Path>, json: bool) -> Result<()> {
+    let plan = named.plan()?;
+    let by_text = |settings: &EvaluateSettings| settings.zero_shot.is_some() || settings.retrieval.is_some();
+    let Some(settings) = plan.pipeline.evaluate.clone().filter(by_text) else {
+        let reason =
+            "has neither [evaluate.zero_shot] nor [evaluate.retrieval], and weights are scored by nothing else";
+        return Err(Error::at(Stage::CommandLine, plan.named, reason));
+    };
+    let data = Data::open(&plan)?;
+    let embedder = model.open()?;
+    let mut scores = Scores { seed: plan.pipeline.seed, ..Scores::default() };
+    let matches = add(&mut scores, &settings, &data, &embedder)?;
+    output::line(&scores.to_string())?;
+    if let (Some(page), Some(matches)) = (page, &matches) {
+        let title = format!("Best images of captions: {}", model.weights.display());
+        fs::write(page, matches_page(&title, matches)).context(
+            Stage::Output,
+            page.display().to_string(),
+            "cannot be written; name a file in a folder that is there",
+        )?;
+        output::line(&format!("see {}", page.display()))?;
+    }
+    if json { output::json(&scores) } else { Ok(()) }
+}
 
 /// Adds what the settings ask for to the scores; captions with their best images come back where there are some to show.
 ///
@@ -47,6 +82,9 @@ pub(super) fn add(
     embedder: &Embedder,
 ) -> Result<Option<Matches>> {
     let session = data.sql_session()?;
+    if scores.recipe.is_empty() {
+        scores.recipe = embedder.checkpoint().described.preprocess.to_string();
+    }
     if let Some(settings) = &settings.zero_shot {
         let found = zero_shot(settings, data, &session, embedder)?;
         scores.zero_shot.insert(settings.label.clone(), found);
@@ -131,7 +169,11 @@ fn zero_shot(settings: &ZeroShotSettings, data: &Data, session: &SqlSession, emb
 /// Those of the files, where files are named.
 fn names_and_templates(settings: &ZeroShotSettings, labels: &[String]) -> Result<(Vec<LabelName>, Vec<String>)> {
     let read = |path: &String| {
-        fs::read_to_string(path).context(Stage::Evaluate, path, "cannot be read as text; check the path and its encoding")
+        fs::read_to_string(path).context(
+            Stage::Evaluate,
+            path,
+            "cannot be read as text; check the path and its encoding",
+        )
     };
     let names = match &settings.names {
         Some(path) => label_names(path, &read(path)?)?,
@@ -155,14 +197,23 @@ pub(super) struct Pairs {
     pub(super) image_of: Vec<usize>,
     /// Rows with a bad image or without a caption.
     left_out: usize,
+    /// Rows so far.
+    rows: usize,
 }
 
 impl Pairs {
     fn read(settings: &RetrievalSettings, data: &Data, session: &SqlSession, embedder: &Embedder) -> Result<Self> {
         let query = planned(data, session, RETRIEVAL, &settings.sql, &[IMAGE, CAPTION])?;
         let none = || Embeddings::new(embedder.width());
-        let mut pairs =
-            Self { images: none(), hashes: vec![], captions: vec![], texts: none(), image_of: vec![], left_out: 0 };
+        let mut pairs = Self {
+            images: none(),
+            hashes: vec![],
+            captions: vec![],
+            texts: none(),
+            image_of: vec![],
+            left_out: 0,
+            rows: 0,
+        };
         let mut known = HashMap::new();
         let mut bar = Progress::new("retrieval", 0, "images");
         let ran = data.runtime.block_on(query.run(|batch| {
@@ -174,8 +225,7 @@ impl Pairs {
         ran?;
         // Equal captions are one text: their scores tie exactly.
         let distinct: Vec<&String> = pairs.captions.iter().collect::<BTreeSet<_>>().into_iter().collect();
-        let rows: HashMap<&String, Vec<f32>> =
-            distinct.iter().copied().zip(embedder.texts(&distinct)?).collect();
+        let rows: HashMap<&String, Vec<f32>> = distinct.iter().copied().zip(embedder.texts(&distinct)?).collect();
         for caption in &pairs.captions {
             pairs.texts.push(rows.get(caption).ok_or_else(|| Error::internal("a caption without an embedding"))?)?;
         }
@@ -190,7 +240,8 @@ impl Pairs {
         known: &mut HashMap<String, Option<usize>>,
     ) -> Result<()> {
         let captions = several_texts(batch, CAPTION)?;
-        let keys = keys(batch, self.images.rows() + self.left_out)?;
+        let keys = keys(batch, self.rows)?;
+        self.rows += batch.num_rows();
         let mut seen = BTreeSet::new();
         let new = |row: &usize| {
             let is_new = !captions[*row].is_empty() && !known.contains_key(&keys[*row]);
@@ -228,7 +279,6 @@ fn keys(batch: &RecordBatch, rows_before: usize) -> Result<Vec<String>> {
     let of_column = name.map(|name| texts(batch, name)).transpose()?;
     let key = |row: usize| {
         let told = of_column.as_ref().and_then(|keys| keys[row].as_ref());
-        // A key cannot look like this number: it has a letter in front.
         told.map_or_else(|| format!("row {}", rows_before + row), |key| format!("key {key}"))
     };
     Ok((0..batch.num_rows()).map(key).collect())

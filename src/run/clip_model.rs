@@ -5,15 +5,20 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use burn::tensor::Device;
+
+use super::methods::PlannedMethod;
 use crate::{
     device,
-    error::{Context as _, Result, Stage},
+    error::{Context as _, Error, Result, Stage},
     evaluate::clip::{
         checkpoint,
         clip_score::ClipScore,
         embedder::Embedder,
         pair_scores::{check_pairwise, pair_scores},
     },
+    method::Method as _,
+    pipeline::Plan,
     select::{
         functions::clip_score::{ClipScores, NAME},
         tables::TableProvenance,

@@ -69,8 +69,9 @@ pub fn run(request: &Request) -> Result<()> {
             None => everything(&session.plan("SELECT * FROM shards", &[]).await?.schema()),
         };
         let query = session.plan(&sql, &[]).await?;
-        let names = session.shards().map(|set| set.shards.iter().map(|shard| shard.name.clone()).collect());
-        Ok::<_, Error>((query, names.unwrap_or_else(Vec::new)))
+        let names: Option<Vec<String>> =
+            session.shards().map(|set| set.shards.iter().map(|shard| shard.name.clone()).collect());
+        Ok::<_, Error>((query, names.unwrap_or_default()))
     })?;
     check(&query)?;
     query.warnings.iter().for_each(|warning| progress::log(&format!("warning: {warning}")));

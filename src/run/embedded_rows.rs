@@ -48,7 +48,8 @@ pub(super) fn numbers(batch: &RecordBatch, name: &str) -> Result<Vec<Option<u64>
 /// # Errors
 /// It has no text.
 pub(super) fn texts(batch: &RecordBatch, name: &str) -> Result<Vec<Option<String>>> {
-    let texts = cast(column(batch, name)?, &DataType::Utf8View).context(Stage::Evaluate, name, "cannot be read as text")?;
+    let texts =
+        cast(column(batch, name)?, &DataType::Utf8View).context(Stage::Evaluate, name, "cannot be read as text")?;
     Ok(texts.as_string_view().iter().map(|text| text.map(str::to_owned)).collect())
 }
 

@@ -65,7 +65,8 @@ pub(super) async fn write(
     mut note: impl FnMut(u64),
 ) -> Result<(Manifest, Written)> {
     let schema = schema(&query.schema(), embedder.width())?;
-    let mut files = Files { schema: Arc::clone(&schema), properties: properties(embedder.width())?, open: None, done: vec![] };
+    let mut files =
+        Files { schema: Arc::clone(&schema), properties: properties(embedder.width())?, open: None, done: vec![] };
     let mut written = Written { width: embedder.width(), ..Written::default() };
     let judge = Quarantine::in_memory();
     let mut bad_rows: Vec<BadRow> = Vec::new();

@@ -274,7 +274,8 @@ impl<'a> KnnWatch<'a> {
     /// # Errors
     /// The queries'.
     pub fn new(plan: &'a Plan, data: &'a Data) -> Result<Option<Self>> {
-        let settings = plan.pipeline.evaluate.clone().filter(|settings| settings.knn_every_epochs > 0 && settings.classifies());
+        let settings =
+            plan.pipeline.evaluate.clone().filter(|settings| settings.knn_every_epochs > 0 && settings.classifies());
         settings
             .map(|settings| Ok(Self { plan, data, sides: Sides::new(plan, data, &settings)?, settings }))
             .transpose()

@@ -3,9 +3,9 @@
 //! Results go to stdout through [`output`], logs and progress to stderr through [`progress`].
 pub mod bench;
 pub mod check;
-mod clip_evaluation;
-pub mod clip_model;
 pub mod choose;
+pub mod clip_evaluation;
+pub mod clip_model;
 pub mod contact_sheet;
 pub mod data;
 pub mod embed;

@@ -49,10 +49,8 @@ pub(super) fn top_matches(
 ) -> Result<Matches> {
     let count = pairs.captions.len();
     let chosen: BTreeSet<usize> = (0..pictures.min(count)).map(|at| at * count / pictures.min(count)).collect();
-    let best: Vec<_> = chosen
-        .iter()
-        .map(|&text| best_images(&pairs.images, pairs.texts.row(text), pairs.image_of[text]))
-        .collect();
+    let best: Vec<_> =
+        chosen.iter().map(|&text| best_images(&pairs.images, pairs.texts.row(text), pairs.image_of[text])).collect();
     let mut wanted: BTreeSet<[u8; 32]> =
         best.iter().flatten().map(|found| *pairs.hashes[found.image].as_bytes()).collect();
     let mut jpegs: HashMap<ImageHash, String> = HashMap::new();

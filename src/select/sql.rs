@@ -11,8 +11,8 @@ use datafusion::{
 use futures::{FutureExt as _, StreamExt as _};
 
 use super::{
-    blob_reads, files_as_tables::allow_files, functions, functions::clip_score::ClipScores, ignored, precedence, session, shards::ShardSet,
-    spilling_pool::SpillingPool, tables::Tables, warning::Warning,
+    blob_reads, files_as_tables::allow_files, functions, functions::clip_score::ClipScores, ignored, precedence,
+    session, shards::ShardSet, spilling_pool::SpillingPool, tables::Tables, warning::Warning,
 };
 use crate::{
     error::{Cause, Context as _, Error, Result, Stage},

@@ -38,7 +38,8 @@ impl Embedder {
     pub fn new(checkpoint: Checkpoint, device: Device) -> Result<Self> {
         let vocabulary = checkpoint.described.settings.text.vocabulary_tokens;
         if vocabulary < VOCABULARY_TOKENS {
-            let reason = format!("the model has {vocabulary} tokens; texts are encoded with CLIP's {VOCABULARY_TOKENS}");
+            let reason =
+                format!("the model has {vocabulary} tokens; texts are encoded with CLIP's {VOCABULARY_TOKENS}");
             return Err(Error::at(Stage::Model, "texts", reason));
         }
         Ok(Self { checkpoint, device })
@@ -63,8 +64,7 @@ impl Embedder {
         let side = preprocess.crop_side_pixels;
         let mut all = Vec::with_capacity(encoded.len());
         for images in encoded.chunks(IMAGES_AT_ONCE) {
-            let values: Vec<_> =
-                images.par_iter().map(|image| preprocess.values(image.as_ref(), MAX_PIXELS)).collect();
+            let values: Vec<_> = images.par_iter().map(|image| preprocess.values(image.as_ref(), MAX_PIXELS)).collect();
             let usable: Vec<&Vec<f32>> = values.iter().flatten().collect();
             let mut rows = Vec::new();
             if !usable.is_empty() {
