@@ -212,7 +212,7 @@ impl CommandLine {
                 json: words.json,
                 verify: words.verify,
                 to: words.to,
-                model: words.clip.model()?,
+                model: words.clip.scores()?,
             }),
             Command::Sql(words) => words.run(),
             Command::Functions(words) => words.run(),

@@ -4,10 +4,7 @@ use std::path::PathBuf;
 use clap::Args;
 use diptych::{
     error::Result,
-    run::{
-        clip_model::ClipModel,
-        embed::{self, Request},
-    },
+    run::embed::{self, Request},
 };
 
 /// Writes embeddings of images and captions, of unit length, as Parquet.
@@ -16,9 +13,8 @@ use diptych::{
 /// columns are kept, sample_id among them. A bad image has no embedding and is listed in quarantine.parquet.
 #[derive(Debug, Args)]
 pub(crate) struct EmbedWords {
-    /// A CLIP: a safetensors file, or the folder in which it is with its configuration.
-    #[arg(long, value_name = "FILE")]
-    weights: PathBuf,
+    #[command(flatten)]
+    model: super::clip_model::ClipModelWords,
     /// Shards, as file, folder or glob, that become the table `shards` with the column `sample_id`.
     #[arg(long, value_name = "GLOB", num_args = 1.., required = true)]
     shards: Vec<String>,
@@ -37,9 +33,6 @@ pub(crate) struct EmbedWords {
     /// Share of bad images above which it stops.
     #[arg(long, value_name = "SHARE", default_value_t = 0.01, value_parser = share)]
     max_bad_share: f64,
-    /// Where the model runs: cpu, or cuda:0, cuda:1, … where the build has it.
-    #[arg(long, value_name = "NAME", default_value = "cpu")]
-    device: String,
     /// Ends with one JSON object on the last line of stdout.
     #[arg(long)]
     json: bool,
@@ -55,7 +48,7 @@ fn share(text: &str) -> std::result::Result<f64, String> {
 impl EmbedWords {
     pub(crate) fn run(self) -> Result<()> {
         embed::run(&Request {
-            model: ClipModel { weights: self.weights, device: self.device },
+            model: self.model.wanted()?,
             shards: self.shards,
             columns: self.columns.into_iter().collect(),
             sql: self.sql,

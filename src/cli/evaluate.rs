@@ -4,7 +4,11 @@ use std::path::PathBuf;
 use clap::Args;
 use diptych::{
     error::Result,
-    run::{Named, clip_evaluation, clip_model::ClipModel, evaluate},
+    run::{
+        Named, clip_evaluation,
+        clip_model::{ClipModel, Place},
+        evaluate,
+    },
 };
 
 use super::places;
@@ -39,7 +43,12 @@ impl EvaluateWords {
             None => evaluate::run(&run, &sets, json),
             Some(weights) => {
                 let named = Named { pipeline: run.display().to_string(), sets };
-                clip_evaluation::run(&named, &ClipModel { weights, device }, page.as_deref(), json)
+                clip_evaluation::run(
+                    &named,
+                    &ClipModel { place: Place::Weights(weights), device },
+                    page.as_deref(),
+                    json,
+                )
             }
         }
     }

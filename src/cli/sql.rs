@@ -112,7 +112,7 @@ impl SqlWords {
             sort_by: self.sort_by,
             settings,
             memory_megabytes: self.memory_megabytes,
-            model: self.clip.model()?,
+            model: self.clip.scores()?,
         })
     }
 }

@@ -60,7 +60,7 @@ pub fn run(named: &Named, model: &ClipModel, page: Option<&Path>, json: bool) ->
     let matches = add(&mut scores, &settings, &data, &embedder)?;
     output::line(&scores.to_string())?;
     if let (Some(page), Some(matches)) = (page, &matches) {
-        let title = format!("Best images of captions: {}", model.weights.display());
+        let title = format!("Best images of captions: {}", model.place);
         fs::write(page, matches_page(&title, matches)).context(
             Stage::Output,
             page.display().to_string(),

@@ -32,7 +32,6 @@ use crate::{
     scan::epoch::EpochPlan,
     select::shards::hex,
     train::{
-        checkpoint,
         report::{MATCHES_FILE, write_report},
         state::restore,
     },
@@ -161,11 +160,7 @@ pub fn run(run: &Path, sets: &[String], json: bool) -> Result<()> {
         let reason = "the run's pipeline has no [evaluate]; give --set 'evaluate={bank_sql=\"…\",query_sql=\"…\"}'";
         return Err(Error::at(Stage::CommandLine, named, reason));
     };
-    let Some((newest, damaged)) = checkpoint::latest(folder.path())? else {
-        let reason = format!("there is no checkpoint yet; go on with diptych train --resume {named}");
-        return Err(Error::at(Stage::Evaluate, named, reason));
-    };
-    damaged.iter().for_each(|damage| progress::log(&format!("warning: {damage}")));
+    let newest = clip_model::newest(&folder)?;
     folder.check_writable()?;
 
     let data = Data::open(&plan)?;
