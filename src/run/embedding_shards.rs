@@ -30,9 +30,9 @@ use crate::{
 };
 
 /// Columns of the result.
-pub const IMAGE_EMBEDDING: &str = "image_embedding";
+const IMAGE_EMBEDDING: &str = "image_embedding";
 /// See [`IMAGE_EMBEDDING`].
-pub const TEXT_EMBEDDING: &str = "text_embedding";
+const TEXT_EMBEDDING: &str = "text_embedding";
 
 /// Bytes of embeddings of a row group, which the writer holds until it is full.
 const ROW_GROUP_BYTES: usize = 32 << 20;
