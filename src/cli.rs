@@ -1,4 +1,7 @@
 //! The words of the command line. What a command does stands in the library's `run`.
+mod clip_model;
+mod embed;
+mod evaluate;
 mod export;
 mod import;
 mod lint;
@@ -12,7 +15,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, builder::RangedU64ValueParser};
 use diptych::{
     error::Result,
-    run::{self, bench, check, evaluate, explain, index, preview, select, train},
+    run::{self, bench, check, explain, index, preview, select, train},
 };
 
 /// Contrastive pre-training, from web-scale shards to a trained encoder.
@@ -64,13 +67,16 @@ enum Command {
     #[command(after_help = "Examples:\n  diptych train simclr_small --run runs/first --set train.epochs=3\n  \
                             diptych train --resume runs/first")]
     Train(TrainWords),
-    #[command(after_help = "Example:\n  diptych evaluate runs/first --json")]
-    Evaluate(EvaluateWords),
+    #[command(after_help = "Examples:\n  diptych evaluate runs/first --json\n  \
+                            diptych evaluate clip --weights clip-vit-base-patch32 --page matches.html")]
+    Evaluate(evaluate::EvaluateWords),
     #[command(after_help = "Example:\n  diptych export runs/clip --to clip-weights")]
     Export(export::ExportWords),
     #[command(after_help = "Example:\n  diptych score --weights clip/model.safetensors --image CLIP.png \
                             --text \"a diagram\" \"a dog\" \"a cat\"")]
     Score(score::ScoreWords),
+    #[command(after_help = "Example:\n  diptych embed --weights clip --shards data/shards --to data/embeddings")]
+    Embed(embed::EmbedWords),
     #[command(after_help = "Example:\n  diptych bench simclr --seconds 20 --json")]
     Bench(BenchWords),
     #[command(after_help = "Example:\n  diptych check my_pipeline.toml")]
@@ -115,6 +121,8 @@ struct SelectWords {
     /// Saves the selection to this file.
     #[arg(long, value_name = "FILE", value_parser = places::local)]
     to: Option<PathBuf>,
+    #[command(flatten)]
+    clip: clip_model::ClipScoreWords,
 }
 
 /// Prints the whole plan, scan to trainer.
@@ -164,19 +172,6 @@ struct TrainWords {
     accept_change: Vec<String>,
 }
 
-/// Scores the run's latest checkpoint: kNN and linear probe beside the floors on the same split.
-#[derive(Debug, Args)]
-struct EvaluateWords {
-    /// The run's folder.
-    run: PathBuf,
-    /// Changes one setting, such as evaluate.knn.neighbours=20. May be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    sets: Vec<String>,
-    /// Ends with one JSON object on the last line of stdout.
-    #[arg(long)]
-    json: bool,
-}
-
 /// Streams batches without a trainer and measures.
 #[derive(Debug, Args)]
 struct BenchWords {
@@ -222,6 +217,7 @@ impl CommandLine {
                 json: words.json,
                 verify: words.verify,
                 to: words.to,
+                model: words.clip.scores()?,
             }),
             Command::Sql(words) => words.run(),
             Command::Functions(words) => words.run(),
@@ -237,9 +233,10 @@ impl CommandLine {
                 let pipeline = run::Named { pipeline: words.pipeline.unwrap_or_default(), sets: words.sets };
                 train::start(&pipeline, &words.run.unwrap_or_default())
             }
-            Command::Evaluate(words) => evaluate::run(&words.run, &words.sets, words.json),
+            Command::Evaluate(words) => words.run(),
             Command::Export(words) => words.run(),
             Command::Score(words) => words.run(),
+            Command::Embed(words) => words.run(),
             Command::Bench(words) => bench::run(&bench::Request {
                 pipeline: words.pipeline.into(),
                 seconds: words.seconds,

@@ -62,6 +62,8 @@ pub(crate) struct SqlWords {
     /// of them, hash joins fail.
     #[arg(long, value_name = "N", default_value_t = 2_048)]
     memory_megabytes: usize,
+    #[command(flatten)]
+    clip: super::clip_model::ClipScoreWords,
 }
 
 /// Lists the functions that SQL has here beside DataFusion's own, or prints one with an example.
@@ -110,6 +112,7 @@ impl SqlWords {
             sort_by: self.sort_by,
             settings,
             memory_megabytes: self.memory_megabytes,
+            model: self.clip.scores()?,
         })
     }
 }

@@ -205,6 +205,7 @@ impl Evaluation {
             queries: None,
             recipe: self.recipe.clone(),
             seed: self.seed,
+            ..Scores::default()
         })
     }
 
@@ -349,6 +350,8 @@ mod tests {
             knn_every_epochs: 0,
             labels_per_class: vec![1, 10],
             label_draws: 4,
+            zero_shot: None,
+            retrieval: None,
         }
     }
 

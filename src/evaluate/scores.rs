@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use super::statistics::Paired;
+use super::{retrieval::Retrieval, statistics::Paired, zero_shot::ZeroShot};
 
 /// All scores of one evaluation. Outer keys of each map are label columns.
 ///
@@ -23,6 +23,12 @@ pub struct Scores {
     /// Why a number of labels per class that was asked for has no figure.
     #[serde(default)]
     pub left_out: BTreeMap<String, BTreeMap<usize, String>>,
+    /// Zero-shot classification.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub zero_shot: BTreeMap<String, ZeroShot>,
+    /// Images to captions and back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retrieval: Option<Retrieval>,
     /// What was classified.
     pub data: BTreeMap<String, Counts>,
     /// Which samples were known; `None` where whoever called did not say.
@@ -227,6 +233,15 @@ impl fmt::Display for Scores {
             let Some(Selected { digest, items, left_out }) = side else { continue };
             writeln!(f, "{name}: {items} samples, {left_out} of them undecodable and left out, digest {digest}")?;
         }
+        for (label, zero_shot) in &self.zero_shot {
+            writeln!(f, "{label} by prompts: {zero_shot}")?;
+        }
+        if let Some(retrieval) = &self.retrieval {
+            writeln!(f, "{retrieval}")?;
+        }
+        if self.data.is_empty() {
+            return write!(f, "transform: {}; seed {}", self.recipe, self.seed);
+        }
         write!(
             f,
             "Features are taken in evaluation mode, before the head; transform: {}; seed {}",
@@ -300,6 +315,7 @@ pub(crate) mod tests {
             queries: None,
             recipe: "resize 28".into(),
             seed: 3,
+            ..Scores::default()
         }
     }
 

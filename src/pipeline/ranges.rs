@@ -255,9 +255,19 @@ fn optimizer(reading: &mut Reading, settings: &OptimizerSettings) {
 }
 
 fn evaluation(reading: &mut Reading, settings: &EvaluateSettings) {
-    for (key, sql) in [("bank_sql", &settings.bank_sql), ("query_sql", &settings.query_sql)] {
+    let by_text = settings.zero_shot.is_some() || settings.retrieval.is_some();
+    if settings.classifies() || !by_text {
+        for (key, sql) in [("bank_sql", &settings.bank_sql), ("query_sql", &settings.query_sql)] {
+            if sql.trim().is_empty() {
+                reading.note(&format!("evaluate.{key}"), "empty", "a query over shards that returns sample_id");
+            }
+        }
+    }
+    let of_zero_shot = settings.zero_shot.as_ref().map(|zero_shot| ("zero_shot", &zero_shot.sql));
+    let of_retrieval = settings.retrieval.as_ref().map(|retrieval| ("retrieval", &retrieval.sql));
+    for (key, sql) in of_zero_shot.into_iter().chain(of_retrieval) {
         if sql.trim().is_empty() {
-            reading.note(&format!("evaluate.{key}"), "empty", "a query over shards that returns sample_id");
+            reading.note(&format!("evaluate.{key}.sql"), "empty", "a query over shards that returns image");
         }
     }
     at_least(reading, "evaluate.knn.neighbours", settings.knn.neighbours as u64, 1);

@@ -83,7 +83,7 @@ impl Plan {
         Ok(format!("# Resolved from {named}. Peak learning rate at {batch_rows} rows a batch: {rate}.\n{body}"))
     }
 
-    /// The same with all local files and folders of `[scan]` named from the root, so that a run can be used from any folder.
+    /// The same with all local files and folders named from the root, so that a run can be used from any folder.
     ///
     /// # Errors
     /// There is no current folder.
@@ -102,6 +102,10 @@ impl Plan {
         }
         if let Some(cache) = &mut scan.cache {
             cache.folder = absolute(&cache.folder)?;
+        }
+        let zero_shot = self.pipeline.evaluate.iter_mut().filter_map(|evaluate| evaluate.zero_shot.as_mut());
+        for file in zero_shot.flat_map(|settings| settings.templates.iter_mut().chain(&mut settings.names)) {
+            *file = absolute(Path::new(file.as_str()))?.display().to_string();
         }
         Ok(self)
     }

@@ -29,7 +29,14 @@ use crate::{
         ScanSettings, SourceSettings, World, epoch::EpochPlan, mixture::Mixture, order::Order, quarantine::Quarantine,
     },
     schema::Schema,
-    select::{report::SelectReport, select::Query, selection::Selection, shards::ShardSet, tables::Tables},
+    select::{
+        report::SelectReport,
+        select::Query,
+        selection::Selection,
+        shards::ShardSet,
+        sql::{SqlSession, SqlSettings},
+        tables::Tables,
+    },
     stores::routing_store::Stores,
     tokenize::clip,
 };
@@ -37,6 +44,8 @@ use crate::{
 /// Reads wait most of their time; decoding has threads of its own, so that neither blocks the other.
 const IO_THREADS: usize = 2;
 const MEGABYTE: u64 = 1 << 20;
+/// What sorts, joins and groups of [`Data::sql_session`] may hold.
+const SESSION_BYTES: usize = 1 << 30;
 
 /// Shards, opened, and the runtime that reads them.
 #[derive(Debug)]
@@ -107,6 +116,26 @@ impl Data {
         let (selection, report) = self.runtime.block_on(query.select())?;
         report.warnings.iter().for_each(|warning| progress::log(&format!("warning: {warning}")));
         Ok((selection, report))
+    }
+
+    /// A session for queries whose rows are looked at as they come, in the order of `sample_id`.
+    ///
+    /// # Errors
+    /// The shards' and the tables'.
+    pub fn sql_session(&self) -> Result<SqlSession> {
+        let settings = SqlSettings {
+            shards: self.scan.all_shards(),
+            schema: self.schema.clone(),
+            stores: Arc::clone(&self.stores),
+            memory_bytes: SESSION_BYTES,
+        };
+        let tables = self.tables()?;
+        self.runtime.block_on(async {
+            let session = SqlSession::open(&settings).await?;
+            session.give_tables(tables).await?;
+            session.keep_order();
+            Ok(session)
+        })
     }
 
     /// A selection saved by [`Selection::save`].

@@ -4,6 +4,7 @@ use std::path::Path;
 use burn::tensor::Device;
 
 use super::{
+    clip_evaluation, clip_model,
     data::Data,
     folder::RunFolder,
     methods::PlannedMethod,
@@ -19,6 +20,7 @@ use crate::{
         extract::{Extracted, Represent, encoded, extract, mfcc, raw},
         features::Classes,
         knn::{UnitRows, nearest},
+        matches::Matches,
         mfcc_statistics::Mfcc,
         protocol::{Evaluation, Role},
         raw_pixels::keep_one_of_equal_channels,
@@ -29,7 +31,10 @@ use crate::{
     pipeline::Plan,
     scan::epoch::EpochPlan,
     select::shards::hex,
-    train::{checkpoint, report::write_report, state::restore},
+    train::{
+        report::{MATCHES_FILE, write_report},
+        state::restore,
+    },
 };
 
 /// Channels of an image.
@@ -155,32 +160,65 @@ pub fn run(run: &Path, sets: &[String], json: bool) -> Result<()> {
         let reason = "the run's pipeline has no [evaluate]; give --set 'evaluate={bank_sql=\"…\",query_sql=\"…\"}'";
         return Err(Error::at(Stage::CommandLine, named, reason));
     };
-    let Some((newest, damaged)) = checkpoint::latest(folder.path())? else {
-        let reason = format!("there is no checkpoint yet; go on with diptych train --resume {named}");
-        return Err(Error::at(Stage::Evaluate, named, reason));
-    };
-    damaged.iter().for_each(|damage| progress::log(&format!("warning: {damage}")));
+    let newest = clip_model::newest(&folder)?;
     folder.check_writable()?;
 
     let data = Data::open(&plan)?;
-    let sides = Sides::new(&plan, &data, &settings)?;
     let device = device::parse(&plan.pipeline.device)?;
     let untrained = PlannedMethod::new(&plan, &device)?;
     let weights = newest.tensors.ema.as_ref().unwrap_or(&newest.tensors.weights);
     let trained = restore(untrained.clone(), weights)?;
     let averaged = if newest.tensors.ema.is_some() { ", averaged weights" } else { "" };
     progress::log(&format!("checkpoint {}{averaged}", newest.folder.display()));
+    let mut scores = match settings.classifies() {
+        true => classified(&plan, &data, &settings, [&trained, &untrained], &device)?,
+        false => Scores { seed: plan.pipeline.seed, ..Scores::default() },
+    };
+    let mut matches = None;
+    if settings.zero_shot.is_some() || settings.retrieval.is_some() {
+        let embedder = clip_model::of_method(&plan, &trained, &device)?;
+        matches = clip_evaluation::add(&mut scores, &settings, &data, &embedder)?;
+    }
+    let line = scores.to_json_line().map_err(|error| Error::internal("scores are no JSON").caused_by(error))?;
+    // Computed for long, so shown whatever becomes of the files.
+    output::line(&scores.to_string())?;
+    let written = folder
+        .write("scores.json", format!("{line}\n").as_bytes())
+        .and_then(|()| matches.iter().try_for_each(|matches| save_matches(&folder, matches)))
+        .and_then(|()| write_report(folder.path()));
+    if let Ok(report) = &written {
+        output::line(&format!("see {}", report.display()))?;
+    }
+    if json {
+        output::line(&line)?;
+    }
+    written.map(drop)
+}
 
-    let by_encoder = |batch: &Batch| encoded(&trained, batch);
-    let by_untrained = |batch: &Batch| encoded(&untrained, batch);
+fn save_matches(folder: &RunFolder, matches: &Matches) -> Result<()> {
+    let json = serde_json::to_vec(matches).map_err(|error| Error::internal("matches are no JSON").caused_by(error))?;
+    folder.write(MATCHES_FILE, &json)
+}
+
+/// Features classified by kNN and a linear probe, of the trained method beside its floors.
+fn classified(
+    plan: &Plan,
+    data: &Data,
+    settings: &EvaluateSettings,
+    [trained, untrained]: [&PlannedMethod; 2],
+    device: &Device,
+) -> Result<Scores> {
+    let sides = Sides::new(plan, data, settings)?;
+    let by_encoder = |batch: &Batch| encoded(trained, batch);
+    let by_untrained = |batch: &Batch| encoded(untrained, batch);
     let audio = audio(&plan.pipeline.pair);
     let by_floor = |batch: &Batch| match &audio {
         Some(audio) => mfcc(audio, batch),
         None => raw(batch),
     };
     let all: [Represent<'_>; 3] = [&by_encoder, &by_untrained, &by_floor];
-    let mut bank = sides.features(Side::Bank, &plan, &data, &all, &device)?;
-    let mut queries = sides.features(Side::Queries, &plan, &data, &all, &device)?;
+    let mut bank = sides.features(Side::Bank, plan, data, &all, device)?;
+    let mut queries = sides.features(Side::Queries, plan, data, &all, device)?;
     let floor = match &plan.pipeline.method {
         MethodSettings::Simclr(_) | MethodSettings::Clip(_) => {
             keep_one_of_equal_channels(&mut bank.features[2], &mut queries.features[2], CHANNELS);
@@ -213,18 +251,7 @@ pub fn run(run: &Path, sets: &[String], json: bool) -> Result<()> {
     let mut scores = scores.ok_or_else(|| Error::internal("an evaluation by no label"))?;
     scores.bank = Some(sides.selected(Side::Bank, seen[0]));
     scores.queries = Some(sides.selected(Side::Queries, seen[1]));
-    let line = scores.to_json_line().map_err(|error| Error::internal("scores are no JSON").caused_by(error))?;
-    // Computed for long, so shown whatever becomes of the files.
-    output::line(&scores.to_string())?;
-    let written =
-        folder.write("scores.json", format!("{line}\n").as_bytes()).and_then(|()| write_report(folder.path()));
-    if let Ok(report) = &written {
-        output::line(&format!("see {}", report.display()))?;
-    }
-    if json {
-        output::line(&line)?;
-    }
-    written.map(drop)
+    Ok(scores)
 }
 
 /// kNN every so many epochs of a training run, with the pipeline's one k.
@@ -242,7 +269,8 @@ impl<'a> KnnWatch<'a> {
     /// # Errors
     /// The queries'.
     pub fn new(plan: &'a Plan, data: &'a Data) -> Result<Option<Self>> {
-        let settings = plan.pipeline.evaluate.clone().filter(|settings| settings.knn_every_epochs > 0);
+        let settings =
+            plan.pipeline.evaluate.clone().filter(|settings| settings.knn_every_epochs > 0 && settings.classifies());
         settings
             .map(|settings| Ok(Self { plan, data, sides: Sides::new(plan, data, &settings)?, settings }))
             .transpose()

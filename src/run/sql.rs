@@ -15,6 +15,7 @@ use crate::{
     ingest::{ImportReport, ImportSettings},
     schema::Schema,
     select::{
+        functions::clip_score::ClipScores,
         materialise::{Shape, materialise},
         sql::{Query, QueryKind, SqlSession, SqlSettings},
     },
@@ -56,6 +57,8 @@ pub struct Request {
     pub settings: ImportSettings,
     /// What sorts, joins and groups may hold.
     pub memory_megabytes: usize,
+    /// What `clip_score` asks, where a model is named.
+    pub model: Option<ClipScores>,
 }
 
 /// Runs a query and prints its rows, or writes them into shards.
@@ -76,6 +79,7 @@ pub fn run(request: &Request) -> Result<()> {
     };
     let query = runtime.block_on(async {
         let session = SqlSession::open(&settings).await?;
+        request.model.iter().cloned().for_each(|model| session.give_model(model));
         session.plan(&request.sql, &request.sort_by).await
     })?;
     query.warnings.iter().for_each(|warning| progress::log(&format!("warning: {warning}")));

@@ -4,7 +4,9 @@
 //! `scores.json`, `views.png`, `environment.json`. What is missing is left out.
 
 pub(crate) mod base64;
+mod by_text;
 mod chart;
+pub(crate) mod matches;
 mod sections;
 mod steps_ahead;
 mod tables;
@@ -25,11 +27,13 @@ use self::{
 use crate::{
     Result,
     error::{Context, Error, Stage},
-    evaluate::scores::Scores,
+    evaluate::{matches::Matches, scores::Scores},
 };
 
 /// Name of the page in a run folder.
 pub const REPORT_FILE: &str = "report.html";
+/// Name of the captions with their best images in a run folder.
+pub const MATCHES_FILE: &str = "matches.json";
 
 /// Everything a page shows.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +43,7 @@ struct Page {
     pipeline: Option<String>,
     scores: Option<Scores>,
     views: Option<Vec<u8>>,
+    matches: Option<Matches>,
     environment: Vec<(String, String)>,
 }
 
@@ -62,6 +67,7 @@ pub fn write_report(run: &Path) -> Result<PathBuf> {
         pipeline: text(run, "pipeline.toml")?,
         scores,
         views: bytes(run, "views.png")?,
+        matches: text(run, MATCHES_FILE)?.and_then(|json| serde_json::from_str(&json).ok()),
         environment: environment(text(run, "environment.json")?.as_deref()),
     };
     let (path, temporary) = (run.join(REPORT_FILE), run.join(".report.html.tmp"));
@@ -217,6 +223,9 @@ impl Page {
         }
         if let Some(scores) = &self.scores {
             let _ = writeln!(html, "<h2>Scores beside their floors</h2>\n{}", tables::scores(scores));
+        }
+        if let Some(found) = &self.matches {
+            let _ = writeln!(html, "<h2>Best images of captions</h2>\n{}", matches::section(found));
         }
         html.push_str(&self.charts());
         let has_texts = self.pipeline.as_ref().is_some_and(|pipeline| pipeline.contains("[pair.image_text]"));

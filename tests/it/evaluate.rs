@@ -25,6 +25,8 @@ fn settings() -> EvaluateSettings {
         knn_every_epochs: 0,
         labels_per_class: vec![1, 10, 100],
         label_draws: 10,
+        zero_shot: None,
+        retrieval: None,
     }
 }
 

@@ -4,6 +4,7 @@ mod augment;
 mod bad_data;
 mod cli;
 mod clip;
+mod clip_evaluation;
 mod clip_loss;
 mod clip_preprocess;
 mod clip_runs;

@@ -70,7 +70,7 @@ pub(super) enum Takes {
 
 impl Takes {
     /// The type in which the argument arrives; `None` where a value of type `given` cannot be one.
-    fn coerce(self, given: &DataType) -> Option<DataType> {
+    pub(super) fn coerce(self, given: &DataType) -> Option<DataType> {
         match (self, given) {
             (_, DataType::Dictionary(_, values)) => self.coerce(values),
             (Self::Image, DataType::Null) => Some(DataType::BinaryView),

@@ -9,6 +9,7 @@
 //! | [`image_luma_mean`], [`image_sharpness`] | dark, blurred and empty images |
 //! | [`image_sha256`] | the name of its bytes |
 //! | [`resize_jpeg`] | a smaller copy |
+//! | [`clip_score`] | how well a text fits an image, where a model is given |
 //! | [`text_words`], [`text_chars`], [`text_clip_tokens`] | how long a caption is |
 //! | [`text_language`], [`text_normalize`] | its language; one spelling of it |
 //! | [`tokenize`] | what CLIP reads of it |
@@ -20,6 +21,7 @@ use datafusion::logical_expr::ScalarUDF;
 
 use super::shards::ShardSet;
 
+pub mod clip_score;
 pub(crate) mod encoded_images;
 pub mod function;
 pub mod hamming;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{chart::number, escape};
+use super::{by_text, chart::number, escape};
 use crate::evaluate::scores::{Score, Scores, Verdict};
 
 /// One table for each label column, losing lines marked, protocols folded away below.
@@ -39,6 +39,7 @@ pub(crate) fn scores(scores: &Scores) -> String {
         }
         html.push_str("</ul></details>\n");
     }
+    html.push_str(&by_text::tables(scores));
     html
 }
 
