@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{augment::BadSample, scan::tensor_column::Element, seed::ItemKey};
 pub use context_future::ContextFutureSettings;
+pub use one_view::OneViewSettings;
 pub use past_future::PastFutureSettings;
 
 /// `[pair.*]` of a pipeline: exactly one.
@@ -22,6 +23,8 @@ pub use past_future::PastFutureSettings;
 pub enum PairSettings {
     /// Two augmented views of one image.
     TwoViews(TwoViewsSettings),
+    /// One augmented view of one image, in which the method finds what to compare.
+    OneView(OneViewSettings),
     /// Windows of series: what comes first in a window predicts what comes later.
     ContextFuture(ContextFutureSettings),
     /// The window before a point of a series and the window after it.
@@ -33,6 +36,7 @@ impl PairSettings {
     pub fn name(&self) -> &'static str {
         match self {
             Self::TwoViews(_) => two_views::TwoViews::NAME,
+            Self::OneView(_) => one_view::OneView::NAME,
             Self::ContextFuture(_) => context_future::ContextFuture::NAME,
             Self::PastFuture(_) => past_future::PastFuture::NAME,
         }
@@ -42,7 +46,7 @@ impl PairSettings {
     pub fn rows_per_item(&self) -> usize {
         match self {
             Self::ContextFuture(pair) => pair.windows_per_series.max(1),
-            Self::TwoViews(_) | Self::PastFuture(_) => 1,
+            Self::TwoViews(_) | Self::OneView(_) | Self::PastFuture(_) => 1,
         }
     }
 
@@ -50,7 +54,7 @@ impl PairSettings {
     pub fn group(&self) -> Option<&str> {
         match self {
             Self::ContextFuture(pair) => pair.group.as_deref(),
-            Self::TwoViews(_) | Self::PastFuture(_) => None,
+            Self::TwoViews(_) | Self::OneView(_) | Self::PastFuture(_) => None,
         }
     }
 
@@ -58,6 +62,7 @@ impl PairSettings {
     pub fn column(&self) -> &str {
         match self {
             Self::TwoViews(pair) => &pair.column,
+            Self::OneView(pair) => &pair.column,
             Self::ContextFuture(pair) => &pair.column,
             Self::PastFuture(pair) => &pair.column,
         }

@@ -2,7 +2,7 @@
 use std::path::Path;
 
 use super::{
-    EMBEDDED, Pipeline,
+    EMBEDDED, Pipeline, cpc,
     document::Node,
     mistakes::{Reading, did_you_mean},
     ranges, source, sources,
@@ -115,6 +115,7 @@ impl Plan {
     pub fn row_in_words(&self) -> String {
         match &self.pipeline.pair {
             PairSettings::TwoViews(_) => format!("two {}-pixel views", self.side_pixels),
+            PairSettings::OneView(_) => format!("one {}-pixel view", self.side_pixels),
             PairSettings::ContextFuture(pair) => format!("a window of {} steps", pair.window_steps),
             PairSettings::PastFuture(pair) => format!("a past and a future of {} steps each", pair.window_steps),
         }
@@ -147,6 +148,7 @@ fn resolve(reading: &mut Reading, named: &str, mut pipeline: Pipeline) -> Plan {
         reading.note("device", problem, remedy);
     }
     let (side_pixels, slot_bytes) = slots(reading, &mut pipeline);
+    cpc::check_batches(reading, &pipeline, side_pixels as usize);
     // The peak does not depend on the length of an epoch, which only the data tells.
     let peak_rate = Schedule::new(&pipeline.train, pipeline.prefetch.batch_rows, 1).peak();
     if let (Some(Compat::Torch), MethodSettings::Simclr(simclr)) = (pipeline.train.compat, &mut pipeline.method) {
@@ -198,7 +200,7 @@ fn columns(reading: &mut Reading, pipeline: &Pipeline) {
     let pair = &pipeline.pair;
     let key = format!("pair.{}.column", pair.name());
     let (what, other) = match pair {
-        PairSettings::TwoViews(_) => ("holds no images", "holds images, not labels"),
+        PairSettings::TwoViews(_) | PairSettings::OneView(_) => ("holds no images", "holds images, not labels"),
         PairSettings::ContextFuture(_) | PairSettings::PastFuture(_) => ("holds no series", "holds series, not labels"),
     };
     wanted.push((key.as_str(), pair.column(), Role::Blob, what));
@@ -210,6 +212,8 @@ fn columns(reading: &mut Reading, pipeline: &Pipeline) {
         wanted.push(("evaluate.label", evaluate.label.as_str(), Role::Narrow, other));
         let further = evaluate.further_labels.iter();
         wanted.extend(further.map(|name| ("evaluate.further_labels", name.as_str(), Role::Narrow, other)));
+        let group = evaluate.abx_group.iter();
+        wanted.extend(group.map(|name| ("evaluate.abx_group", name.as_str(), Role::Narrow, other)));
     }
     for (key, name, role, otherwise) in wanted {
         let known: Vec<&str> = names(role).collect();
@@ -227,7 +231,7 @@ fn columns(reading: &mut Reading, pipeline: &Pipeline) {
 /// Steps that a series must have, where the pairing takes windows of series.
 fn least_steps(pair: &PairSettings) -> Option<usize> {
     let kernel = match pair {
-        PairSettings::TwoViews(_) => return None,
+        PairSettings::TwoViews(_) | PairSettings::OneView(_) => return None,
         PairSettings::ContextFuture(pair) => ContextFuture::training(pair, &AugmentSettings::default()),
         PairSettings::PastFuture(pair) => PastFuture::training(pair, &AugmentSettings::default()),
     };
@@ -237,9 +241,10 @@ fn least_steps(pair: &PairSettings) -> Option<usize> {
 /// Side of a view, and bytes of an item's slot. Notes what is wrong with the recipes.
 fn slots(reading: &mut Reading, pipeline: &mut Pipeline) -> (u32, u64) {
     let kernel = match &pipeline.pair {
-        PairSettings::TwoViews(_) => {
+        PairSettings::TwoViews(_) | PairSettings::OneView(_) => {
+            let views = if matches!(pipeline.pair, PairSettings::TwoViews(_)) { 2 } else { 1 };
             let side_pixels = recipes(reading, pipeline);
-            return (side_pixels, 2 * 3 * u64::from(side_pixels).pow(2));
+            return (side_pixels, views * 3 * u64::from(side_pixels).pow(2));
         }
         PairSettings::ContextFuture(pair) => ContextFuture::training(pair, &pipeline.augment),
         PairSettings::PastFuture(pair) => PastFuture::training(pair, &pipeline.augment),

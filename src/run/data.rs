@@ -123,6 +123,7 @@ impl Data {
         let augment = &plan.pipeline.augment;
         let kernel: Arc<dyn SampleKernel> = match &plan.pipeline.pair {
             PairSettings::TwoViews(pair) => Arc::new(TwoViews::new(pair, augment).map_err(unresolved)?),
+            PairSettings::OneView(pair) => Arc::new(OneView::training(pair, augment).map_err(unresolved)?),
             PairSettings::ContextFuture(pair) => Arc::new(ContextFuture::training(pair, augment).map_err(unresolved)?),
             PairSettings::PastFuture(pair) => Arc::new(PastFuture::training(pair, augment).map_err(unresolved)?),
         };
@@ -138,8 +139,8 @@ impl Data {
     /// Ours: the recipe was checked before.
     pub fn evaluation(&self, plan: &Plan, selection: Selection, labels: Vec<String>) -> Result<EpochPlan> {
         let kernel: Arc<dyn SampleKernel> = match &plan.pipeline.pair {
-            PairSettings::TwoViews(pair) => {
-                Arc::new(OneView::new(&pair.column, &plan.pipeline.augment).map_err(unresolved)?)
+            pair @ (PairSettings::TwoViews(_) | PairSettings::OneView(_)) => {
+                Arc::new(OneView::new(pair.column(), &plan.pipeline.augment).map_err(unresolved)?)
             }
             PairSettings::ContextFuture(pair) => Arc::new(ContextFuture::evaluation(pair).map_err(unresolved)?),
             PairSettings::PastFuture(pair) => Arc::new(PastFuture::evaluation(pair).map_err(unresolved)?),
@@ -235,12 +236,12 @@ pub fn decode_threads(setting: usize) -> usize {
     }
 }
 
-/// The first pairs of the first epoch, u8 `[pairs, 2, 3, side, side]`, and how many they are.
+/// The views of the first items of the first epoch, u8 `[items, views, 3, side, side]`, and how many items they are.
 ///
 /// # Errors
 /// The epoch's.
-pub fn first_pairs(data: &Data, plan: &Plan, epochs: &EpochPlan, pairs: usize) -> Result<(Vec<u8>, usize)> {
-    let batch = first_items(data, plan, epochs, pairs)?;
+pub fn first_views(data: &Data, plan: &Plan, epochs: &EpochPlan, items: usize) -> Result<(Vec<u8>, usize)> {
+    let batch = first_items(data, plan, epochs, items)?;
     Ok((pixels(&batch)?, batch.num_rows()))
 }
 
