@@ -78,18 +78,18 @@ enum Command {
 /// A pipeline and what to change in it.
 #[derive(Debug, Args)]
 struct PipelineWords {
-    /// A pipeline file, or the name of a built-in one: simclr, simclr_small, cpc, cpc_series.
+    /// A pipeline file, or the name of a built-in one: simclr, simclr_small, cpc, cpc_series, cpc_text.
     pipeline: String,
     /// Changes one setting, such as train.epochs=3; the value is TOML or a bare word. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 }
 
-/// Turns images in folders, archives and tables, and audio and other series, into Parquet shards.
+/// Turns images in folders, archives and tables, audio and other series, and documents into Parquet shards.
 ///
 /// Reads class folders, a folder with metadata.csv|jsonl|parquet, IDX files, WebDataset (.tar, .tar.gz), img2dataset's
 /// Parquet or tars, Parquet with encoded images (Hugging Face's and others), and CSV, TSV, JSON lines or Parquet of paths;
-/// folders of WAV, FLAC, Ogg and MP3 likewise, .ts and UCR files, CSV of one series each. Class folders below train/ and
+/// folders of WAV, FLAC, Ogg and MP3 likewise, .ts and UCR files, CSV of one series each; folders of text, or with --as documents CSV and JSON lines of them. Class folders below train/ and
 /// test/ set the column `split`. Rows are written in a keyed random order. Files that cannot be decoded go to a quarantine
 /// table beside the shards.
 #[derive(Debug, Args)]
@@ -99,7 +99,7 @@ struct ImportWords {
     /// Folder to write shards into.
     #[arg(value_parser = places::local)]
     to: PathBuf,
-    /// What FROM is, where it does not show: class_folders, metadata_folder, idx, webdataset, parquet, img2dataset, paths, audio_folder, ts, ucr_tsv, csv_series.
+    /// What FROM is, where it does not show: class_folders, metadata_folder, idx, webdataset, parquet, img2dataset, paths, audio_folder, ts, ucr_tsv, csv_series, documents.
     #[arg(long = "as", value_name = "KIND")]
     read_as: Option<Kind>,
     /// What fills image, caption, label or split, such as caption=alt_text, where it is not called as usual. May be repeated.
@@ -235,7 +235,7 @@ struct PreviewWords {
 /// 1; `epoch` in metrics.jsonl is the number of epochs that are complete, from 0.
 #[derive(Debug, Args)]
 struct TrainWords {
-    /// A pipeline file, or the name of a built-in one: simclr, simclr_small, cpc, cpc_series.
+    /// A pipeline file, or the name of a built-in one: simclr, simclr_small, cpc, cpc_series, cpc_text.
     #[arg(required_unless_present = "resume", conflicts_with = "resume", requires = "run")]
     pipeline: Option<String>,
     /// A new folder for the run.

@@ -1,5 +1,6 @@
 //! Foreign data into shards: class folders and folders with a metadata table (of images or audio), IDX files, WebDataset
-//! tars, Parquet files of images (Hugging Face's and img2dataset's among them), tables of paths, files of series.
+//! tars, Parquet files of images (Hugging Face's and img2dataset's among them), tables of paths, files of series,
+//! documents.
 //!
 //! ```text
 //!  FROM ──▶ walk ──▶ detect ──▶ order ──▶ check ──────▶ shard ────▶ manifest
@@ -29,6 +30,7 @@ mod columns;
 mod csv_series;
 pub mod destination;
 mod detect;
+mod document_table;
 pub mod fingerprint;
 mod idx;
 mod import;

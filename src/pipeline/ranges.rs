@@ -31,6 +31,9 @@ pub(super) fn check(reading: &mut Reading, pipeline: &Pipeline) {
         MethodSettings::Cpc(method) => cpc::check(reading, method),
     }
     meets(reading, &pipeline.pair, &pipeline.method);
+    if let MethodSettings::Cpc(method) = &pipeline.method {
+        cpc::meets(reading, &pipeline.pair, method);
+    }
     train(reading, &pipeline.train);
     if let Some(evaluate) = &pipeline.evaluate {
         evaluation(reading, evaluate);
@@ -109,15 +112,13 @@ fn meets(reading: &mut Reading, pair: &PairSettings, method: &MethodSettings) {
             let problem = "views of images are no windows, which method.cpc takes";
             reading.note_about(&["pair.two_views", "method.cpc"], problem, "pair.context_future, or method.simclr");
         }
-        (PairSettings::ContextFuture(_) | PairSettings::PastFuture(_), MethodSettings::Simclr(_)) => {
+        (
+            PairSettings::ContextFuture(_) | PairSettings::PastFuture(_) | PairSettings::Sentences(_),
+            MethodSettings::Simclr(_),
+        ) => {
             let key = format!("pair.{}", pair.name());
-            let problem = "windows of series are no views of images, which method.simclr takes";
+            let problem = "windows of series and documents are no views of images, which method.simclr takes";
             reading.note_about(&[key.as_str(), "method.simclr"], problem, "pair.two_views, or method.cpc");
-        }
-        (PairSettings::ContextFuture(pair), MethodSettings::Cpc(method)) if pair.channels != method.channels => {
-            let problem = format!("{} channels, and windows have {}", method.channels, pair.channels);
-            let keys = ["method.cpc.channels", "pair.context_future.channels"];
-            reading.note_about(&keys, problem, "write the same number in both");
         }
         _ => {}
     }
@@ -129,12 +130,7 @@ fn pair(reading: &mut Reading, settings: &PairSettings, batch_rows: usize) {
         PairSettings::TwoViews(_) => return,
         PairSettings::ContextFuture(pair) => {
             let windows = pair.windows_per_series;
-            if windows > 0 && !batch_rows.is_multiple_of(windows) {
-                let (per_series, rows) = (key("windows_per_series"), "prefetch.batch_rows");
-                let problem = format!("{windows} windows of each series do not divide a batch of {batch_rows} rows");
-                let remedy = "rows are windows: choose a multiple of the windows per series";
-                reading.note_about(&[rows, per_series.as_str()], problem, remedy);
-            }
+            divides(reading, &key("windows_per_series"), ("series", windows), batch_rows);
             vec![
                 ("channels", pair.channels),
                 ("window_steps", pair.window_steps),
@@ -144,9 +140,28 @@ fn pair(reading: &mut Reading, settings: &PairSettings, batch_rows: usize) {
             ]
         }
         PairSettings::PastFuture(pair) => vec![("channels", pair.channels), ("window_steps", pair.window_steps)],
+        PairSettings::Sentences(pair) => {
+            let windows = pair.windows_per_document;
+            divides(reading, &key("windows_per_document"), ("document", windows), batch_rows);
+            vec![
+                ("window_sentences", pair.window_sentences),
+                ("sentence_tokens", pair.sentence_tokens),
+                ("windows_per_document", windows),
+                ("evaluation_windows", pair.evaluation_windows),
+            ]
+        }
     };
     for (field, count) in counts {
         at_least(reading, &key(field), count as u64, 1);
+    }
+}
+
+/// Notes a batch that would end in the middle of a sample's windows.
+fn divides(reading: &mut Reading, key: &str, (of, windows): (&str, usize), batch_rows: usize) {
+    if windows > 0 && !batch_rows.is_multiple_of(windows) {
+        let problem = format!("{windows} windows of each {of} do not divide a batch of {batch_rows} rows");
+        let remedy = format!("rows are windows: choose a multiple of the windows per {of}");
+        reading.note_about(&["prefetch.batch_rows", key], problem, remedy);
     }
 }
 

@@ -5,11 +5,12 @@ use super::mistakes::did_you_mean;
 use crate::error::{Context, Error, Result, Stage};
 
 /// Name and text of the pipelines that every build carries.
-pub const EMBEDDED: [(&str, &str); 4] = [
+pub const EMBEDDED: [(&str, &str); 5] = [
     ("simclr", include_str!("../../pipelines/simclr.toml")),
     ("simclr_small", include_str!("../../pipelines/simclr_small.toml")),
     ("cpc", include_str!("../../pipelines/cpc.toml")),
     ("cpc_series", include_str!("../../pipelines/cpc_series.toml")),
+    ("cpc_text", include_str!("../../pipelines/cpc_text.toml")),
 ];
 
 /// The text of the pipeline `named`: the file at that path if there is one, else the built-in of that name.

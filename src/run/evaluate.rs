@@ -9,6 +9,7 @@ use super::{
     methods::PlannedMethod,
     output,
     progress::{self, Progress},
+    token_counts::token_counts,
 };
 use crate::{
     batch::Batch,
@@ -174,8 +175,10 @@ pub fn run(run: &Path, sets: &[String], json: bool) -> Result<()> {
     let by_encoder = |batch: &Batch| encoded(&trained, batch);
     let by_untrained = |batch: &Batch| encoded(&untrained, batch);
     let audio = audio(&plan.pipeline.pair);
+    let is_text = matches!(plan.pipeline.pair, PairSettings::Sentences(_));
     let by_floor = |batch: &Batch| match &audio {
         Some(audio) => mfcc(audio, batch),
+        None if is_text => token_counts(batch),
         None => raw(batch),
     };
     let all: [Represent<'_>; 3] = [&by_encoder, &by_untrained, &by_floor];
@@ -187,6 +190,7 @@ pub fn run(run: &Path, sets: &[String], json: bool) -> Result<()> {
             "raw_pixels"
         }
         MethodSettings::Cpc(_) if audio.is_some() => "mfcc_statistics",
+        MethodSettings::Cpc(_) if is_text => "token_counts",
         MethodSettings::Cpc(_) => "raw_series",
     };
 

@@ -25,6 +25,8 @@ pub mod select;
 pub mod selection;
 pub mod source;
 pub mod sql;
+mod token_counts;
+pub mod token_sheet;
 pub mod trace_sheet;
 pub mod train;
 

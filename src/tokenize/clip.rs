@@ -52,6 +52,12 @@ pub fn count(text: &str) -> usize {
     count
 }
 
+/// What ids stand for, to be read by people: with a space behind each word. Ids of no token are left out.
+pub fn text_of(ids: impl IntoIterator<Item = u32>) -> String {
+    let token = |id: u32| Token::from_u16(u16::try_from(id).ok()?, &TOKENIZER);
+    TOKENIZER.decode(ids.into_iter().filter_map(token)).trim_end().to_owned()
+}
+
 /// Appends the ids of cleaned text.
 fn encode(text: &str, ids: &mut Vec<u32>) {
     let mut found: Vec<Token> = Vec::new();

@@ -13,6 +13,7 @@ mod confined;
 mod cpc;
 mod cpc_training;
 mod decoding;
+mod documents;
 mod evaluate;
 mod first_batch;
 mod gradients;

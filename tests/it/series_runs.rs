@@ -88,20 +88,20 @@ impl Data {
     }
 }
 
-fn lines(run: &Path) -> Vec<Value> {
+pub(crate) fn lines(run: &Path) -> Vec<Value> {
     let text = fs::read_to_string(run.join("metrics.jsonl")).expect("metrics");
     let values = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON lines"));
     values.filter(|line| line.get("batch_digest").is_some()).collect()
 }
 
 /// By step.
-fn checkpoints(run: &Path) -> BTreeMap<u64, PathBuf> {
+pub(crate) fn checkpoints(run: &Path) -> BTreeMap<u64, PathBuf> {
     let entries = fs::read_dir(run.join("checkpoints")).expect("checkpoints").map(|entry| entry.expect("one").path());
     let step = |path: &Path| path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok();
     entries.filter_map(|path| Some((step(&path)?, path))).collect()
 }
 
-fn tensors(checkpoint: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn tensors(checkpoint: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     for file in ["weights.safetensors", "optimizer.safetensors", "ema.safetensors"] {
         let bytes = fs::read(checkpoint.join(file)).expect(file);
@@ -112,7 +112,7 @@ fn tensors(checkpoint: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     for entry in fs::read_dir(from).expect("a folder") {
         let entry = entry.expect("an entry");
@@ -125,7 +125,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn assert_equal_runs(run: &Path, whole: &Path) {
+pub(crate) fn assert_equal_runs(run: &Path, whole: &Path) {
     let (found, expected) = (lines(run), lines(whole));
     assert_eq!(found.len(), expected.len());
     for (line, expected) in found.iter().zip(&expected) {

@@ -9,7 +9,7 @@
 //! | [`image_luma_mean`], [`image_sharpness`] | dark, blurred and empty images |
 //! | [`image_sha256`] | the name of its bytes |
 //! | [`resize_jpeg`] | a smaller copy |
-//! | [`text_words`], [`text_chars`], [`text_clip_tokens`] | how long a caption is |
+//! | [`text_words`], [`text_chars`], [`text_sentences`], [`text_clip_tokens`] | how long a text is |
 //! | [`text_language`], [`text_normalize`] | its language; one spelling of it |
 //! | [`tokenize`] | what CLIP reads of it |
 //! | [`series_steps`], [`series_seconds`], [`series_rms`], [`series_finite`] | how long, loud and whole a series is |
@@ -46,6 +46,7 @@ pub mod text_chars;
 pub mod text_clip_tokens;
 pub mod text_language;
 pub mod text_normalize;
+pub mod text_sentences;
 pub mod text_words;
 pub mod tokenize;
 
@@ -79,6 +80,7 @@ pub fn over(fingerprints: impl IntoIterator<Item = [u8; 32]>) -> Vec<ScalarUDF> 
         resize_jpeg::resize_jpeg(),
         text_words::text_words(),
         text_chars::text_chars(),
+        text_sentences::text_sentences(),
         text_language::text_language(),
         text_normalize::text_normalize(),
         text_clip_tokens::text_clip_tokens(),
