@@ -126,6 +126,9 @@ struct ImportWords {
     /// What audio becomes: i16, half the memory and all that 16 bits hold, or f32.
     #[arg(long, value_name = "NUMBERS")]
     samples: Option<Numbers>,
+    /// Resamples audio, and CSV with times, to so many steps per second: what lies above half of it is filtered out.
+    #[arg(long, value_name = "HZ")]
+    rate_hz: Option<f64>,
     /// Threads that read and decode; 0 means one per core.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -351,6 +354,7 @@ impl From<ImportWords> for import::Request {
             threads: words.threads.unwrap_or(default.threads),
             label_names: words.label_names,
             numbers: words.samples.unwrap_or(default.numbers),
+            rate_hz: words.rate_hz,
             read_as: words.read_as,
             columns: words.columns,
             overwrite: words.overwrite,

@@ -47,6 +47,7 @@ mod path_table;
 mod patterns;
 mod quarantine;
 mod references;
+mod resample;
 mod row_batch;
 mod rows;
 mod samples;
@@ -125,6 +126,8 @@ pub struct ImportSettings {
     pub label_names: Vec<String>,
     /// What audio becomes; tables of numbers are f32.
     pub numbers: Numbers,
+    /// Steps per second that audio, and series with times, are brought to; `None`: as they are.
+    pub rate_hz: Option<f64>,
     /// What the source is, where its files do not say.
     pub read_as: Option<Kind>,
     /// What fills which column of the schema, where it is not called as usual.
@@ -149,6 +152,7 @@ impl Default for ImportSettings {
             max_megapixels: 100.0,
             label_names: vec![],
             numbers: Numbers::I16,
+            rate_hz: None,
             read_as: None,
             columns: vec![],
             reference: false,
@@ -176,6 +180,9 @@ impl ImportSettings {
             .collect();
         if self.max_megapixels.is_nan() || self.max_megapixels <= 0.0 {
             wrong.push(format!("max_megapixels is {}; give a number above 0", self.max_megapixels));
+        }
+        if let Some(rate) = self.rate_hz.filter(|rate| !(*rate > 0.0 && rate.is_finite())) {
+            wrong.push(format!("rate_hz is {rate}; give a number above 0"));
         }
         wrong.extend(columns::check(&self.columns).err());
         if wrong.is_empty() { Ok(()) } else { Err(Error::at(Stage::CommandLine, "", wrong.join("; "))) }

@@ -8,7 +8,9 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::audio::Decoded;
 use super::modality::Modality;
 use super::source::Source;
-use super::{CHUNK_BYTES, CHUNK_IMAGES, ImportSettings, MAX_IMAGE_BYTES, MOST_ROW_NUMBERS, audio, check, csv_series};
+use super::{
+    CHUNK_BYTES, CHUNK_IMAGES, ImportSettings, MAX_IMAGE_BYTES, MOST_ROW_NUMBERS, audio, check, csv_series, resample,
+};
 use crate::augment::{BadClass, BadSample};
 use crate::error::{Error, Result};
 use crate::pair::Numbers;
@@ -114,6 +116,10 @@ fn read_one(source: &dyn Source, number: u32, settings: &ImportSettings) -> Resu
         }
     };
     if let Some(decoded) = decoded {
+        let decoded = match settings.rate_hz {
+            Some(rate_hz) => decoded.and_then(|decoded| resample::at_rate(decoded, rate_hz)),
+            None => decoded,
+        };
         return Ok(match decoded {
             Ok(decoded) if decoded.bytes.is_empty() => {
                 let reason = BadSample { class: BadClass::Empty, message: "it holds no steps".to_owned() };

@@ -230,19 +230,35 @@ fn text_of_others_is_read_where_it_is() {
     assert!(found.len() == 16 && found.iter().all(|(number, _)| number % 2 == 1), "{found:?}");
 }
 
-/// The sections of this project's own pages, as JSON lines: prose that is there wherever the tests are.
+/// What this project's sources say of themselves, a document per file, as JSON lines: prose that is there wherever the tests
+/// are.
 fn prose() -> String {
-    let pages = [
-        ("architecture", include_str!("../../ARCHITECTURE.md")),
-        ("readme", include_str!("../../README.md")),
-        ("contributing", include_str!("../../CONTRIBUTING.md")),
-    ];
-    let sections = pages.into_iter().flat_map(|(name, page)| page.split("\n## ").map(move |section| (name, section)));
-    let line = |(number, (name, text)): (usize, (&str, &str))| {
-        let split = if number % 4 == 3 { "test" } else { "train" };
-        json!({ "text": text, "label": name, "split": split }).to_string() + "\n"
+    let mut files = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    let comment = |line: &str| {
+        let line = line.trim_start();
+        line.strip_prefix("//!").or_else(|| line.strip_prefix("///")).map(|text| text.trim().to_owned() + "\n")
     };
-    sections.enumerate().map(line).collect()
+    let line = |(number, path): (usize, &PathBuf)| {
+        let source = fs::read_to_string(path).expect("a file");
+        // A blank line where code stands between comments.
+        let text: String = source.lines().map(|line| comment(line).unwrap_or_else(|| "\n".to_owned())).collect();
+        let split = if number % 4 == 3 { "test" } else { "train" };
+        let label = path.parent().and_then(Path::file_name).expect("a room").to_string_lossy().into_owned();
+        json!({ "text": text, "label": label, "split": split }).to_string() + "\n"
+    };
+    files.iter().enumerate().map(line).collect()
 }
 
 const PIPELINE: &str = r#"
@@ -269,7 +285,7 @@ predicted_frames = 2
 negatives = "batch_same_time"
 
 [train]
-epochs = 12
+epochs = 5
 optimizer.adamw = { rate = 3e-3 }
 rate_scaling = "none"
 ema_decay = 0.9
@@ -278,8 +294,8 @@ checkpoint_every_steps = 6
 keep_checkpoints = 100
 
 [evaluate]
-bank_sql = "SELECT sample_id FROM shards WHERE split = 'train' AND sentences >= 2"
-query_sql = "SELECT sample_id FROM shards WHERE split = 'test' AND sentences >= 2"
+bank_sql = "SELECT sample_id FROM shards WHERE split = 'train' AND sentences >= 2 AND label IN ('image', 'ingest')"
+query_sql = "SELECT sample_id FROM shards WHERE split = 'test' AND sentences >= 2 AND label IN ('image', 'ingest')"
 label = "label"
 knn = { neighbours = 3, temperature = 0.1 }
 "#;
