@@ -47,7 +47,9 @@ enum Command {
         after_help = "Examples:\n  diptych sql \"SELECT format, count(*) FROM shards GROUP BY format\" --shards data/shards\n  \
                             diptych sql \"SELECT * FROM 'captions/*.csv'\" --json\n  \
                             diptych sql \"SELECT resize_jpeg(image, 256, 90) AS image, caption FROM shards\" \
-                            --shards data/shards --to data/small"
+                            --shards data/shards --to data/small\n  \
+                            diptych sql \"SELECT machine, at, temperature, pressure FROM 'readings/*.parquet'\" \
+                            --series machine,at --to data/series"
     )]
     Sql(sql::SqlWords),
     #[command(after_help = "Example:\n  diptych functions image_phash")]

@@ -110,7 +110,7 @@ fn read_one(source: &dyn Source, number: u32, settings: &ImportSettings) -> Resu
         Modality::Audio => Some(audio::decode(source.read(at)?, settings.numbers)),
         Modality::CsvSeries => Some(csv_series::parse(&source.read(at)?)),
         Modality::Numbers { channels } => {
-            let (rate_hz, start_time) = (None, None);
+            let (rate_hz, start_time) = (source.rate_hz(at), None);
             let numbers = source.numbers(at, source.read(at)?);
             Some(numbers.map(|bytes| Decoded { bytes, numbers: Numbers::F32, channels, rate_hz, start_time }))
         }

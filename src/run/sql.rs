@@ -15,6 +15,7 @@ use crate::{
     ingest::{ImportReport, ImportSettings},
     schema::Schema,
     select::{
+        long_series::{SeriesBy, materialise_series},
         materialise::{Shape, materialise},
         sql::{Query, QueryKind, SqlSession, SqlSettings},
     },
@@ -50,6 +51,8 @@ pub struct Request {
     pub rows: usize,
     /// Where rows become shards instead of being printed.
     pub to: Option<PathBuf>,
+    /// Whose rows are series, where they are to become some.
+    pub series: Option<SeriesBy>,
     /// Columns by which rows are sorted.
     pub sort_by: Vec<String>,
     /// How shards are written.
@@ -76,7 +79,10 @@ pub fn run(request: &Request) -> Result<()> {
     };
     let query = runtime.block_on(async {
         let session = SqlSession::open(&settings).await?;
-        session.plan(&request.sql, &request.sort_by).await
+        match &request.series {
+            Some(by) => session.plan(&request.sql, &by.sort_by()).await.map_err(as_of_series),
+            None => session.plan(&request.sql, &request.sort_by).await,
+        }
     })?;
     query.warnings.iter().for_each(|warning| progress::log(&format!("warning: {warning}")));
     match &request.to {
@@ -85,6 +91,14 @@ pub fn run(request: &Request) -> Result<()> {
             if query.kind != QueryKind::Rows {
                 let reason = "EXPLAIN and DESCRIBE have no rows to write; leave --to out";
                 return Err(Error::at(Stage::CommandLine, "--to", reason));
+            }
+            if let Some(by) = &request.series {
+                let report = with_progress("write", "series", |progress| {
+                    materialise_series(runtime.handle(), &query, by, to, &request.settings, progress)
+                });
+                let report = report.map_err(as_output)?;
+                output::line(&summary(&report, &to.display().to_string()))?;
+                return if request.format == Format::JsonLines { output::json(&report) } else { Ok(()) };
             }
             let report = with_progress("write", "rows", |progress| {
                 materialise(runtime.handle(), &query, to, &request.settings, progress)
@@ -103,6 +117,17 @@ pub fn run(request: &Request) -> Result<()> {
             })?;
             if request.format == Format::JsonLines { output::json(&report) } else { Ok(()) }
         }
+    }
+}
+
+/// What series are cut by is what rows are sorted by.
+fn as_of_series(error: Error) -> Error {
+    match error {
+        Error::Stage { stage: Stage::CommandLine, place, reason, source } if place == "--sort-by" => {
+            let place = "--series".to_owned();
+            Error::Stage { stage: Stage::CommandLine, place, reason, source }
+        }
+        other => other,
     }
 }
 

@@ -42,6 +42,7 @@ mod ignored;
 pub mod ipc;
 pub(crate) mod locate;
 mod locate_remote;
+pub mod long_series;
 pub mod manifest;
 pub mod materialise;
 mod precedence;
