@@ -212,6 +212,9 @@ fn columns(reading: &mut Reading, pipeline: &Pipeline) {
     if let Some(group) = pair.group() {
         wanted.push((group_key.as_str(), group, Role::Narrow, other));
     }
+    if let Some(balance) = &pipeline.scan.balance {
+        wanted.push(("scan.balance.column", balance.column.as_str(), Role::Narrow, other));
+    }
     if let Some(evaluate) = &pipeline.evaluate {
         wanted.push(("evaluate.label", evaluate.label.as_str(), Role::Narrow, other));
         let further = evaluate.further_labels.iter();

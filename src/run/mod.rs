@@ -1,6 +1,7 @@
 //! One function per command: the rooms of the library put together.
 //!
 //! Results go to stdout through [`output`], logs and progress to stderr through [`progress`].
+mod balance;
 pub mod bench;
 pub mod check;
 pub mod choose;

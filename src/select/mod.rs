@@ -21,6 +21,7 @@
 //! | [`sorted`] | a warning about shards whose order spoils batches |
 
 mod blob_reads;
+pub mod by_value;
 mod collect;
 pub mod columns;
 pub mod combine;

@@ -178,3 +178,45 @@ fn windows_are_checked_previewed_and_measured_before_any_training() {
     let told = data.ok(&["select", "cpc.toml", "--set", "pair.context_future.window_steps=410"]);
     assert!(told.contains("68 of 96 rows"), "the default SQL leaves short series out: {told}");
 }
+
+#[test]
+fn groups_of_any_size_give_as_many_items_and_a_balanced_run_is_resumed_to_the_bit() {
+    let data = Data::new();
+    let (whole, resumed) = (data.path("whole"), data.path("resumed"));
+    // All of anna's recordings, and half of the others'.
+    let sets = [
+        "--set",
+        "scan.sql=SELECT sample_id FROM shards WHERE \"group\" = 'anna' OR label < '5'",
+        "--set",
+        "scan.balance={ column = \"group\" }",
+    ];
+    let told = data.ok(&[&["select", "cpc.toml", "--json", "--verify"][..], &sets].concat());
+    let report: Value = serde_json::from_str(told.lines().last().expect("a line")).expect("JSON");
+    let sources = report["sources"].as_object().expect("a source per group");
+    assert_eq!(sources.keys().collect::<Vec<_>>(), ["0000-anna", "0001-bert", "0002-cleo"]);
+    let numbers =
+        |key: &str| sources.values().map(|source| source[key].as_u64().expect("a number")).collect::<Vec<_>>();
+    assert_eq!(numbers("items"), [32, 16, 16]);
+    let epoch = numbers("epoch_items");
+    assert!(epoch.iter().all(|items| items.abs_diff(epoch[0]) <= 2) && epoch[0] >= 32, "{epoch:?}");
+
+    data.ok(&[&["train", "cpc.toml", "--run", "whole", "--set", "augment.decode_threads=1"][..], &sets].concat());
+    let steps: Vec<u64> = checkpoints(&whole).into_keys().collect();
+    assert!(steps.len() > 16, "{steps:?}");
+    copy(&whole, &resumed);
+    for (step, checkpoint) in checkpoints(&resumed) {
+        if step > CUT {
+            fs::remove_dir_all(checkpoint).expect("a checkpoint");
+        }
+    }
+    data.ok(&["train", "--resume", "resumed", "--set", "augment.decode_threads=3"]);
+    assert_equal_runs(&resumed, &whole);
+    let told = data.ok(&[&["explain", "cpc.toml"][..], &sets].concat());
+    assert!(told.contains("select 0001-bert: those whose group is bert"), "{told}");
+    // A group of fewer samples than lanes could not fill them.
+    let few = ["--set", "scan.lanes=20", "--set", "scan.shuffle_window_rows=64"];
+    let words = [&["select", "cpc.toml"][..], &sets, &few].concat();
+    let output = Command::new(DIPTYCH).args(words).current_dir(data.folder.path()).output().expect("diptych runs");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && told.contains("\"bert\" has 16, \"cleo\" has 16"), "{told}");
+}
