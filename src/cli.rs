@@ -1,4 +1,6 @@
 //! The words of the command line. What a command does stands in the library's `run`.
+mod import;
+mod lint;
 mod places;
 mod score;
 mod selection;
@@ -9,10 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, builder::RangedU64ValueParser};
 use diptych::{
     error::Result,
-    ingest::{ColumnName, ImportSettings, Kind},
-    lint::LintSettings,
-    pair::Numbers,
-    run::{self, bench, check, evaluate, explain, import, index, lint, preview, select, train},
+    run::{self, bench, check, evaluate, explain, index, preview, select, train},
 };
 
 /// Contrastive pre-training, from web-scale shards to a trained encoder.
@@ -31,13 +30,13 @@ enum Command {
     #[command(after_help = "Examples:\n  diptych import photos/ data/shards\n  \
                             diptych import 'cc3m/{00000..00331}.tar' data/cc3m\n  \
                             diptych import list.tsv data/listed --column image=where --column caption=alt")]
-    Import(ImportWords),
+    Import(import::ImportWords),
     /// Turns tars and folders of images into shards that refer to the images where they are.
     ///
     /// Every command then reads the images from those files, which must stay as they are. Takes uncompressed tars, class
     /// folders, metadata folders and tables of paths. Rows of tars keep their order, so that neighbours are read together.
     #[command(after_help = "Example:\n  diptych index 'cc3m/{00000..00331}.tar' data/cc3m")]
-    Index(ImportWords),
+    Index(import::ImportWords),
     #[command(after_help = "Examples:\n  \
         diptych select simclr_small --set 'scan.shards=[\"data/shards\"]' --json\n  \
         diptych select \"SELECT sample_id, weight FROM shards JOIN scores USING (source) WHERE \\\n    \
@@ -55,7 +54,7 @@ enum Command {
     #[command(after_help = "Example:\n  diptych functions image_phash")]
     Functions(sql::FunctionsWords),
     #[command(after_help = "Example:\n  diptych lint --shards 'data/shards/*.parquet' --to lint --fail-on bad")]
-    Lint(LintWords),
+    Lint(lint::LintWords),
     #[command(after_help = "Examples:\n  diptych selection show kept.selection\n  \
         diptych selection minus all.selection seen.selection --to new.selection")]
     Selection(selection::SelectionWords),
@@ -87,64 +86,6 @@ struct PipelineWords {
     sets: Vec<String>,
 }
 
-/// Turns images in folders, archives and tables, audio and other series, and documents into Parquet shards.
-///
-/// Reads class folders, a folder with metadata.csv|jsonl|parquet, IDX files, WebDataset (.tar, .tar.gz), img2dataset's
-/// Parquet or tars, Parquet with encoded images (Hugging Face's and others), and CSV, TSV, JSON lines or Parquet of paths;
-/// folders of WAV, FLAC, Ogg and MP3 likewise, .ts and UCR files, CSV of one series each; folders of text, or with --as documents CSV and JSON lines of them. Class folders below train/ and
-/// test/ set the column `split`. Rows are written in a keyed random order. Files that cannot be decoded go to a quarantine
-/// table beside the shards.
-#[derive(Debug, Args)]
-struct ImportWords {
-    /// Folder, file, or pattern such as 'shard-{000..012}.tar'; synthetic:shapes makes a small set of coloured shapes.
-    from: PathBuf,
-    /// Folder to write shards into.
-    #[arg(value_parser = places::local)]
-    to: PathBuf,
-    /// What FROM is, where it does not show: class_folders, metadata_folder, idx, webdataset, parquet, img2dataset, paths, audio_folder, ts, ucr_tsv, csv_series, documents.
-    #[arg(long = "as", value_name = "KIND")]
-    read_as: Option<Kind>,
-    /// What fills image, caption, label or split, such as caption=alt_text, where it is not called as usual. May be repeated.
-    #[arg(long = "column", value_name = "SCHEMA_NAME=FILE_NAME")]
-    columns: Vec<ColumnName>,
-    /// Writes rows in the order of the source instead of a random one.
-    #[arg(long)]
-    keep_order: bool,
-    /// Names the random order of the rows.
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-    /// Megabytes of images at which a shard is closed.
-    #[arg(long, value_name = "N")]
-    shard_megabytes: Option<u64>,
-    /// Rows at which a shard is closed.
-    #[arg(long, value_name = "N")]
-    shard_rows: Option<u64>,
-    /// Rows at which a row group is closed.
-    #[arg(long, value_name = "N")]
-    row_group_rows: Option<usize>,
-    /// Whether every image is decoded, so that damage is found now; false reads headers alone.
-    #[arg(long, value_name = "BOOL", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
-    decode_check: Option<bool>,
-    /// What audio becomes: i16, half the memory and all that 16 bits hold, or f32.
-    #[arg(long, value_name = "NUMBERS")]
-    samples: Option<Numbers>,
-    /// Resamples audio, and CSV with times, to so many steps per second: what lies above half of it is filtered out.
-    #[arg(long, value_name = "HZ")]
-    rate_hz: Option<f64>,
-    /// Threads that read and decode; 0 means one per core.
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
-    /// Names of the classes of IDX files in the order of their numbers, separated by commas.
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    label_names: Vec<String>,
-    /// Replaces a data set that is in the folder already.
-    #[arg(long)]
-    overwrite: bool,
-    /// Ends with one JSON object on the last line of stdout.
-    #[arg(long)]
-    json: bool,
-}
-
 /// Resolves a selection, by SQL or as a pipeline says: items, row groups pruned, bytes read and never to be read.
 ///
 /// The SQL is one SELECT over the table `shards` that returns `sample_id`; further columns travel with the samples and
@@ -172,43 +113,6 @@ struct SelectWords {
     /// Saves the selection to this file.
     #[arg(long, value_name = "FILE", value_parser = places::local)]
     to: Option<PathBuf>,
-}
-
-/// Says what is odd about a data set: damage, duplicates, captions, sizes, schemas.
-///
-/// Every image of every row is decoded in full. Exit code 0 also with findings; 1 where a shard could not be read.
-#[derive(Debug, Args)]
-struct LintWords {
-    /// A pipeline file, or the name of a built-in one, whose shards are linted; all rows, whatever its SQL keeps.
-    #[arg(required_unless_present = "shards")]
-    pipeline: Option<String>,
-    /// Files, globs or folders instead.
-    #[arg(long, value_name = "GLOB", num_args = 1..)]
-    shards: Vec<String>,
-    /// Changes one setting of the pipeline, such as augment.max_megapixels=50. May be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE", requires = "pipeline")]
-    sets: Vec<String>,
-    /// What the shards call a column of the schema, such as image=jpg or caption=meta.text. May be repeated.
-    #[arg(long = "column", value_name = "SCHEMA_NAME=FILE_NAME", value_parser = sql::column)]
-    columns: Vec<(String, String)>,
-    /// Writes lint.parquet, one row per finding, and lint.html, with histograms and images, into this folder.
-    #[arg(long, value_name = "DIR", value_parser = places::local)]
-    to: Option<PathBuf>,
-    /// Ends with one JSON object on the last line of stdout.
-    #[arg(long)]
-    json: bool,
-    /// Exit code 1 where images are bad, too.
-    #[arg(long, value_name = "WHAT", value_parser = ["bad"])]
-    fail_on: Option<String>,
-    /// Reads narrow columns only: no decode check, no duplicates.
-    #[arg(long)]
-    no_images: bool,
-    /// Perceptual hashes that differ in at most so many of 64 bits are near duplicates; 0 to 7.
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    near_bits: u32,
-    /// Captions that more rows than this share are suspicious.
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    repeated: u64,
 }
 
 /// Prints the whole plan, scan to trainer.
@@ -308,8 +212,8 @@ impl CommandLine {
     /// Does what the words say.
     pub(crate) fn run(self) -> Result<()> {
         match self.command {
-            Command::Import(words) => import::run(&words.into()),
-            Command::Index(words) => index::run(words.shard_megabytes, words.into()),
+            Command::Import(words) => run::import::run(&words.into()),
+            Command::Index(words) => index::run(words.shard_megabytes(), words.into()),
             Command::Select(words) => select::run(&select::Request {
                 what: select::what(&words.what, &words.sets, &words.shards, &words.tables)?,
                 json: words.json,
@@ -318,7 +222,7 @@ impl CommandLine {
             }),
             Command::Sql(words) => words.run(),
             Command::Functions(words) => words.run(),
-            Command::Lint(words) => lint::run(&words.into()),
+            Command::Lint(words) => run::lint::run(&words.into()),
             Command::Selection(words) => words.run(),
             Command::Explain(words) => explain::run(&words.pipeline.into(), words.analyze),
             Command::Preview(words) => preview::run(&words.pipeline.into(), &words.to, words.pairs),
@@ -339,52 +243,6 @@ impl CommandLine {
                 json: words.json,
             }),
             Command::Check(words) => check::run(&words.pipeline.into(), words.resolved),
-        }
-    }
-}
-
-impl From<ImportWords> for import::Request {
-    fn from(words: ImportWords) -> Self {
-        let default = ImportSettings::default();
-        let settings = ImportSettings {
-            keep_order: words.keep_order,
-            seed: words.seed.unwrap_or(default.seed),
-            shard_megabytes: words.shard_megabytes.unwrap_or(default.shard_megabytes),
-            shard_rows: words.shard_rows.or(default.shard_rows),
-            row_group_rows: words.row_group_rows.unwrap_or(default.row_group_rows),
-            decode_check: words.decode_check.unwrap_or(default.decode_check),
-            threads: words.threads.unwrap_or(default.threads),
-            label_names: words.label_names,
-            numbers: words.samples.unwrap_or(default.numbers),
-            rate_hz: words.rate_hz,
-            read_as: words.read_as,
-            columns: words.columns,
-            overwrite: words.overwrite,
-            ..default
-        };
-        Self { from: words.from, to: words.to, settings, json: words.json }
-    }
-}
-
-impl From<LintWords> for lint::Request {
-    fn from(words: LintWords) -> Self {
-        let (sets, default) = (words.sets, LintSettings::default());
-        Self {
-            pipeline: words.pipeline.map(|pipeline| run::Named { pipeline, sets }),
-            shards: words.shards,
-            columns: words.columns.into_iter().collect(),
-            json: words.json,
-            fail_on: words.fail_on.map(|_| lint::FailOn::Bad),
-            settings: LintSettings {
-                images: !words.no_images,
-                near_bits: words.near_bits,
-                repeated_more_than: words.repeated,
-                threads: 0,
-                // Only the page shows them.
-                thumbnails: if words.to.is_some() { default.thumbnails } else { 0 },
-                ..default
-            },
-            to: words.to,
         }
     }
 }

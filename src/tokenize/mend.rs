@@ -101,7 +101,7 @@ mod tests {
     fn what_is_broken_is_mended_and_the_rest_stays() {
         for (text, mended) in [
             ("plain text", "plain text"),
-            ("‘a’ “b” ‚c‘", "'a' \"b\" ‚c'"),
+            ("‘a’ “b” ‚c‘ „d“", "'a' \"b\" 'c' \"d\""),
             ("ﬁne ﬂat Ĳs ŉ ﬅ", "fine flat IJs 'n ſt"),
             ("ＦＵＬＬ　ｗｉｄｔｈ ｶﾞ", "FULL width ガ"),
             ("e\u{301}", "é"),

@@ -49,7 +49,6 @@ fn twins(a: &[f64], b: &[f64], scale: f64, bias: f64) -> (f64, f64, f64) {
 }
 
 #[test]
-#[expect(clippy::excessive_precision, reason = "the published digits, so that they can be found again")]
 fn clip_gives_its_golden_numbers() {
     let device = Device::flex();
     let (a, b) = (input(1.0), input(1.15));
@@ -66,7 +65,6 @@ fn clip_gives_its_golden_numbers() {
 }
 
 #[test]
-#[expect(clippy::excessive_precision, reason = "the published digits, so that they can be found again")]
 fn siglip_gives_its_golden_numbers() {
     let device = Device::flex();
     let (a, b) = (input(1.0), input(1.15));
@@ -117,9 +115,9 @@ fn gradients_equal_finite_differences_of_the_definitions() {
                 let moved = |by: f64| {
                     let (mut a, mut b) = (a.clone(), b.clone());
                     if side == 0 {
-                        a[at] += by
+                        a[at] += by;
                     } else {
-                        b[at] += by
+                        b[at] += by;
                     }
                     twin(&a, &b, scale.ln(), bias)
                 };

@@ -39,7 +39,7 @@ use crate::loss::l2_normalize;
 pub const INITIAL_LOGIT_SCALE: f32 = 2.659_26;
 
 /// SigLIP's logits start with a scale of 10 and a bias of −10 (Zhai et al. 2023).
-pub const SIGLIP_LOGIT_SCALE: f32 = 2.302_585_1;
+pub const SIGLIP_LOGIT_SCALE: f32 = std::f32::consts::LN_10;
 /// See [`SIGLIP_LOGIT_SCALE`].
 pub const SIGLIP_LOGIT_BIAS: f32 = -10.0;
 
