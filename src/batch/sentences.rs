@@ -1,7 +1,7 @@
 //! Windows of documents, from Arrow to the device.
 use burn::tensor::{Device, Tensor, TensorData};
 use datafusion::arrow::{
-    array::{Array as _, AsArray as _, RecordBatch},
+    array::{AsArray as _, RecordBatch},
     datatypes::UInt32Type,
 };
 
