@@ -9,7 +9,7 @@ use std::{
 
 use datafusion::{
     arrow::{
-        array::{Array as _, ArrayRef, AsArray as _, RecordBatch, StringArray},
+        array::{ArrayRef, AsArray as _, RecordBatch, StringArray},
         datatypes::{UInt32Type, UInt64Type},
     },
     parquet::arrow::ArrowWriter,

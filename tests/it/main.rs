@@ -23,6 +23,7 @@ mod import_sources;
 mod in_place;
 mod index;
 mod lint;
+mod lint_series;
 mod long_series;
 mod loss;
 mod malformed;
