@@ -55,7 +55,7 @@ fn everything_odd_about_series_is_found_where_it_is() {
     let to = folder.path().join("lint").display().to_string();
     let output = run(&["lint", "--shards", &shards, "--schema", "time_series", "--to", &to, "--json"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    let report = last_json(&output);
+    let report = last_json(&text(&output.stdout));
     let series = report["findings"]["series"].as_object().expect("findings");
     let classes: Vec<&str> = series.keys().map(String::as_str).collect();
     assert_eq!(classes, ["channels", "checksum", "clipped", "constant", "empty", "non_finite", "silent"]);
@@ -86,7 +86,7 @@ fn everything_odd_about_series_is_found_where_it_is() {
         text(&failing.stderr)
     );
     let narrow = run(&["lint", "--shards", &shards, "--schema", "time_series", "--no-images", "--json"]);
-    assert_eq!(last_json(&narrow)["findings"].as_object().expect("none").len(), 0);
+    assert_eq!(last_json(&text(&narrow.stdout))["findings"].as_object().expect("none").len(), 0);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn imported_recordings_are_clean_and_their_kinds_are_counted() {
     recordings(&from, 12);
     import::imported(&from, &to, &diptych::ingest::ImportSettings::default()).expect("an import");
     let output = run(&["lint", "--shards", &to.display().to_string(), "--schema", "time_series", "--json"]);
-    let report = last_json(&output);
+    let report = last_json(&text(&output.stdout));
     assert_eq!(report["findings"].as_object().expect("none").len(), 0, "{report}");
     assert_eq!(report["statistics"]["formats"]["1 channel at 8000 Hz"], 12);
     assert!(text(&output.stdout).contains("12 rows in 1 shard"), "{}", text(&output.stdout));

@@ -9,6 +9,7 @@ mod clip_preprocess;
 mod clip_score;
 mod clip_tokens;
 mod commands;
+mod compressed_audio;
 mod confined;
 mod cpc;
 mod cpc_training;
