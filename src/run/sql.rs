@@ -109,9 +109,13 @@ pub fn run(request: &Request) -> Result<()> {
                 Shape::ImageText => summary(&report, &to),
                 Shape::References => in_order(&report, &to),
                 Shape::Plain => {
-                    progress::log(
-                        "plain Parquet: there is no binary column `image`, so training cannot read this; name one with AS image",
-                    );
+                    progress::log(match query.schema().field_with_name("text") {
+                        Ok(_) => "plain Parquet, which scan.schema = \"documents\" reads where it is",
+                        Err(_) => {
+                            "plain Parquet: there is no binary column `image`, so training cannot read this; name one with \
+                             AS image"
+                        }
+                    });
                     in_order(&report, &to)
                 }
             })?;
