@@ -50,7 +50,9 @@ enum Command {
         after_help = "Examples:\n  diptych sql \"SELECT format, count(*) FROM shards GROUP BY format\" --shards data/shards\n  \
                             diptych sql \"SELECT * FROM 'captions/*.csv'\" --json\n  \
                             diptych sql \"SELECT resize_jpeg(image, 256, 90) AS image, caption FROM shards\" \
-                            --shards data/shards --to data/small"
+                            --shards data/shards --to data/small\n  \
+                            diptych sql \"SELECT machine, at, temperature, pressure FROM 'readings/*.parquet'\" \
+                            --series machine,at --to data/series"
     )]
     Sql(sql::SqlWords),
     #[command(after_help = "Example:\n  diptych functions image_phash")]
@@ -86,8 +88,8 @@ enum Command {
 /// A pipeline and what to change in it.
 #[derive(Debug, Args)]
 struct PipelineWords {
-    /// A pipeline file, or the name of a built-in one: simclr, simclr_small, cpc,
-    /// cpc_series, clip, clip_vit_b32, siglip.
+    /// A pipeline file, or the name of a built-in one: simclr, simclr_small, cpc, cpc_series,
+    /// cpc_patches, cpc_text, clip, clip_vit_b32, siglip.
     pipeline: String,
     /// Changes one setting, such as train.epochs=3; the value is TOML or a bare word. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -154,8 +156,8 @@ struct PreviewWords {
 /// 1; `epoch` in metrics.jsonl is the number of epochs that are complete, from 0.
 #[derive(Debug, Args)]
 struct TrainWords {
-    /// A pipeline file, or the name of a built-in one: simclr, simclr_small, cpc,
-    /// cpc_series, clip, clip_vit_b32, siglip.
+    /// A pipeline file, or the name of a built-in one: simclr, simclr_small, cpc, cpc_series,
+    /// cpc_patches, cpc_text, clip, clip_vit_b32, siglip.
     #[arg(required_unless_present = "resume", conflicts_with = "resume", requires = "run")]
     pipeline: Option<String>,
     /// A new folder for the run.

@@ -4,10 +4,7 @@
 //! asked, none that crosses a series' end, no two at the same place.
 use serde::{Deserialize, Serialize};
 
-use super::{
-    series_source::Scale,
-    series_windows::{SeriesWindows, Starts},
-};
+use super::{series_source::Scale, series_windows::SeriesWindows, starts::Starts};
 use crate::augment::{image::recipe::RecipeProblem, recipe::AugmentSettings, series::recipe::SeriesRecipe};
 
 /// `[pair.context_future]`

@@ -5,8 +5,10 @@ pub mod image_text;
 pub mod image_views;
 pub mod one_view;
 pub mod past_future;
+pub mod sentences;
 pub mod series_source;
 pub mod series_windows;
+mod starts;
 pub mod two_views;
 pub mod two_views_function;
 
@@ -20,6 +22,7 @@ pub use context_future::ContextFutureSettings;
 pub use image_text::ImageTextSettings;
 pub use one_view::OneViewSettings;
 pub use past_future::PastFutureSettings;
+pub use sentences::SentencesSettings;
 
 /// `[pair.*]` of a pipeline: exactly one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +38,8 @@ pub enum PairSettings {
     ContextFuture(ContextFutureSettings),
     /// The window before a point of a series and the window after it.
     PastFuture(PastFutureSettings),
+    /// Consecutive sentences of documents: what comes first in a window predicts what comes later.
+    Sentences(SentencesSettings),
 }
 
 impl PairSettings {
@@ -46,6 +51,7 @@ impl PairSettings {
             Self::OneView(_) => one_view::OneView::NAME,
             Self::ContextFuture(_) => context_future::ContextFuture::NAME,
             Self::PastFuture(_) => past_future::PastFuture::NAME,
+            Self::Sentences(_) => sentences::Sentences::NAME,
         }
     }
 
@@ -53,6 +59,7 @@ impl PairSettings {
     pub fn rows_per_item(&self) -> usize {
         match self {
             Self::ContextFuture(pair) => pair.windows_per_series.max(1),
+            Self::Sentences(pair) => pair.windows_per_document.max(1),
             Self::TwoViews(_) | Self::OneView(_) | Self::ImageText(_) | Self::PastFuture(_) => 1,
         }
     }
@@ -61,15 +68,20 @@ impl PairSettings {
     pub fn group(&self) -> Option<&str> {
         match self {
             Self::ContextFuture(pair) => pair.group.as_deref(),
+            Self::Sentences(pair) => pair.group.as_deref(),
             Self::TwoViews(_) | Self::OneView(_) | Self::ImageText(_) | Self::PastFuture(_) => None,
         }
     }
 
-    /// Column with the texts.
+    /// Column with the texts that go with images.
     pub fn caption(&self) -> Option<&str> {
         match self {
             Self::ImageText(pair) => Some(&pair.caption),
-            Self::TwoViews(_) | Self::OneView(_) | Self::ContextFuture(_) | Self::PastFuture(_) => None,
+            Self::TwoViews(_)
+            | Self::OneView(_)
+            | Self::ContextFuture(_)
+            | Self::PastFuture(_)
+            | Self::Sentences(_) => None,
         }
     }
 
@@ -81,6 +93,7 @@ impl PairSettings {
             Self::OneView(pair) => &pair.column,
             Self::ContextFuture(pair) => &pair.column,
             Self::PastFuture(pair) => &pair.column,
+            Self::Sentences(pair) => &pair.column,
         }
     }
 }
@@ -134,7 +147,7 @@ impl std::str::FromStr for Numbers {
 /// One row's bytes, and what the shard says beside them.
 #[derive(Debug, Clone, Copy)]
 pub struct Encoded<'a> {
-    /// An encoded image, or the numbers of a series.
+    /// An encoded image, the numbers of a series, or a text.
     pub bytes: &'a [u8],
     /// What the bytes of a series are; images say so themselves.
     pub numbers: Numbers,
@@ -165,7 +178,7 @@ pub trait SampleKernel: Debug + Send + Sync {
     fn rows_per_item(&self) -> usize {
         1
     }
-    /// Whether rows are windows of series: batches then say which rows are of one series.
+    /// Whether rows are windows of series or documents: batches then say which rows are of one of them.
     fn makes_windows(&self) -> bool {
         false
     }

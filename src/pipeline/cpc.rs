@@ -52,6 +52,61 @@ pub(super) fn check(reading: &mut Reading, settings: &Settings) {
     }
 }
 
+/// Notes windows that the encoder does not take.
+pub(super) fn meets(reading: &mut Reading, pair: &PairSettings, settings: &Settings) {
+    let (named, encoder) = match &settings.encoder {
+        FrameEncoderSettings::Waveform(_) => ("encoder.waveform", "series"),
+        FrameEncoderSettings::Series(_) => ("encoder.series", "series"),
+        FrameEncoderSettings::Sentences(_) => ("encoder.sentences", "documents"),
+        FrameEncoderSettings::Patches(_) => ("encoder.patches", "images"),
+    };
+    let made = match pair {
+        // Told already.
+        PairSettings::TwoViews(_) | PairSettings::ImageText(_) | PairSettings::PastFuture(_) => return,
+        PairSettings::ContextFuture(_) => "series",
+        PairSettings::Sentences(_) => "documents",
+        PairSettings::OneView(_) => "images",
+    };
+    if made != encoder {
+        let (of_pair, of_method) = (format!("pair.{}", pair.name()), format!("{KEY}.{named}"));
+        let problem = format!("takes windows of {encoder}, and pair.{} makes windows of {made}", pair.name());
+        let remedy = match made {
+            "series" => "encoder.waveform or encoder.series",
+            "images" => "encoder.patches",
+            _ => "encoder.sentences",
+        };
+        return reading.note_about(&[&of_method, &of_pair], problem, remedy);
+    }
+    match (pair, &settings.encoder) {
+        (PairSettings::ContextFuture(pair), _) if pair.channels != settings.channels => {
+            let problem = format!("{} channels, and windows have {}", settings.channels, pair.channels);
+            let keys = ["method.cpc.channels", "pair.context_future.channels"];
+            reading.note_about(&keys, problem, "write the same number in both");
+        }
+        (PairSettings::Sentences(pair), FrameEncoderSettings::Sentences(sentences)) => {
+            let needed = pair.tokenizer.vocabulary_tokens();
+            if sentences.vocabulary_tokens < needed {
+                let problem = format!(
+                    "{} tokens, and the tokenizer {:?} has {needed}, the padding included",
+                    sentences.vocabulary_tokens,
+                    pair.tokenizer.name()
+                );
+                let keys = ["method.cpc.encoder.sentences.vocabulary_tokens", "pair.sentences.tokenizer"];
+                reading.note_about(&keys, problem, format!("{needed} or more"));
+            }
+            if pair.window_sentences <= settings.predicted_frames {
+                let problem = format!(
+                    "{} sentences of a window cannot predict {} sentences ahead",
+                    pair.window_sentences, settings.predicted_frames
+                );
+                let keys = ["method.cpc.predicted_frames", "pair.sentences.window_sentences"];
+                reading.note_about(&keys, problem, "longer windows, or fewer predicted frames");
+            }
+        }
+        _ => {}
+    }
+}
+
 fn encoder(reading: &mut Reading, settings: &FrameEncoderSettings) {
     let key = |name: &str| format!("{KEY}.encoder.{name}");
     // One channel minus its own mean is nothing.

@@ -40,6 +40,9 @@ pub(super) fn check(reading: &mut Reading, pipeline: &Pipeline) {
         MethodSettings::Clip(method) => clip::check(reading, method),
     }
     meets(reading, &pipeline.pair, &pipeline.method);
+    if let MethodSettings::Cpc(method) = &pipeline.method {
+        cpc::meets(reading, &pipeline.pair, method);
+    }
     train(reading, &pipeline.train);
     chunks(reading, pipeline);
     if let Some(evaluate) = &pipeline.evaluate {
@@ -127,7 +130,8 @@ fn meets(reading: &mut Reading, pair: &PairSettings, method: &MethodSettings) {
             PairSettings::TwoViews(_)
             | PairSettings::OneView(_)
             | PairSettings::ContextFuture(_)
-            | PairSettings::PastFuture(_),
+            | PairSettings::PastFuture(_)
+            | PairSettings::Sentences(_),
             MethodSettings::Clip(_),
         ) => {
             let key = format!("pair.{}", pair.name());
@@ -147,15 +151,13 @@ fn meets(reading: &mut Reading, pair: &PairSettings, method: &MethodSettings) {
             let problem = "method.simclr takes two views of an image";
             reading.note_about(&["pair.one_view", "method.simclr"], problem, "pair.two_views, or method.cpc");
         }
-        (PairSettings::ContextFuture(_) | PairSettings::PastFuture(_), MethodSettings::Simclr(_)) => {
+        (
+            PairSettings::ContextFuture(_) | PairSettings::PastFuture(_) | PairSettings::Sentences(_),
+            MethodSettings::Simclr(_),
+        ) => {
             let key = format!("pair.{}", pair.name());
-            let problem = "windows of series are no views of images, which method.simclr takes";
+            let problem = "windows of series and documents are no views of images, which method.simclr takes";
             reading.note_about(&[key.as_str(), "method.simclr"], problem, "pair.two_views, or method.cpc");
-        }
-        (PairSettings::ContextFuture(pair), MethodSettings::Cpc(method)) if pair.channels != method.channels => {
-            let problem = format!("{} channels, and windows have {}", method.channels, pair.channels);
-            let keys = ["method.cpc.channels", "pair.context_future.channels"];
-            reading.note_about(&keys, problem, "write the same number in both");
         }
         _ => {}
     }
@@ -167,12 +169,7 @@ fn pair(reading: &mut Reading, settings: &PairSettings, batch_rows: usize) {
         PairSettings::TwoViews(_) | PairSettings::OneView(_) | PairSettings::ImageText(_) => return,
         PairSettings::ContextFuture(pair) => {
             let windows = pair.windows_per_series;
-            if windows > 0 && !batch_rows.is_multiple_of(windows) {
-                let (per_series, rows) = (key("windows_per_series"), "prefetch.batch_rows");
-                let problem = format!("{windows} windows of each series do not divide a batch of {batch_rows} rows");
-                let remedy = "rows are windows: choose a multiple of the windows per series";
-                reading.note_about(&[rows, per_series.as_str()], problem, remedy);
-            }
+            divides(reading, &key("windows_per_series"), ("series", windows), batch_rows);
             vec![
                 ("channels", pair.channels, MOST_CHANNELS),
                 ("window_steps", pair.window_steps, MOST_STEPS / pair.channels.max(1)),
@@ -187,9 +184,28 @@ fn pair(reading: &mut Reading, settings: &PairSettings, batch_rows: usize) {
             ("window_steps", pair.window_steps, MOST_STEPS / (2 * pair.channels.max(1))),
             ("gap_steps", pair.gap_steps.max(1), MOST_STEPS),
         ],
+        PairSettings::Sentences(pair) => {
+            let windows = pair.windows_per_document;
+            divides(reading, &key("windows_per_document"), ("document", windows), batch_rows);
+            vec![
+                ("window_sentences", pair.window_sentences, MOST_STEPS),
+                ("sentence_tokens", pair.sentence_tokens, MOST_STEPS / pair.window_sentences.max(1)),
+                ("windows_per_document", windows, MOST_WINDOWS),
+                ("evaluation_windows", pair.evaluation_windows, MOST_WINDOWS),
+            ]
+        }
     };
     for (field, count, most) in counts {
         within(reading, &key(field), count, 1..=most.max(1));
+    }
+}
+
+/// Notes a batch that would end in the middle of a sample's windows.
+fn divides(reading: &mut Reading, key: &str, (of, windows): (&str, usize), batch_rows: usize) {
+    if windows > 0 && !batch_rows.is_multiple_of(windows) {
+        let problem = format!("{windows} windows of each {of} do not divide a batch of {batch_rows} rows");
+        let remedy = format!("rows are windows: choose a multiple of the windows per {of}");
+        reading.note_about(&["prefetch.batch_rows", key], problem, remedy);
     }
 }
 

@@ -16,7 +16,9 @@ use crate::{
     error::{Context as _, Error, Mistake, Result, Stage},
     method::MethodSettings,
     model::EncoderSettings,
-    pair::{PairSettings, SampleKernel as _, context_future::ContextFuture, past_future::PastFuture},
+    pair::{
+        PairSettings, SampleKernel as _, context_future::ContextFuture, past_future::PastFuture, sentences::Sentences,
+    },
     scan::EVERY_SAMPLE,
     schema::{Role, Schema},
     train::{Compat, schedule::Schedule},
@@ -29,7 +31,7 @@ pub struct Plan {
     pub named: String,
     /// `compat` expanded, the evaluation recipe filled in.
     pub pipeline: Pipeline,
-    /// Side of a view; 0 where views are windows of series.
+    /// Side of a view; 0 where views are windows of series or documents.
     pub side_pixels: u32,
     /// Bytes of what one item of the order becomes: its views, or its windows.
     pub slot_bytes: u64,
@@ -123,6 +125,9 @@ impl Plan {
             PairSettings::OneView(_) => format!("one {}-pixel view", self.side_pixels),
             PairSettings::ContextFuture(pair) => format!("a window of {} steps", pair.window_steps),
             PairSettings::PastFuture(pair) => format!("a past and a future of {} steps each", pair.window_steps),
+            PairSettings::Sentences(pair) => {
+                format!("a window of {} {} of {} tokens", pair.window_sentences, pair.unit.name(), pair.sentence_tokens)
+            }
         }
     }
 }
@@ -141,8 +146,8 @@ fn resolve(reading: &mut Reading, named: &str, mut pipeline: Pipeline) -> Plan {
     ranges::check(reading, &pipeline);
     let scan = &mut pipeline.scan;
     if scan.selection.is_none() && scan.sources.is_empty() {
-        let every_sample = match least_steps(&pipeline.pair) {
-            Some(steps) => format!("{EVERY_SAMPLE} WHERE steps >= {steps}"),
+        let every_sample = match least(&pipeline.pair) {
+            Some((column, least)) => format!("{EVERY_SAMPLE} WHERE {column} >= {least}"),
             None => EVERY_SAMPLE.to_owned(),
         };
         scan.sql.get_or_insert(every_sample);
@@ -212,6 +217,7 @@ fn columns(reading: &mut Reading, pipeline: &Pipeline) {
         PairSettings::TwoViews(_) | PairSettings::OneView(_) => ("holds no images", "holds images, not labels"),
         PairSettings::ImageText(_) => ("holds no images", "holds images, neither labels nor texts"),
         PairSettings::ContextFuture(_) | PairSettings::PastFuture(_) => ("holds no series", "holds series, not labels"),
+        PairSettings::Sentences(_) => ("holds no documents", "holds documents, not labels"),
     };
     wanted.push((key.as_str(), pair.column(), Role::Blob, what));
     let group_key = format!("pair.{}.group", pair.name());
@@ -222,6 +228,9 @@ fn columns(reading: &mut Reading, pipeline: &Pipeline) {
     let known = |name: &&str| schema.columns.iter().any(|column| column.name == **name);
     if let Some(caption) = pair.caption().filter(known) {
         wanted.push(("pair.image_text.caption", caption, Role::Narrow, other));
+    }
+    if let Some(balance) = &pipeline.scan.balance {
+        wanted.push(("scan.balance.column", balance.column.as_str(), Role::Narrow, other));
     }
     if let Some(evaluate) = &pipeline.evaluate {
         wanted.push(("evaluate.label", evaluate.label.as_str(), Role::Narrow, other));
@@ -243,14 +252,15 @@ fn columns(reading: &mut Reading, pipeline: &Pipeline) {
     }
 }
 
-/// Steps that a series must have, where the pairing takes windows of series.
-fn least_steps(pair: &PairSettings) -> Option<usize> {
+/// Steps that a series must have, or sentences that a document must, and the column that counts them.
+fn least(pair: &PairSettings) -> Option<(&'static str, usize)> {
     let kernel = match pair {
         PairSettings::TwoViews(_) | PairSettings::OneView(_) | PairSettings::ImageText(_) => return None,
         PairSettings::ContextFuture(pair) => ContextFuture::training(pair, &AugmentSettings::default()),
         PairSettings::PastFuture(pair) => PastFuture::training(pair, &AugmentSettings::default()),
+        PairSettings::Sentences(pair) => return Some(("sentences", Sentences::training(pair).least_sentences())),
     };
-    kernel.ok().map(|kernel| kernel.least_steps())
+    kernel.ok().map(|kernel| ("steps", kernel.least_steps()))
 }
 
 /// Side of a view, and bytes of an item's slot. Notes what is wrong with the recipes.
@@ -267,6 +277,7 @@ fn slots(reading: &mut Reading, pipeline: &mut Pipeline) -> (u32, u64) {
         }
         PairSettings::ContextFuture(pair) => ContextFuture::training(pair, &pipeline.augment),
         PairSettings::PastFuture(pair) => PastFuture::training(pair, &pipeline.augment),
+        PairSettings::Sentences(pair) => return (0, Sentences::training(pair).slot_bytes() as u64),
     };
     match kernel {
         Ok(kernel) => (0, kernel.slot_bytes() as u64),

@@ -7,7 +7,7 @@ use std::{
 use datafusion::{
     arrow::{
         array::{AsArray as _, RecordBatch},
-        datatypes::{Float32Type, UInt8Type},
+        datatypes::{Float32Type, UInt8Type, UInt32Type},
     },
     physical_plan::stream::RecordBatchStreamAdapter,
 };
@@ -20,8 +20,8 @@ use crate::{
     batch::PairCaptions,
     error::{Context as _, Error, Result, Stage},
     pair::{
-        PairSettings, SampleKernel, context_future::ContextFuture,
-        image_text::ImageText, one_view::OneView, past_future::PastFuture, two_views::TwoViews,
+        PairSettings, SampleKernel, context_future::ContextFuture, image_text::ImageText, one_view::OneView,
+        past_future::PastFuture, sentences::Sentences, two_views::TwoViews,
     },
     pipeline::Plan,
     prefetch::{Queue, prefetch},
@@ -161,6 +161,7 @@ impl Data {
             PairSettings::OneView(pair) => Arc::new(OneView::training(pair, augment).map_err(unresolved)?),
             PairSettings::ContextFuture(pair) => Arc::new(ContextFuture::training(pair, augment).map_err(unresolved)?),
             PairSettings::PastFuture(pair) => Arc::new(PastFuture::training(pair, augment).map_err(unresolved)?),
+            PairSettings::Sentences(pair) => Arc::new(Sentences::training(pair)),
         };
         let pair = &plan.pipeline.pair;
         let extra_columns = pair.group().into_iter().chain(pair.caption()).map(str::to_owned).collect();
@@ -180,6 +181,7 @@ impl Data {
             }
             PairSettings::ContextFuture(pair) => Arc::new(ContextFuture::evaluation(pair).map_err(unresolved)?),
             PairSettings::PastFuture(pair) => Arc::new(PastFuture::evaluation(pair).map_err(unresolved)?),
+            PairSettings::Sentences(pair) => Arc::new(Sentences::evaluation(pair)),
         };
         Ok(EpochPlan {
             extra_columns: labels,
@@ -324,6 +326,26 @@ pub fn first_windows(data: &Data, plan: &Plan, epochs: &EpochPlan, series: usize
     match tensors.and_then(|tensors| tensors.values().as_primitive_opt::<Float32Type>()) {
         Some(values) => Ok((values.values().to_vec(), shape)),
         None => Err(Error::internal("a batch has no windows of f32")),
+    }
+}
+
+/// The ids of the first documents of the first epoch, and their shape, `[documents, windows, sentences, tokens]`.
+///
+/// # Errors
+/// The epoch's.
+pub fn first_documents(
+    data: &Data,
+    plan: &Plan,
+    epochs: &EpochPlan,
+    documents: usize,
+) -> Result<(Vec<u32>, [usize; 4])> {
+    let batch = first_items(data, plan, epochs, documents)?;
+    let windows = epochs.kernel.rows_per_item();
+    let &[sentences, tokens] = epochs.kernel.shape() else { return Err(Error::internal("documents of another shape")) };
+    let tensors = batch.columns().iter().find_map(|column| column.as_fixed_size_list_opt());
+    match tensors.and_then(|tensors| tensors.values().as_primitive_opt::<UInt32Type>()) {
+        Some(ids) => Ok((ids.values().to_vec(), [batch.num_rows() / windows, windows, sentences, tokens])),
+        None => Err(Error::internal("a batch has no windows of u32")),
     }
 }
 

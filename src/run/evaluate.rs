@@ -10,6 +10,7 @@ use super::{
     methods::PlannedMethod,
     output,
     progress::{self, Progress},
+    token_counts::token_counts,
 };
 use crate::{
     batch::Batch,
@@ -213,8 +214,10 @@ fn classified(
     let by_encoder = |batch: &Batch| encoded(trained, batch);
     let by_untrained = |batch: &Batch| encoded(untrained, batch);
     let audio = audio(&plan.pipeline.pair);
+    let is_text = matches!(plan.pipeline.pair, PairSettings::Sentences(_));
     let by_floor = |batch: &Batch| match &audio {
         Some(audio) => mfcc(audio, batch),
+        None if is_text => token_counts(batch),
         None => raw(batch),
     };
     let all: [Represent<'_>; 3] = [&by_encoder, &by_untrained, &by_floor];
@@ -225,6 +228,7 @@ fn classified(
             keep_one_of_equal_channels(&mut bank.features[2], &mut queries.features[2], CHANNELS);
             "raw_pixels"
         }
+        PairSettings::Sentences(_) => "token_counts",
         PairSettings::ContextFuture(_) | PairSettings::PastFuture(_) if audio.is_some() => "mfcc_statistics",
         PairSettings::ContextFuture(_) | PairSettings::PastFuture(_) => "raw_series",
     };

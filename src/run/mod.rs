@@ -1,6 +1,7 @@
 //! One function per command: the rooms of the library put together.
 //!
 //! Results go to stdout through [`output`], logs and progress to stderr through [`progress`].
+mod balance;
 pub mod bench;
 pub mod captioned_sheet;
 pub mod check;
@@ -33,6 +34,8 @@ pub mod select;
 pub mod selection;
 pub mod source;
 pub mod sql;
+mod token_counts;
+pub mod token_sheet;
 mod top_matches;
 pub mod trace_sheet;
 pub mod train;
