@@ -84,7 +84,8 @@ impl Triples {
                 };
                 let of: Vec<&Vec<u32>> =
                     group.iter().filter(|(other, _)| **other != class).map(|(_, rows)| rows).collect();
-                Triple { a, b: *one_of(one_of(&of, draws), draws), x }
+                let differing = *one_of::<&Vec<u32>>(&of, draws);
+                Triple { a, b: *one_of(differing, draws), x }
             };
             (0..TRIPLES_PER_SAMPLE).map(|_| draw(&mut draws)).collect()
         };
