@@ -248,7 +248,7 @@ mod tests {
         let loud = Decoded { bytes: loud, ..sines(Numbers::I16, 8_000.0, 1, 1.0, 1) };
         // Ringing beyond the full scale is cut, not wrapped.
         let found = values(&at_rate(loud, 12_000.0).unwrap());
-        assert!(found[1_000..1_010].iter().all(|x| x.abs() > 0.5), "{:?}", &found[1_000..1_010]);
+        assert!(found[980..990].iter().all(|x| x.abs() > 0.5), "{:?}", &found[980..990]);
     }
 
     #[test]
