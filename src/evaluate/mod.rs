@@ -9,6 +9,7 @@
 //! | [`extract`] | batches through an encoder into features |
 //! | [`knn`], [`few_labels`] | weighted nearest neighbours, also from n labels per class |
 //! | [`linear_probe`] | logistic regression on frozen features |
+//! | [`abx`] | whether classes are told apart within and across groups, with nothing fitted |
 //! | [`raw_pixels`], [`raw_series`] | the floors that know nothing |
 //! | [`mfcc_statistics`] | the floor of audio |
 //! | [`held_out`] | the part of the bank on which k and λ are chosen |
@@ -19,6 +20,7 @@
 //! | [`clip`] | released CLIPs: their files and their scores |
 //! | [`protocol`], [`scores`] | all of it for all representations; as JSON and as a table |
 
+pub mod abx;
 mod cholesky;
 pub mod clip;
 pub mod embeddings;
@@ -62,6 +64,9 @@ pub struct EvaluateSettings {
     /// Further columns that the same features are scored by, such as `group`, the speaker.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub further_labels: Vec<String>,
+    /// Column of groups, such as the speaker, within and across which ABX is asked of the queries' labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abx_group: Option<String>,
     /// Weighted nearest neighbours (Wu et al.).
     #[serde(default)]
     pub knn: KnnSettings,
@@ -90,6 +95,13 @@ impl EvaluateSettings {
     /// Every column that features are scored by, `label` first.
     pub fn labels(&self) -> Vec<String> {
         std::iter::once(&self.label).chain(&self.further_labels).cloned().collect()
+    }
+
+    /// Every column that an evaluation reads: [`Self::labels`], and behind them that of the groups where it is none of them.
+    pub fn columns(&self) -> Vec<String> {
+        let mut columns = self.labels();
+        columns.extend(self.abx_group.iter().filter(|group| !self.labels().contains(group)).cloned());
+        columns
     }
 }
 fn default_label() -> String {

@@ -200,6 +200,7 @@ impl Evaluation {
             knn_at: BTreeMap::from([(label.clone(), at)]),
             few_labels: BTreeMap::from([(label.clone(), few)]),
             left_out,
+            abx: BTreeMap::new(),
             data: BTreeMap::from([(label.clone(), samples.counts())]),
             bank: None,
             queries: None,
@@ -343,6 +344,7 @@ mod tests {
     fn settings() -> EvaluateSettings {
         EvaluateSettings {
             further_labels: vec![],
+            abx_group: None,
             bank_sql: String::new(),
             query_sql: String::new(),
             label: "kind".into(),

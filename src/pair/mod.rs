@@ -18,6 +18,7 @@ use crate::{augment::BadSample, scan::tensor_column::Element, seed::ItemKey};
 use caption_tokens::CaptionTokens;
 pub use context_future::ContextFutureSettings;
 pub use image_text::ImageTextSettings;
+pub use one_view::OneViewSettings;
 pub use past_future::PastFutureSettings;
 
 /// `[pair.*]` of a pipeline: exactly one.
@@ -28,6 +29,8 @@ pub enum PairSettings {
     TwoViews(TwoViewsSettings),
     /// An image and the text that goes with it.
     ImageText(ImageTextSettings),
+    /// One augmented view of one image, in which the method finds what to compare.
+    OneView(OneViewSettings),
     /// Windows of series: what comes first in a window predicts what comes later.
     ContextFuture(ContextFutureSettings),
     /// The window before a point of a series and the window after it.
@@ -40,6 +43,7 @@ impl PairSettings {
         match self {
             Self::TwoViews(_) => two_views::TwoViews::NAME,
             Self::ImageText(_) => image_text::ImageText::NAME,
+            Self::OneView(_) => one_view::OneView::NAME,
             Self::ContextFuture(_) => context_future::ContextFuture::NAME,
             Self::PastFuture(_) => past_future::PastFuture::NAME,
         }
@@ -49,7 +53,7 @@ impl PairSettings {
     pub fn rows_per_item(&self) -> usize {
         match self {
             Self::ContextFuture(pair) => pair.windows_per_series.max(1),
-            Self::TwoViews(_) | Self::ImageText(_) | Self::PastFuture(_) => 1,
+            Self::TwoViews(_) | Self::OneView(_) | Self::ImageText(_) | Self::PastFuture(_) => 1,
         }
     }
 
@@ -57,7 +61,7 @@ impl PairSettings {
     pub fn group(&self) -> Option<&str> {
         match self {
             Self::ContextFuture(pair) => pair.group.as_deref(),
-            Self::TwoViews(_) | Self::ImageText(_) | Self::PastFuture(_) => None,
+            Self::TwoViews(_) | Self::OneView(_) | Self::ImageText(_) | Self::PastFuture(_) => None,
         }
     }
 
@@ -65,7 +69,7 @@ impl PairSettings {
     pub fn caption(&self) -> Option<&str> {
         match self {
             Self::ImageText(pair) => Some(&pair.caption),
-            Self::TwoViews(_) | Self::ContextFuture(_) | Self::PastFuture(_) => None,
+            Self::TwoViews(_) | Self::OneView(_) | Self::ContextFuture(_) | Self::PastFuture(_) => None,
         }
     }
 
@@ -74,6 +78,7 @@ impl PairSettings {
         match self {
             Self::TwoViews(pair) => &pair.column,
             Self::ImageText(pair) => &pair.column,
+            Self::OneView(pair) => &pair.column,
             Self::ContextFuture(pair) => &pair.column,
             Self::PastFuture(pair) => &pair.column,
         }

@@ -1,4 +1,6 @@
 //! Settings that could be read but cannot be right: numbers out of range, parts larger than the whole.
+use std::ops::RangeInclusive;
+
 use super::{Pipeline, clip, cpc, mistakes::Reading};
 use crate::{
     evaluate::EvaluateSettings,
@@ -19,6 +21,12 @@ const WINDOWS_IN_FLIGHT: u64 = 2;
 /// Far beyond any machine: a slip of the fingers.
 const MOST_LANES: u32 = 4_096;
 const MOST_THREADS: usize = 4_096;
+/// Of series and of what is made of them: more than any sensor or model has.
+pub(super) const MOST_CHANNELS: usize = 65_536;
+/// Of a window: Arrow counts the numbers of a row with 31 bits.
+pub(super) const MOST_STEPS: usize = i32::MAX as usize;
+/// Windows of one series at a time.
+const MOST_WINDOWS: usize = 65_536;
 /// A cache keeps pieces of up to 1 MiB and refuses those above an eighth of its limit.
 const LEAST_CACHE_MEGABYTES: u64 = 16;
 
@@ -116,7 +124,10 @@ fn meets(reading: &mut Reading, pair: &PairSettings, method: &MethodSettings) {
             reading.note_about(&["pair.image_text", method], problem, other);
         }
         (
-            PairSettings::TwoViews(_) | PairSettings::ContextFuture(_) | PairSettings::PastFuture(_),
+            PairSettings::TwoViews(_)
+            | PairSettings::OneView(_)
+            | PairSettings::ContextFuture(_)
+            | PairSettings::PastFuture(_),
             MethodSettings::Clip(_),
         ) => {
             let key = format!("pair.{}", pair.name());
@@ -124,8 +135,17 @@ fn meets(reading: &mut Reading, pair: &PairSettings, method: &MethodSettings) {
             reading.note_about(&[key.as_str(), "method.clip"], problem, "pair.image_text");
         }
         (PairSettings::TwoViews(_), MethodSettings::Cpc(_)) => {
-            let problem = "views of images are no windows, which method.cpc takes";
-            reading.note_about(&["pair.two_views", "method.cpc"], problem, "pair.context_future, or method.simclr");
+            let problem = "two views of images are no windows, which method.cpc takes";
+            let remedy = "pair.one_view, pair.context_future, or method.simclr";
+            reading.note_about(&["pair.two_views", "method.cpc"], problem, remedy);
+        }
+        (PairSettings::PastFuture(_), MethodSettings::Cpc(_)) => {
+            let problem = "past and future as two tensors are no windows, which method.cpc takes";
+            reading.note_about(&["pair.past_future", "method.cpc"], problem, "pair.context_future");
+        }
+        (PairSettings::OneView(_), MethodSettings::Simclr(_)) => {
+            let problem = "method.simclr takes two views of an image";
+            reading.note_about(&["pair.one_view", "method.simclr"], problem, "pair.two_views, or method.cpc");
         }
         (PairSettings::ContextFuture(_) | PairSettings::PastFuture(_), MethodSettings::Simclr(_)) => {
             let key = format!("pair.{}", pair.name());
@@ -144,7 +164,7 @@ fn meets(reading: &mut Reading, pair: &PairSettings, method: &MethodSettings) {
 fn pair(reading: &mut Reading, settings: &PairSettings, batch_rows: usize) {
     let key = |field: &str| format!("pair.{}.{field}", settings.name());
     let counts = match settings {
-        PairSettings::TwoViews(_) | PairSettings::ImageText(_) => return,
+        PairSettings::TwoViews(_) | PairSettings::OneView(_) | PairSettings::ImageText(_) => return,
         PairSettings::ContextFuture(pair) => {
             let windows = pair.windows_per_series;
             if windows > 0 && !batch_rows.is_multiple_of(windows) {
@@ -154,17 +174,22 @@ fn pair(reading: &mut Reading, settings: &PairSettings, batch_rows: usize) {
                 reading.note_about(&[rows, per_series.as_str()], problem, remedy);
             }
             vec![
-                ("channels", pair.channels),
-                ("window_steps", pair.window_steps),
-                ("hop_steps", pair.hop_steps),
-                ("windows_per_series", windows),
-                ("evaluation_windows", pair.evaluation_windows),
+                ("channels", pair.channels, MOST_CHANNELS),
+                ("window_steps", pair.window_steps, MOST_STEPS / pair.channels.max(1)),
+                ("hop_steps", pair.hop_steps, MOST_STEPS),
+                ("windows_per_series", windows, MOST_WINDOWS),
+                ("evaluation_windows", pair.evaluation_windows, MOST_WINDOWS),
+                ("evaluation_steps", pair.evaluation_steps.unwrap_or(1), MOST_STEPS / pair.channels.max(1)),
             ]
         }
-        PairSettings::PastFuture(pair) => vec![("channels", pair.channels), ("window_steps", pair.window_steps)],
+        PairSettings::PastFuture(pair) => vec![
+            ("channels", pair.channels, MOST_CHANNELS),
+            ("window_steps", pair.window_steps, MOST_STEPS / (2 * pair.channels.max(1))),
+            ("gap_steps", pair.gap_steps.max(1), MOST_STEPS),
+        ],
     };
-    for (field, count) in counts {
-        at_least(reading, &key(field), count as u64, 1);
+    for (field, count, most) in counts {
+        within(reading, &key(field), count, 1..=most.max(1));
     }
 }
 
@@ -287,6 +312,14 @@ fn evaluation(reading: &mut Reading, settings: &EvaluateSettings) {
 pub(super) fn at_least(reading: &mut Reading, key: &str, value: u64, lowest: u64) {
     if value < lowest {
         reading.note(key, format!("{value} is too small"), format!("{lowest} or more"));
+    }
+}
+
+/// The same with an end beyond which nothing is meant, or can be counted.
+pub(super) fn within(reading: &mut Reading, key: &str, value: usize, allowed: RangeInclusive<usize>) {
+    at_least(reading, key, value as u64, *allowed.start() as u64);
+    if value > *allowed.end() {
+        reading.note(key, format!("{value} is too large"), format!("{} or less", allowed.end()));
     }
 }
 

@@ -2,7 +2,7 @@
 use std::path::Path;
 
 use super::{
-    EMBEDDED, Pipeline, clip,
+    EMBEDDED, Pipeline, clip, cpc,
     document::Node,
     mistakes::{Reading, did_you_mean},
     ranges, source, sources,
@@ -120,6 +120,7 @@ impl Plan {
         match &self.pipeline.pair {
             PairSettings::TwoViews(_) => format!("two {}-pixel views", self.side_pixels),
             PairSettings::ImageText(_) => format!("an image of {} pixels a side and its text", self.side_pixels),
+            PairSettings::OneView(_) => format!("one {}-pixel view", self.side_pixels),
             PairSettings::ContextFuture(pair) => format!("a window of {} steps", pair.window_steps),
             PairSettings::PastFuture(pair) => format!("a past and a future of {} steps each", pair.window_steps),
         }
@@ -156,6 +157,7 @@ fn resolve(reading: &mut Reading, named: &str, mut pipeline: Pipeline) -> Plan {
         pair.context_tokens.get_or_insert(method.text.context_tokens);
     }
     clip::meets(reading, &pipeline, side_pixels);
+    cpc::check_batches(reading, &pipeline, side_pixels as usize);
     // The peak does not depend on the length of an epoch, which only the data tells.
     let peak_rate = Schedule::new(&pipeline.train, pipeline.prefetch.batch_rows, 1).peak();
     if let (Some(Compat::Torch), MethodSettings::Simclr(simclr)) = (pipeline.train.compat, &mut pipeline.method) {
@@ -207,7 +209,7 @@ fn columns(reading: &mut Reading, pipeline: &Pipeline) {
     let pair = &pipeline.pair;
     let key = format!("pair.{}.column", pair.name());
     let (what, other) = match pair {
-        PairSettings::TwoViews(_) => ("holds no images", "holds images, not labels"),
+        PairSettings::TwoViews(_) | PairSettings::OneView(_) => ("holds no images", "holds images, not labels"),
         PairSettings::ImageText(_) => ("holds no images", "holds images, neither labels nor texts"),
         PairSettings::ContextFuture(_) | PairSettings::PastFuture(_) => ("holds no series", "holds series, not labels"),
     };
@@ -225,6 +227,8 @@ fn columns(reading: &mut Reading, pipeline: &Pipeline) {
         wanted.push(("evaluate.label", evaluate.label.as_str(), Role::Narrow, other));
         let further = evaluate.further_labels.iter();
         wanted.extend(further.map(|name| ("evaluate.further_labels", name.as_str(), Role::Narrow, other)));
+        let group = evaluate.abx_group.iter();
+        wanted.extend(group.map(|name| ("evaluate.abx_group", name.as_str(), Role::Narrow, other)));
     }
     for (key, name, role, otherwise) in wanted {
         let known: Vec<&str> = names(role).collect();
@@ -242,7 +246,7 @@ fn columns(reading: &mut Reading, pipeline: &Pipeline) {
 /// Steps that a series must have, where the pairing takes windows of series.
 fn least_steps(pair: &PairSettings) -> Option<usize> {
     let kernel = match pair {
-        PairSettings::TwoViews(_) | PairSettings::ImageText(_) => return None,
+        PairSettings::TwoViews(_) | PairSettings::OneView(_) | PairSettings::ImageText(_) => return None,
         PairSettings::ContextFuture(pair) => ContextFuture::training(pair, &AugmentSettings::default()),
         PairSettings::PastFuture(pair) => PastFuture::training(pair, &AugmentSettings::default()),
     };
@@ -252,9 +256,10 @@ fn least_steps(pair: &PairSettings) -> Option<usize> {
 /// Side of a view, and bytes of an item's slot. Notes what is wrong with the recipes.
 fn slots(reading: &mut Reading, pipeline: &mut Pipeline) -> (u32, u64) {
     let kernel = match &pipeline.pair {
-        PairSettings::TwoViews(_) => {
+        PairSettings::TwoViews(_) | PairSettings::OneView(_) => {
+            let views = if matches!(pipeline.pair, PairSettings::TwoViews(_)) { 2 } else { 1 };
             let side_pixels = recipes(reading, pipeline);
-            return (side_pixels, 2 * 3 * u64::from(side_pixels).pow(2));
+            return (side_pixels, views * 3 * u64::from(side_pixels).pow(2));
         }
         PairSettings::ImageText(_) => {
             let side_pixels = recipes(reading, pipeline);

@@ -20,7 +20,7 @@ use crate::{
     batch::PairCaptions,
     error::{Context as _, Error, Result, Stage},
     pair::{
-        ImageTextSettings, PairSettings, SampleKernel, TwoViewsSettings, context_future::ContextFuture,
+        PairSettings, SampleKernel, context_future::ContextFuture,
         image_text::ImageText, one_view::OneView, past_future::PastFuture, two_views::TwoViews,
     },
     pipeline::Plan,
@@ -158,6 +158,7 @@ impl Data {
                 self.check_caption(&pair.caption, &selection)?;
                 Arc::new(ImageText::new(pair, augment).map_err(unresolved)?)
             }
+            PairSettings::OneView(pair) => Arc::new(OneView::training(pair, augment).map_err(unresolved)?),
             PairSettings::ContextFuture(pair) => Arc::new(ContextFuture::training(pair, augment).map_err(unresolved)?),
             PairSettings::PastFuture(pair) => Arc::new(PastFuture::training(pair, augment).map_err(unresolved)?),
         };
@@ -174,9 +175,8 @@ impl Data {
     /// Ours: the recipe was checked before.
     pub fn evaluation(&self, plan: &Plan, selection: Selection, labels: Vec<String>) -> Result<EpochPlan> {
         let kernel: Arc<dyn SampleKernel> = match &plan.pipeline.pair {
-            PairSettings::TwoViews(TwoViewsSettings { column })
-            | PairSettings::ImageText(ImageTextSettings { column, .. }) => {
-                Arc::new(OneView::new(column, &plan.pipeline.augment).map_err(unresolved)?)
+            pair @ (PairSettings::TwoViews(_) | PairSettings::OneView(_) | PairSettings::ImageText(_)) => {
+                Arc::new(OneView::new(pair.column(), &plan.pipeline.augment).map_err(unresolved)?)
             }
             PairSettings::ContextFuture(pair) => Arc::new(ContextFuture::evaluation(pair).map_err(unresolved)?),
             PairSettings::PastFuture(pair) => Arc::new(PastFuture::evaluation(pair).map_err(unresolved)?),
@@ -288,12 +288,12 @@ pub fn decode_threads(setting: usize) -> usize {
     }
 }
 
-/// The first pairs of the first epoch, u8 `[pairs, 2, 3, side, side]`, and how many they are.
+/// The views of the first items of the first epoch, u8 `[items, views, 3, side, side]`, and how many items they are.
 ///
 /// # Errors
 /// The epoch's.
-pub fn first_pairs(data: &Data, plan: &Plan, epochs: &EpochPlan, pairs: usize) -> Result<(Vec<u8>, usize)> {
-    let batch = first_items(data, plan, epochs, pairs)?;
+pub fn first_views(data: &Data, plan: &Plan, epochs: &EpochPlan, items: usize) -> Result<(Vec<u8>, usize)> {
+    let batch = first_items(data, plan, epochs, items)?;
     Ok((pixels(&batch)?, batch.num_rows()))
 }
 

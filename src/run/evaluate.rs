@@ -17,6 +17,7 @@ use crate::{
     error::{Error, Result, Stage},
     evaluate::{
         EvaluateSettings,
+        abx::Triples,
         extract::{Extracted, Represent, encoded, extract, mfcc, raw},
         features::Classes,
         knn::{UnitRows, nearest},
@@ -26,7 +27,7 @@ use crate::{
         raw_pixels::keep_one_of_equal_channels,
         scores::{Scores, Selected},
     },
-    method::{Method, MethodSettings},
+    method::Method,
     pair::PairSettings,
     pipeline::Plan,
     scan::epoch::EpochPlan,
@@ -77,7 +78,7 @@ impl Sides {
             if selection.items() == 0 {
                 return Err(nothing_to_evaluate(side, report.of));
             }
-            data.evaluation(plan, selection, settings.labels())
+            data.evaluation(plan, selection, settings.columns())
         };
         Ok(Self { bank: side(Side::Bank, &settings.bank_sql)?, queries: side(Side::Queries, &settings.query_sql)? })
     }
@@ -219,30 +220,36 @@ fn classified(
     let all: [Represent<'_>; 3] = [&by_encoder, &by_untrained, &by_floor];
     let mut bank = sides.features(Side::Bank, plan, data, &all, device)?;
     let mut queries = sides.features(Side::Queries, plan, data, &all, device)?;
-    let floor = match &plan.pipeline.method {
-        MethodSettings::Simclr(_) | MethodSettings::Clip(_) => {
+    let floor = match &plan.pipeline.pair {
+        PairSettings::TwoViews(_) | PairSettings::OneView(_) | PairSettings::ImageText(_) => {
             keep_one_of_equal_channels(&mut bank.features[2], &mut queries.features[2], CHANNELS);
             "raw_pixels"
         }
-        MethodSettings::Cpc(_) if audio.is_some() => "mfcc_statistics",
-        MethodSettings::Cpc(_) => "raw_series",
+        PairSettings::ContextFuture(_) | PairSettings::PastFuture(_) if audio.is_some() => "mfcc_statistics",
+        PairSettings::ContextFuture(_) | PairSettings::PastFuture(_) => "raw_series",
     };
 
     let recipe = format!("{}; features: {}", sides.bank.kernel.describe(), trained.features_in_words());
     progress::log("classifying");
     let seen = [&bank, &queries].map(|side| side.features[0].rows());
+    let groups = settings.abx_group.as_ref().map(|group| (group, queries.column(&settings.columns(), group)));
     let mut scores: Option<Scores> = None;
     for (at, label) in settings.labels().into_iter().enumerate() {
         if at > 0 {
             bank.labelled(at - 1);
             queries.labelled(at - 1);
         }
-        let of_label = EvaluateSettings { label, ..settings.clone() };
+        let of_label = EvaluateSettings { label: label.clone(), ..settings.clone() };
         let mut evaluation = Evaluation::new(&of_label, recipe.as_str(), plan.pipeline.seed)?;
         evaluation.add(Role::Encoder, "encoder", &bank.features[0], &queries.features[0])?;
         evaluation.add(Role::Untrained, "untrained", &bank.features[1], &queries.features[1])?;
         evaluation.add(Role::Floor, floor, &bank.features[2], &queries.features[2])?;
-        let found = evaluation.scores()?;
+        let mut found = evaluation.scores()?;
+        if let Some((group, groups)) = groups.as_ref().filter(|(group, _)| **group != label) {
+            let triples = Triples::draw(&queries.features[0].labels, groups, plan.pipeline.seed)?;
+            let [encoder, untrained, floor] = [0, 1, 2].map(|at| triples.answer(&queries.features[at]));
+            found.abx.insert(label, triples.scores(group, &[encoder?, untrained?, floor?])?);
+        }
         match &mut scores {
             Some(scores) => scores.extend(found),
             None => scores = Some(found),

@@ -6,7 +6,7 @@ use super::{
     captioned_sheet::write_captioned_sheet,
     choose::choose,
     contact_sheet::write_contact_sheet,
-    data::{Data, first_captioned, first_pairs, first_windows},
+    data::{Data, first_captioned, first_views, first_windows},
     output,
     trace_sheet::write_trace_sheet,
 };
@@ -33,6 +33,7 @@ pub fn run(named: &Named, to: &Path, pairs: usize) -> Result<()> {
     let what = match &plan.pipeline.pair {
         PairSettings::TwoViews(_) => format!("pairs of {}-pixel views", plan.side_pixels),
         PairSettings::ImageText(_) => format!("images of {} pixels with their texts", plan.side_pixels),
+        PairSettings::OneView(_) => format!("images, each {}", plan.row_in_words()),
         _ => format!("series, each {}", plan.row_in_words()),
     };
     if drawn < pairs {
@@ -48,17 +49,21 @@ fn is_png(path: &Path) -> bool {
 
 /// The same for data that is open; returns how many items were drawn.
 pub(super) fn draw(data: &Data, plan: &Plan, epochs: &EpochPlan, to: &Path, pairs: usize) -> Result<usize> {
-    if let PairSettings::TwoViews(_) = &plan.pipeline.pair {
-        let (pixels, drawn) = first_pairs(data, plan, epochs, pairs)?;
-        write_contact_sheet(to, &pixels, drawn, 2, plan.side_pixels as usize)?;
-        return Ok(drawn);
-    }
-    if let PairSettings::ImageText(_) = &plan.pipeline.pair {
-        let (pixels, captions) = first_captioned(data, plan, epochs, pairs)?;
-        write_captioned_sheet(to, &pixels, &captions, plan.side_pixels as usize)?;
-        return Ok(captions.len());
-    }
-    let (values, shape) = first_windows(data, plan, epochs, pairs)?;
-    write_trace_sheet(to, &values, shape)?;
-    Ok(shape[0])
+    let views = match &plan.pipeline.pair {
+        PairSettings::TwoViews(_) => 2,
+        PairSettings::OneView(_) => 1,
+        PairSettings::ImageText(_) => {
+            let (pixels, captions) = first_captioned(data, plan, epochs, pairs)?;
+            write_captioned_sheet(to, &pixels, &captions, plan.side_pixels as usize)?;
+            return Ok(captions.len());
+        }
+        PairSettings::ContextFuture(_) | PairSettings::PastFuture(_) => {
+            let (values, shape) = first_windows(data, plan, epochs, pairs)?;
+            write_trace_sheet(to, &values, shape)?;
+            return Ok(shape[0]);
+        }
+    };
+    let (pixels, drawn) = first_views(data, plan, epochs, pairs)?;
+    write_contact_sheet(to, &pixels, drawn, views, plan.side_pixels as usize)?;
+    Ok(drawn)
 }

@@ -18,6 +18,7 @@ const CLASSES: usize = 5;
 fn settings() -> EvaluateSettings {
     EvaluateSettings {
         further_labels: vec![],
+        abx_group: None,
         bank_sql: String::new(),
         query_sql: String::new(),
         label: "label".into(),

@@ -31,6 +31,7 @@ mod memory;
 mod mixture;
 mod mutations;
 mod optimizers;
+mod patches;
 mod pipeline;
 mod prefetch;
 mod resume;
