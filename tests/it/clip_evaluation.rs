@@ -261,7 +261,7 @@ fn the_best_share_of_pairs_is_one_selection() {
     let words =
         ["select", &sql, "--shards", &shards, "--weights", workshop.weights(), "--clip-score", "cosine", "--json"];
     let by_threshold = last_json(&ok(&words));
-    assert_eq!((&by_threshold["items"], &by_threshold["extra_columns"]), (&3.into(), &json!(["score"])));
+    assert_eq!((&by_threshold["items"], &by_threshold["extra_columns"]), (&3.into(), &json!(["score Float32"])));
 }
 
 #[test]
