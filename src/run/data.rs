@@ -20,8 +20,8 @@ use crate::{
     batch::PairCaptions,
     error::{Context as _, Error, Result, Stage},
     pair::{
-        PairSettings, SampleKernel, context_future::ContextFuture,
-        image_text::ImageText, one_view::OneView, past_future::PastFuture, two_views::TwoViews,
+        PairSettings, SampleKernel, context_future::ContextFuture, image_text::ImageText, one_view::OneView,
+        past_future::PastFuture, two_views::TwoViews,
     },
     pipeline::Plan,
     prefetch::{Queue, prefetch},
