@@ -133,7 +133,7 @@ impl Triples {
             let [own, untrained, floor] = [encoder, untrained, floor].map(mean);
             let ci95 = own.ci95.map(|end| end.clamp(0.0, 1.0));
             let left_out = self.samples - samples;
-            (samples > 0).then(|| Figure {
+            (samples > 0).then_some(Figure {
                 error: own.mean,
                 ci95,
                 untrained: untrained.mean,

@@ -8,7 +8,7 @@ use std::{
 
 use burn::tensor::Device;
 
-use super::{folder::RunFolder, methods::PlannedMethod, progress};
+use super::{export::described, folder::RunFolder, methods::PlannedMethod, progress};
 use crate::{
     device,
     error::{Context as _, Error, Result, Stage},
@@ -19,6 +19,7 @@ use crate::{
         pair_scores::{check_pairwise, pair_scores},
     },
     method::Method as _,
+    model::clip::Naming,
     pipeline::Plan,
     select::{
         functions::clip_score::{ClipScores, NAME},
@@ -126,16 +127,25 @@ pub(super) fn newest(folder: &RunFolder) -> Result<Checkpoint> {
     Ok(newest)
 }
 
-/// The towers of a run's method.
+/// The towers of a run's method; images go through its evaluation recipe.
 ///
 /// # Errors
-/// It has no text tower.
-pub(super) fn of_method(plan: &Plan, method: &PlannedMethod, _device: &Device) -> Result<Embedder> {
-    let reason = format!(
-        "is a run of {}, which has no text tower; zero_shot, retrieval and embeddings of texts are of methods that have one",
-        method.name()
-    );
-    Err(Error::at(Stage::Evaluate, plan.named.as_str(), reason))
+/// It has no text tower; its evaluation recipe is no resize and crop.
+pub(super) fn of_method(plan: &Plan, method: &PlannedMethod, device: &Device) -> Result<Embedder> {
+    let Some(method) = method.clip() else {
+        let reason = format!(
+            "is a run of {}, which has no text tower; zero_shot, retrieval and embeddings of texts are of method.clip",
+            method.name()
+        );
+        return Err(Error::at(Stage::Evaluate, plan.named.as_str(), reason));
+    };
+    let checkpoint = checkpoint::Checkpoint {
+        clip: method.towers().clone(),
+        described: described(plan)?,
+        naming: Naming::OpenClip,
+        left_out: vec![],
+    };
+    Embedder::new(checkpoint, device.clone())
 }
 
 fn hash(file: &Path) -> Result<String> {

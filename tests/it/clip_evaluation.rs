@@ -261,7 +261,7 @@ fn the_best_share_of_pairs_is_one_selection() {
     let words =
         ["select", &sql, "--shards", &shards, "--weights", workshop.weights(), "--clip-score", "cosine", "--json"];
     let by_threshold = last_json(&ok(&words));
-    assert_eq!((&by_threshold["items"], &by_threshold["extra_columns"]), (&3.into(), &json!(["score"])));
+    assert_eq!((&by_threshold["items"], &by_threshold["extra_columns"]), (&3.into(), &json!(["score Float32"])));
 }
 
 #[test]
@@ -369,4 +369,80 @@ fn queries_of_an_evaluation_are_checked_for_their_columns() {
     assert!(check("evaluate.zero_shot={sql=''}").contains("evaluate.zero_shot.sql"));
     let weightless = ["evaluate", "simclr_small", "--weights", workshop.weights(), "--set", &shards];
     assert!(fails(2, &weightless).contains("neither [evaluate.zero_shot] nor [evaluate.retrieval]"));
+}
+
+/// A CLIP of the smallest size over the workshop's shards.
+const PIPELINE: &str = r#"
+[scan]
+schema = "image_text"
+shards = ["SHARDS"]
+sql = "SELECT sample_id FROM shards"
+shuffle_window_rows = 64
+shuffle_window_megabytes = 8
+lanes = 1
+max_bad_share = 0.5
+
+[augment]
+image = [{ random_resized_crop = { side_pixels = 16, area = [0.7, 1.0] } }]
+
+[pair.image_text]
+
+[prefetch]
+batch_rows = 4
+capacity_megabytes = 2
+
+[method.clip]
+embedding_width = 8
+activation = "gelu"
+vision.vision_transformer = { image_side_pixels = 16, patch_side_pixels = 8, width = 8, blocks = 1, heads = 2, perceptron_width = 16 }
+text = { context_tokens = 8, width = 8, blocks = 1, heads = 2, perceptron_width = 16 }
+
+[train]
+epochs = 2
+optimizer.adamw = { rate = 1e-3, betas = [0.9, 0.98], epsilon = 1e-6, weight_decay = 0.1 }
+report_every_steps = 1
+
+[evaluate.retrieval]
+sql = "SELECT sample_id, image, caption FROM shards"
+pictures = 3
+
+[evaluate.zero_shot]
+sql = "SELECT image, label FROM shards"
+"#;
+
+#[test]
+fn a_run_is_scored_by_text_and_embeds_as_its_exported_weights_do() {
+    let workshop = Workshop::new();
+    let (pipeline, run, shards) = (workshop.text("p.toml"), workshop.text("run"), workshop.text("shards"));
+    fs::write(&pipeline, PIPELINE.replace("SHARDS", &shards)).expect("written");
+    ok(&["train", &pipeline, "--run", &run]);
+    let found = last_json(&ok(&["evaluate", &run, "--json"]));
+    assert_eq!(
+        (&found["retrieval"]["image_to_text"]["queries"], &found["retrieval"]["left_out"]),
+        (&9.into(), &1.into())
+    );
+    assert_eq!(found["zero_shot"]["label"]["classes"], 3, "{found}");
+    let report = fs::read_to_string(Path::new(&run).join("report.html")).expect("a report");
+    assert!(report.contains("Best images of captions") && report.contains("class=\"match\""));
+    assert!(report.contains("<b>Retrieval</b>") && report.contains("by prompts"));
+
+    let exported = workshop.text("exported");
+    ok(&["export", &run, "--to", &exported]);
+    let embed = |model: &[&str]| {
+        let to = workshop.text("embedded");
+        let words = ["embed", "--shards", &shards, "--to", &to, "--overwrite", "--max-bad-share", "1"];
+        ok(&[&words[..], model].concat());
+        embeddings(&workshop)
+    };
+    let (of_run, of_weights) = (embed(&["--run", &run]), embed(&["--weights", &exported]));
+    assert_eq!(of_run.len(), 10);
+    for (at, (a, b)) in of_run.iter().zip(&of_weights).enumerate() {
+        assert_eq!((a[0].is_null(), b[0].is_null()), (at == BAD, at == BAD));
+        for (a, b) in a.iter().zip(b).filter(|(a, _)| !a.is_null()) {
+            assert!((dot(&numbers(a), &numbers(b)) - 1.0).abs() < 1e-5, "{at}: {a} {b}");
+        }
+    }
+    let sql = "SELECT sample_id FROM shards WHERE clip_score(image, caption) IS NOT NULL";
+    let report = last_json(&ok(&["select", sql, "--shards", &shards, "--run", &run, "--json"]));
+    assert_eq!(report["items"], 9, "{report}");
 }
