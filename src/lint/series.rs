@@ -69,8 +69,10 @@ pub(super) async fn lint(
     let rows = set.rows();
     for shard in &set.shards {
         // Malformed pages can make the Parquet reader panic.
-        let read = pass.shard(&set, shard, settings.images, &mut |done| progress(done, rows));
-        let read = AssertUnwindSafe(read).catch_unwind().await.unwrap_or_else(|_| {
+        let samples = settings.images;
+        let read =
+            AssertUnwindSafe(pass.shard(&set, shard, samples, &mut |done| progress(done, rows))).catch_unwind().await;
+        let read = read.unwrap_or_else(|_| {
             let reason = "is malformed; the Parquet reader gave up on it; write the shard again or leave it out";
             Err(Error::at(Stage::Select, &shard.name, reason))
         });
