@@ -1,8 +1,9 @@
 //! Series at another rate: `--rate-hz`.
 //!
 //! A windowed sinc of [`FILTER_STEPS`] steps at the lower of both rates: what lies above half of that rate is removed, what
-//! lies below nine tenths of it is kept. Step m of the result is the series at m / rate seconds, to a thousandth of an input
-//! step, and there are round(steps · to / from) of them. The last bits depend on the vector instructions of the machine.
+//! lies below seven eighths of that half is kept. Step m of the result is the series at m / rate seconds, to a thousandth of
+//! an input step, and there are round(steps · to / from) of them. The last bits depend on the vector instructions of the
+//! machine.
 use std::cell::RefCell;
 
 use rubato::{
