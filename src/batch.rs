@@ -1,10 +1,11 @@
 //! Arrow tensors into device tensors: the one file that knows both halves.
 //!
-//! Pixels travel as u8 and become floats on the device; windows of series travel as f32, texts as ids. On the way to the device the buffer that the decode threads
+//! Pixels travel as u8 and become floats on the device; windows of series travel as f32, texts and documents as ids. On the way to the device the buffer that the decode threads
 //! filled is lent to Burn, not copied: the memory, and its charge against the budget, end with the last tensor.
 
 pub mod captions;
 pub mod input;
+pub mod sentences;
 pub mod series;
 
 use std::sync::Arc;
@@ -143,20 +144,22 @@ impl Batch {
     ///
     /// # Errors
     /// The batch does not come from `AugmentExec` over these shards, has no such labels, or its tensors are neither
-    /// [views, 3, side, side] nor [channels, steps].
+    /// [views, 3, side, side] nor [channels, steps] nor [sentences, tokens].
     pub fn from_record_batch(
         batch: &RecordBatch,
         device: &Device,
         shards: &[Arc<Shard>],
         labels: &[String],
     ) -> Result<Self> {
-        let content = match SeriesBatch::is_in(batch) {
-            true => Content::Windows(SequencedWindows::of(SeriesBatch::from_record_batch(batch)?, device)?),
-            false if PairCaptions::are_in(batch) => Content::ImageTexts(ImageTexts {
-                pixels: views(batch, device)?,
-                captions: PairCaptions::from_record_batch(batch)?,
-            }),
-            false => Content::Views(views(batch, device)?),
+        let content = if SeriesBatch::is_in(batch) {
+            Content::Windows(SequencedWindows::of(SeriesBatch::from_record_batch(batch)?, device)?)
+        } else if sentences::are_in(batch) {
+            Content::Windows(sentences::sentences(batch, device)?)
+        } else if PairCaptions::are_in(batch) {
+            let captions = PairCaptions::from_record_batch(batch)?;
+            Content::ImageTexts(ImageTexts { pixels: views(batch, device)?, captions })
+        } else {
+            Content::Views(views(batch, device)?)
         };
         let items = digested_items(batch, shards)?;
         let schema = batch.schema();

@@ -1,4 +1,7 @@
 //! The words of the command line. What a command does stands in the library's `run`.
+mod clip_model;
+mod embed;
+mod evaluate;
 mod export;
 mod import;
 mod lint;
@@ -12,7 +15,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, builder::RangedU64ValueParser};
 use diptych::{
     error::Result,
-    run::{self, bench, check, evaluate, explain, index, preview, select, train},
+    run::{self, bench, check, explain, index, preview, select, train},
 };
 
 /// Contrastive pre-training, from web-scale shards to a trained encoder.
@@ -47,7 +50,9 @@ enum Command {
         after_help = "Examples:\n  diptych sql \"SELECT format, count(*) FROM shards GROUP BY format\" --shards data/shards\n  \
                             diptych sql \"SELECT * FROM 'captions/*.csv'\" --json\n  \
                             diptych sql \"SELECT resize_jpeg(image, 256, 90) AS image, caption FROM shards\" \
-                            --shards data/shards --to data/small"
+                            --shards data/shards --to data/small\n  \
+                            diptych sql \"SELECT machine, at, temperature, pressure FROM 'readings/*.parquet'\" \
+                            --series machine,at --to data/series"
     )]
     Sql(sql::SqlWords),
     #[command(after_help = "Example:\n  diptych functions image_phash")]
@@ -64,13 +69,16 @@ enum Command {
     #[command(after_help = "Examples:\n  diptych train simclr_small --run runs/first --set train.epochs=3\n  \
                             diptych train --resume runs/first")]
     Train(TrainWords),
-    #[command(after_help = "Example:\n  diptych evaluate runs/first --json")]
-    Evaluate(EvaluateWords),
+    #[command(after_help = "Examples:\n  diptych evaluate runs/first --json\n  \
+                            diptych evaluate clip --weights clip-vit-base-patch32 --page matches.html")]
+    Evaluate(evaluate::EvaluateWords),
     #[command(after_help = "Example:\n  diptych export runs/clip --to clip-weights")]
     Export(export::ExportWords),
     #[command(after_help = "Example:\n  diptych score --weights clip/model.safetensors --image CLIP.png \
                             --text \"a diagram\" \"a dog\" \"a cat\"")]
     Score(score::ScoreWords),
+    #[command(after_help = "Example:\n  diptych embed --weights clip --shards data/shards --to data/embeddings")]
+    Embed(embed::EmbedWords),
     #[command(after_help = "Example:\n  diptych bench simclr --seconds 20 --json")]
     Bench(BenchWords),
     #[command(after_help = "Example:\n  diptych check my_pipeline.toml")]
@@ -80,8 +88,8 @@ enum Command {
 /// A pipeline and what to change in it.
 #[derive(Debug, Args)]
 struct PipelineWords {
-    /// A pipeline file, or the name of a built-in one: simclr, simclr_small, cpc,
-    /// cpc_series, clip, clip_vit_b32, siglip.
+    /// A pipeline file, or the name of a built-in one: simclr, simclr_small, cpc, cpc_series,
+    /// cpc_patches, cpc_text, clip, clip_vit_b32, siglip.
     pipeline: String,
     /// Changes one setting, such as train.epochs=3; the value is TOML or a bare word. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -115,6 +123,8 @@ struct SelectWords {
     /// Saves the selection to this file.
     #[arg(long, value_name = "FILE", value_parser = places::local)]
     to: Option<PathBuf>,
+    #[command(flatten)]
+    clip: clip_model::ClipScoreWords,
 }
 
 /// Prints the whole plan, scan to trainer.
@@ -146,8 +156,8 @@ struct PreviewWords {
 /// 1; `epoch` in metrics.jsonl is the number of epochs that are complete, from 0.
 #[derive(Debug, Args)]
 struct TrainWords {
-    /// A pipeline file, or the name of a built-in one: simclr, simclr_small, cpc,
-    /// cpc_series, clip, clip_vit_b32, siglip.
+    /// A pipeline file, or the name of a built-in one: simclr, simclr_small, cpc, cpc_series,
+    /// cpc_patches, cpc_text, clip, clip_vit_b32, siglip.
     #[arg(required_unless_present = "resume", conflicts_with = "resume", requires = "run")]
     pipeline: Option<String>,
     /// A new folder for the run.
@@ -162,19 +172,6 @@ struct TrainWords {
     /// Lets a resumed run go on although this changed since its checkpoint. May be repeated.
     #[arg(long, value_name = "WHAT", conflicts_with_all = ["pipeline", "run"])]
     accept_change: Vec<String>,
-}
-
-/// Scores the run's latest checkpoint: kNN and linear probe beside the floors on the same split.
-#[derive(Debug, Args)]
-struct EvaluateWords {
-    /// The run's folder.
-    run: PathBuf,
-    /// Changes one setting, such as evaluate.knn.neighbours=20. May be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    sets: Vec<String>,
-    /// Ends with one JSON object on the last line of stdout.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Streams batches without a trainer and measures.
@@ -222,6 +219,7 @@ impl CommandLine {
                 json: words.json,
                 verify: words.verify,
                 to: words.to,
+                model: words.clip.scores()?,
             }),
             Command::Sql(words) => words.run(),
             Command::Functions(words) => words.run(),
@@ -237,9 +235,10 @@ impl CommandLine {
                 let pipeline = run::Named { pipeline: words.pipeline.unwrap_or_default(), sets: words.sets };
                 train::start(&pipeline, &words.run.unwrap_or_default())
             }
-            Command::Evaluate(words) => evaluate::run(&words.run, &words.sets, words.json),
+            Command::Evaluate(words) => words.run(),
             Command::Export(words) => words.run(),
             Command::Score(words) => words.run(),
+            Command::Embed(words) => words.run(),
             Command::Bench(words) => bench::run(&bench::Request {
                 pipeline: words.pipeline.into(),
                 seconds: words.seconds,

@@ -14,9 +14,10 @@ use serde::Deserialize;
 use crate::error::{Context, Error, Result, Stage};
 
 /// Name and text of every schema in the binary.
-const EMBEDDED: [(&str, &str); 2] = [
+const EMBEDDED: [(&str, &str); 3] = [
     ("image_text", include_str!("../schemas/image_text.toml")),
     ("time_series", include_str!("../schemas/time_series.toml")),
+    ("documents", include_str!("../schemas/documents.toml")),
 ];
 
 /// Names this alike are offered as "did you mean": finds a swapped or missing letter, not another word.
@@ -29,7 +30,7 @@ pub enum Role {
     /// Small values with statistics: what SQL selects by.
     #[default]
     Narrow,
-    /// Encoded images or samples: read only for the rows that training asks for.
+    /// Encoded images, samples or documents: read only for the rows that training asks for.
     Blob,
 }
 
@@ -38,8 +39,8 @@ pub enum Role {
 pub struct Column {
     /// As SQL writes it.
     pub name: String,
-    /// In flight: encoded blobs are `BinaryView`, so that no buffer of a window meets Arrow's 2 GiB limit; series are
-    /// lists, of f32 here and of other numbers in files.
+    /// In flight: encoded blobs are `BinaryView` and texts `Utf8View`, so that no buffer of a window meets Arrow's 2 GiB
+    /// limit; series are lists, of f32 here and of other numbers in files.
     pub data_type: DataType,
     /// Whether a row may lack it.
     pub nullable: bool,
@@ -110,6 +111,7 @@ enum TypeAsWritten {
     Float64,
     Timestamp,
     Series,
+    Text,
 }
 
 /// Name of a list's values, as Parquet's specification has it.
@@ -134,6 +136,7 @@ impl TypeAsWritten {
             Self::Float64 => DataType::Float64,
             Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
             Self::Series => series_of(DataType::Float32),
+            Self::Text => DataType::Utf8View,
         }
     }
 }

@@ -35,8 +35,8 @@ use crate::{
         ordered_scan::FETCHED,
         quarantine::Quarantine,
         substitute::Substitutes,
-        tensor_column::tensor_field,
-        window_columns::{GROUP, SEQUENCE, WINDOWS},
+        tensor_column::{Element, tensor_field},
+        window_columns::{GROUP, SEQUENCE, TOKENS, WINDOWS},
     },
     select::shards::Shard,
 };
@@ -111,7 +111,11 @@ impl AugmentExec {
         let mut fields: Vec<Field> = scanned.fields()[..FETCHED].iter().map(|field| field.as_ref().clone()).collect();
         fields.push(Field::new("replaced", DataType::Boolean, false));
         let kernel = &augment.kernel;
-        let tensors = if kernel.makes_windows() { WINDOWS } else { VIEWS };
+        let tensors = match (kernel.makes_windows(), kernel.element()) {
+            (false, _) => VIEWS,
+            (true, Element::U32) => TOKENS,
+            (true, _) => WINDOWS,
+        };
         fields.push(tensor_field(tensors, kernel.shape(), kernel.element())?);
         if kernel.makes_windows() {
             fields.push(Field::new(SEQUENCE, DataType::UInt32, false));

@@ -43,7 +43,6 @@ pub struct Pairs {
 
 /// What a method is given of a batch.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "a batch has one; a box would only add a hop")]
 pub enum Input {
     /// Views of images as floats in [0, 1], each `[items, 3, height, width]`.
     Views(Vec<Tensor<4>>),

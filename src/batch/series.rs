@@ -56,21 +56,28 @@ impl SeriesBatch {
         let values = list.values().as_primitive_opt::<Float32Type>();
         let values = values.ok_or_else(|| Error::at(Stage::Batch, WINDOWS, "holds no f32"))?;
         let (first, rows) = (list.value_offset(0) as usize, batch.num_rows());
-        let ordinals = |name: &str| -> Result<Vec<u32>> {
-            let found = column(batch, name, |c| c.as_primitive_opt::<UInt32Type>())?;
-            match found.null_count() {
-                0 => Ok(found.values().to_vec()),
-                nulls => Err(Error::at(Stage::Batch, name, format!("has {nulls} nulls"))),
-            }
-        };
         Ok(Self {
             windows: values.values()[first..first + rows * length].to_vec(),
             rows,
             channels,
             steps,
-            sequences: ordinals(SEQUENCE)?,
-            groups: batch.column_by_name(GROUP).map(|_| ordinals(GROUP)).transpose()?,
+            sequences: ordinals(batch, SEQUENCE)?,
+            groups: groups(batch)?,
         })
+    }
+}
+
+/// Each row's group, where the pairing knows groups.
+pub(super) fn groups(batch: &RecordBatch) -> Result<Option<Vec<u32>>> {
+    batch.column_by_name(GROUP).map(|_| ordinals(batch, GROUP)).transpose()
+}
+
+/// A column that numbers what rows belong to.
+pub(super) fn ordinals(batch: &RecordBatch, name: &str) -> Result<Vec<u32>> {
+    let found = column(batch, name, |c| c.as_primitive_opt::<UInt32Type>())?;
+    match found.null_count() {
+        0 => Ok(found.values().to_vec()),
+        nulls => Err(Error::at(Stage::Batch, name, format!("has {nulls} nulls"))),
     }
 }
 

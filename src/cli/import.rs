@@ -10,12 +10,12 @@ use diptych::{
 
 use super::places;
 
-/// Turns images in folders, archives and tables, and audio and other series, into Parquet shards.
+/// Turns images in folders, archives and tables, audio and other series, and documents into Parquet shards.
 ///
 /// Reads class folders, a folder with metadata.csv|jsonl|parquet, IDX files, WebDataset (.tar, .tar.gz), img2dataset's
 /// Parquet or tars, Parquet with encoded images (Hugging Face's and others), and CSV, TSV, JSON lines or Parquet of paths;
-/// folders of WAV, FLAC, Ogg and MP3 likewise, .ts and UCR files, CSV of one series each. Class folders below train/ and
-/// test/ set the column `split`. Rows are written in a keyed random order. Files that cannot be decoded go to a quarantine
+/// folders of WAV, FLAC, Ogg and MP3 likewise, .ts and UCR files, CSV of one series each; folders of text,
+/// and with --as documents CSV and JSON lines with a document per row. Class folders below train/ and test/ set the column `split`. Rows are written in a keyed random order. Files that cannot be decoded go to a quarantine
 /// table beside the shards.
 #[derive(Debug, Args)]
 pub(crate) struct ImportWords {
@@ -24,7 +24,7 @@ pub(crate) struct ImportWords {
     /// Folder to write shards into.
     #[arg(value_parser = places::local)]
     to: PathBuf,
-    /// What FROM is, where it does not show: class_folders, metadata_folder, idx, webdataset, parquet, img2dataset, paths, audio_folder, ts, ucr_tsv, csv_series.
+    /// What FROM is, where it does not show: class_folders, metadata_folder, idx, webdataset, parquet, img2dataset, paths, audio_folder, ts, ucr_tsv, csv_series, documents.
     #[arg(long = "as", value_name = "KIND")]
     read_as: Option<Kind>,
     /// What fills image, caption, label or split, such as caption=alt_text, where it is not called as usual. May be repeated.
@@ -51,6 +51,9 @@ pub(crate) struct ImportWords {
     /// What audio becomes: i16, half the memory and all that 16 bits hold, or f32.
     #[arg(long, value_name = "NUMBERS")]
     samples: Option<Numbers>,
+    /// Resamples audio, and CSV with times, to so many steps per second; what lies above half of it is filtered out.
+    #[arg(long, value_name = "HZ")]
+    rate_hz: Option<f64>,
     /// Threads that read and decode; 0 means one per core.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -85,6 +88,7 @@ impl From<ImportWords> for import::Request {
             threads: words.threads.unwrap_or(default.threads),
             label_names: words.label_names,
             numbers: words.samples.unwrap_or(default.numbers),
+            rate_hz: words.rate_hz,
             read_as: words.read_as,
             columns: words.columns,
             overwrite: words.overwrite,

@@ -9,9 +9,9 @@ use diptych::{
 
 use super::{places, sql};
 
-/// Says what is odd about a data set: damage, duplicates, captions, sizes, schemas.
+/// Says what is odd about a data set: damage, duplicates, captions, sizes, schemas; of series rates, silence, clipping.
 ///
-/// Every image of every row is decoded in full. Exit code 0 also with findings; 1 where a shard could not be read.
+/// Every image of every row is decoded in full, every number of a series looked at. Exit code 0 also with findings; 1 where a shard could not be read.
 #[derive(Debug, Args)]
 pub(crate) struct LintWords {
     /// A pipeline file, or the name of a built-in one, whose shards are linted; all rows, whatever its SQL keeps.
@@ -20,6 +20,9 @@ pub(crate) struct LintWords {
     /// Files, globs or folders instead.
     #[arg(long, value_name = "GLOB", num_args = 1..)]
     shards: Vec<String>,
+    /// Schema of the shards: image_text or time_series.
+    #[arg(long, value_name = "NAME", conflicts_with = "pipeline")]
+    schema: Option<String>,
     /// Changes one setting of the pipeline, such as augment.max_megapixels=50. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE", requires = "pipeline")]
     sets: Vec<String>,
@@ -32,10 +35,10 @@ pub(crate) struct LintWords {
     /// Ends with one JSON object on the last line of stdout.
     #[arg(long)]
     json: bool,
-    /// Exit code 1 where images are bad, too.
+    /// Exit code 1 where images or series are bad, too.
     #[arg(long, value_name = "WHAT", value_parser = ["bad"])]
     fail_on: Option<String>,
-    /// Reads narrow columns only: no decode check, no duplicates.
+    /// Reads narrow columns only: no images, no numbers of series, no duplicates.
     #[arg(long)]
     no_images: bool,
     /// Perceptual hashes that differ in at most so many of 64 bits are near duplicates; 0 to 7.
@@ -52,6 +55,7 @@ impl From<LintWords> for lint::Request {
         Self {
             pipeline: words.pipeline.map(|pipeline| run::Named { pipeline, sets }),
             shards: words.shards,
+            schema: words.schema,
             columns: words.columns.into_iter().collect(),
             json: words.json,
             fail_on: words.fail_on.map(|_| lint::FailOn::Bad),

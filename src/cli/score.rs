@@ -24,7 +24,8 @@ pub(crate) struct ScoreWords {
     /// Texts; what the model does not read of a long one is cut off.
     #[arg(long = "text", value_name = "TEXT", num_args = 1.., required = true)]
     texts: Vec<String>,
-    /// Which CLIPScore: hessel (2.5 cos, texts after "A photo depicts "), torchmetrics (100 cos), cosine.
+    /// Which CLIPScore: hessel (2.5 cos, texts after "A photo depicts "), torchmetrics (100 cos), cosine, softmax_rank
+    /// (softmax of the logits over all texts of an image).
     #[arg(long, value_name = "VARIANT", default_value = "hessel")]
     clip_score: ClipScore,
     /// What the weights were trained with; an error where the configuration says otherwise.

@@ -9,6 +9,7 @@ use diptych::{
         functions,
         sql::{self, Format},
     },
+    select::long_series::SeriesBy,
 };
 
 /// Runs one query over shards and files and prints its rows, or writes them into shards.
@@ -40,6 +41,13 @@ pub(crate) struct SqlWords {
     /// Writes the rows into shards in this folder instead of printing them.
     #[arg(long, value_name = "DIR", value_parser = super::places::local)]
     to: Option<PathBuf>,
+    /// Makes series of the rows: those of one entity, in the order of time, are one series, and every other column of numbers
+    /// is a channel.
+    ///
+    /// Columns called label, split and group are the series' own; without a group it is the entity. NULL is a missing value; rows
+    /// that are not there are not made up; the rate is that of the median distance of times (timestamps, dates, or seconds).
+    #[arg(long, value_name = "ENTITY,TIME", requires = "to", conflicts_with = "sort_by")]
+    series: Option<SeriesBy>,
     /// Sorts the rows by these columns, separated by commas; shards keep that order.
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
     sort_by: Vec<String>,
@@ -62,6 +70,8 @@ pub(crate) struct SqlWords {
     /// of them, hash joins fail.
     #[arg(long, value_name = "N", default_value_t = 2_048)]
     memory_megabytes: usize,
+    #[command(flatten)]
+    clip: super::clip_model::ClipScoreWords,
 }
 
 /// Lists the functions that SQL has here beside DataFusion's own, or prints one with an example.
@@ -107,9 +117,11 @@ impl SqlWords {
             },
             rows: self.rows,
             to: self.to,
+            series: self.series,
             sort_by: self.sort_by,
             settings,
             memory_megabytes: self.memory_megabytes,
+            model: self.clip.scores()?,
         })
     }
 }

@@ -96,6 +96,12 @@ pub struct Extracted {
 }
 
 impl Extracted {
+    /// The labels of one of the `columns` that were extracted, before any were exchanged; none of another.
+    pub fn column(&self, columns: &[String], name: &str) -> Vec<String> {
+        let all = self.features.first().map(|features| &features.labels).into_iter().chain(&self.further_labels);
+        columns.iter().zip(all).find(|(column, _)| *column == name).map_or_else(Vec::new, |(_, labels)| labels.clone())
+    }
+
     /// Exchanges the labels of the features for those of a further column.
     pub fn labelled(&mut self, further: usize) {
         for features in &mut self.features {
@@ -245,6 +251,9 @@ mod tests {
         assert_eq!(found.features[0].sample_ids, [5, 6, 7]);
         assert_eq!(found.features[0].labels, ["a", "b", "a"]);
         assert_eq!(found.further_labels, [["x", "y", "y"]]);
+        let names = columns(&["label", "group"]);
+        assert_eq!(found.column(&names, "label"), ["a", "b", "a"]);
+        assert_eq!(found.column(&names, "group"), ["x", "y", "y"]);
     }
 
     #[test]

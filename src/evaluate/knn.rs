@@ -51,6 +51,12 @@ impl UnitRows {
         Self { values: gather(&self.values, self.width, rows), width: self.width }
     }
 
+    /// Of two rows.
+    pub fn cosine(&self, one: usize, other: usize) -> f64 {
+        let [one, other] = [one, other].map(|row| &self.values[row * self.width..(row + 1) * self.width]);
+        one.iter().zip(other).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    }
+
     /// `[end - start, width]`
     fn tensor(&self, start: usize, end: usize, device: &Device) -> Tensor<2> {
         let values = self.values[start * self.width..end * self.width].to_vec();

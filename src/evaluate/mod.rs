@@ -9,15 +9,21 @@
 //! | [`extract`] | batches through an encoder into features |
 //! | [`knn`], [`few_labels`] | weighted nearest neighbours, also from n labels per class |
 //! | [`linear_probe`] | logistic regression on frozen features |
+//! | [`abx`] | whether classes are told apart within and across groups, with nothing fitted |
 //! | [`raw_pixels`], [`raw_series`] | the floors that know nothing |
 //! | [`mfcc_statistics`] | the floor of audio |
 //! | [`held_out`] | the part of the bank on which k and λ are chosen |
 //! | [`statistics`] | intervals: single, paired, over draws |
+//! | [`embeddings`], [`place`] | unit rows and their cosines; ranks with honest ties |
+//! | [`retrieval`], [`matches`] | images to texts and back; captions with their best images, for a page |
+//! | [`zero_shot`], [`templates`] | classes by their prompts |
 //! | [`clip`] | released CLIPs: their files and their scores |
 //! | [`protocol`], [`scores`] | all of it for all representations; as JSON and as a table |
 
+pub mod abx;
 mod cholesky;
 pub mod clip;
+pub mod embeddings;
 pub mod extract;
 pub mod features;
 pub mod few_labels;
@@ -26,22 +32,31 @@ pub mod knn;
 mod lbfgs;
 pub mod linear_probe;
 mod logistic;
+pub mod matches;
 pub mod mfcc_statistics;
+pub mod place;
 pub mod protocol;
 pub mod raw_pixels;
 pub mod raw_series;
+pub mod retrieval;
 pub mod scores;
 pub mod statistics;
+pub mod templates;
+pub mod zero_shot;
 
 use serde::{Deserialize, Serialize};
+
+use self::{retrieval::RetrievalSettings, zero_shot::ZeroShotSettings};
 
 /// `[evaluate]` of a pipeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvaluateSettings {
-    /// Samples with known labels.
+    /// Samples with known labels; left out where nothing is classified by features.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub bank_sql: String,
     /// Samples to classify.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub query_sql: String,
     /// Column with the label.
     #[serde(default = "default_label")]
@@ -49,6 +64,9 @@ pub struct EvaluateSettings {
     /// Further columns that the same features are scored by, such as `group`, the speaker.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub further_labels: Vec<String>,
+    /// Column of groups, such as the speaker, within and across which ABX is asked of the queries' labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abx_group: Option<String>,
     /// Weighted nearest neighbours (Wu et al.).
     #[serde(default)]
     pub knn: KnnSettings,
@@ -61,11 +79,29 @@ pub struct EvaluateSettings {
     /// Draws of labels that the few-label kNN averages over.
     #[serde(default = "default_draws")]
     pub label_draws: usize,
+    /// Classes by their prompts; of methods with a text tower.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zero_shot: Option<ZeroShotSettings>,
+    /// Images to captions and back; of methods with a text tower.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retrieval: Option<RetrievalSettings>,
 }
 impl EvaluateSettings {
+    /// Whether features are classified, by kNN and a linear probe.
+    pub fn classifies(&self) -> bool {
+        !self.bank_sql.is_empty() || !self.query_sql.is_empty()
+    }
+
     /// Every column that features are scored by, `label` first.
     pub fn labels(&self) -> Vec<String> {
         std::iter::once(&self.label).chain(&self.further_labels).cloned().collect()
+    }
+
+    /// Every column that an evaluation reads: [`Self::labels`], and behind them that of the groups where it is none of them.
+    pub fn columns(&self) -> Vec<String> {
+        let mut columns = self.labels();
+        columns.extend(self.abx_group.iter().filter(|group| !self.labels().contains(group)).cloned());
+        columns
     }
 }
 fn default_label() -> String {

@@ -200,11 +200,13 @@ impl Evaluation {
             knn_at: BTreeMap::from([(label.clone(), at)]),
             few_labels: BTreeMap::from([(label.clone(), few)]),
             left_out,
+            abx: BTreeMap::new(),
             data: BTreeMap::from([(label.clone(), samples.counts())]),
             bank: None,
             queries: None,
             recipe: self.recipe.clone(),
             seed: self.seed,
+            ..Scores::default()
         })
     }
 
@@ -342,6 +344,7 @@ mod tests {
     fn settings() -> EvaluateSettings {
         EvaluateSettings {
             further_labels: vec![],
+            abx_group: None,
             bank_sql: String::new(),
             query_sql: String::new(),
             label: "kind".into(),
@@ -349,6 +352,8 @@ mod tests {
             knn_every_epochs: 0,
             labels_per_class: vec![1, 10],
             label_draws: 4,
+            zero_shot: None,
+            retrieval: None,
         }
     }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use super::statistics::Paired;
+use super::{retrieval::Retrieval, statistics::Paired, zero_shot::ZeroShot};
 
 /// All scores of one evaluation. Outer keys of each map are label columns.
 ///
@@ -23,6 +23,15 @@ pub struct Scores {
     /// Why a number of labels per class that was asked for has no figure.
     #[serde(default)]
     pub left_out: BTreeMap<String, BTreeMap<usize, String>>,
+    /// Zero-shot classification.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub zero_shot: BTreeMap<String, ZeroShot>,
+    /// Images to captions and back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retrieval: Option<Retrieval>,
+    /// ABX discrimination, where the pipeline names a column of groups.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub abx: BTreeMap<String, Discrimination>,
     /// What was classified.
     pub data: BTreeMap<String, Counts>,
     /// Which samples were known; `None` where whoever called did not say.
@@ -46,6 +55,36 @@ pub struct Selected {
     pub items: u64,
     /// Samples among them that cannot be decoded and are in no figure.
     pub left_out: u64,
+}
+
+/// Whether frozen features tell classes apart, within and across groups.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Discrimination {
+    /// Column of the groups.
+    pub group: String,
+    /// A, B and X of one group.
+    pub within: Option<Figure>,
+    /// X of another group than A and B.
+    pub across: Option<Figure>,
+    /// How the figures were made.
+    pub protocol: String,
+}
+
+/// Share of triples in which X was nearer to B, of another class, than to A: less is better, guessing is 0.5.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    /// Of the encoder's features.
+    pub error: f64,
+    /// 95 % interval over queries.
+    pub ci95: [f64; 2],
+    /// Of the untrained encoder's.
+    pub untrained: f64,
+    /// Of the input itself.
+    pub floor: f64,
+    /// Queries that were X.
+    pub samples: usize,
+    /// Queries for which there is no triple.
+    pub left_out: usize,
 }
 
 /// Sizes of an evaluation.
@@ -139,6 +178,7 @@ impl Scores {
         self.knn_at.extend(further.knn_at);
         self.few_labels.extend(further.few_labels);
         self.left_out.extend(further.left_out);
+        self.abx.extend(further.abx);
         self.data.extend(further.data);
     }
 
@@ -164,6 +204,14 @@ impl Scores {
             lines.push((format!("kNN, {all_have_them}{n} label{} per class", if *n == 1 { "" } else { "s" }), score));
         }
         lines
+    }
+}
+
+impl Discrimination {
+    /// Its figures under their names in a table.
+    pub fn lines(&self) -> impl Iterator<Item = (String, &Figure)> {
+        let named = [("within", &self.within), ("across", &self.across)];
+        named.into_iter().filter_map(|(kind, figure)| Some((format!("ABX {kind} {}", self.group), figure.as_ref()?)))
     }
 }
 
@@ -218,14 +266,34 @@ impl fmt::Display for Scores {
             for (n, reason) in self.left_out.get(label).into_iter().flatten() {
                 writeln!(f, "{:<34}left out: {reason}", format!("kNN, {n} labels per class"))?;
             }
+            if let Some(abx) = self.abx.get(label) {
+                for (name, found) in abx.lines() {
+                    let Figure { error, ci95, untrained, floor, samples, .. } = found;
+                    let figures = [figure(*error, *ci95), format!("{untrained:.3}"), format!("{floor:.3}")];
+                    let [own, untrained, floor] = figures.map(|text| format!("{text:<21}"));
+                    writeln!(f, "{name:<34}{own}{untrained}{floor}error of {samples} queries, less is better")?;
+                }
+            }
             writeln!(f, "Protocol:")?;
             for (name, score) in &lines {
                 writeln!(f, "  {name}: {}", score.protocol)?;
+            }
+            if let Some(abx) = self.abx.get(label) {
+                writeln!(f, "  ABX: {}", abx.protocol)?;
             }
         }
         for (name, side) in [("bank", &self.bank), ("queries", &self.queries)] {
             let Some(Selected { digest, items, left_out }) = side else { continue };
             writeln!(f, "{name}: {items} samples, {left_out} of them undecodable and left out, digest {digest}")?;
+        }
+        for (label, zero_shot) in &self.zero_shot {
+            writeln!(f, "{label} by prompts: {zero_shot}")?;
+        }
+        if let Some(retrieval) = &self.retrieval {
+            writeln!(f, "{retrieval}")?;
+        }
+        if self.data.is_empty() {
+            return write!(f, "transform: {}; seed {}", self.recipe, self.seed);
         }
         write!(
             f,
@@ -292,6 +360,7 @@ pub(crate) mod tests {
                     queries_of_unknown_class: 2,
                 },
             )]),
+            abx: BTreeMap::new(),
             left_out: BTreeMap::from([(
                 label.to_owned(),
                 BTreeMap::from([(10_000, "every class has fewer".to_owned())]),
@@ -300,6 +369,7 @@ pub(crate) mod tests {
             queries: None,
             recipe: "resize 28".into(),
             seed: 3,
+            ..Scores::default()
         }
     }
 
@@ -333,6 +403,24 @@ pub(crate) mod tests {
         assert!(text.contains("kNN, at most 10 labels per class"), "a class has only five: {text}");
         assert!(text.contains("bank: 60003 samples, 3 of them undecodable and left out, digest ab"), "{text}");
         assert!(text.contains("transform: resize 28; seed 3"));
+    }
+
+    #[test]
+    fn discrimination_is_in_json_and_table_where_it_was_asked_for() {
+        let without = scores("label");
+        assert!(!without.to_json_line().unwrap().contains("abx") && !without.to_string().contains("ABX"));
+        let across =
+            Figure { error: 0.125, ci95: [0.0625, 0.25], untrained: 0.5, floor: 0.375, samples: 40, left_out: 2 };
+        let found =
+            Discrimination { group: "speaker".into(), within: None, across: Some(across), protocol: "drawn".into() };
+        let scores = Scores { abx: BTreeMap::from([("label".to_owned(), found)]), ..without };
+        let line = scores.to_json_line().unwrap();
+        let json: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(json["abx"]["label"]["across"]["error"], 0.125);
+        assert_eq!(serde_json::from_str::<Scores>(&line).unwrap(), scores);
+        let text = scores.to_string();
+        assert!(text.contains("ABX across speaker") && text.contains("0.125 [0.062 0.250]"), "{text}");
+        assert!(text.contains("error of 40 queries") && text.contains("ABX: drawn"), "{text}");
     }
 
     #[test]

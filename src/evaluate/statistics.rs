@@ -21,15 +21,44 @@ pub fn wilson_95(successes: usize, trials: usize) -> [f64; 2] {
     if trials == 0 {
         return [0.0, 1.0];
     }
-    let n = trials as f64;
-    let share = successes as f64 / n;
+    wilson_share_95(successes as f64 / trials as f64, trials as f64)
+}
+
+/// The same for a share of a number of trials that need not be whole.
+fn wilson_share_95(share: f64, trials: f64) -> [f64; 2] {
     let z2 = Z95 * Z95;
-    let centre = (share + z2 / (2.0 * n)) / (1.0 + z2 / n);
-    let half = Z95 / (1.0 + z2 / n) * (share * (1.0 - share) / n + z2 / (4.0 * n * n)).sqrt();
-    // At 0 and at all successes one end is exactly the end of the range; rounding must not say otherwise.
-    let low = if successes == 0 { 0.0 } else { centre - half };
-    let high = if successes == trials { 1.0 } else { centre + half };
+    let centre = (share + z2 / (2.0 * trials)) / (1.0 + z2 / trials);
+    let half = Z95 / (1.0 + z2 / trials) * (share * (1.0 - share) / trials + z2 / (4.0 * trials * trials)).sqrt();
+    // At 0 and at 1 one end is exactly the end of the range; rounding must not say otherwise.
+    let low = if share <= 0.0 { 0.0 } else { centre - half };
+    let high = if share >= 1.0 { 1.0 } else { centre + half };
     [low, high]
+}
+
+/// A mean of values in [0, 1] that come in clusters, such as hits of the captions of one image, with its 95 % interval.
+///
+/// Wilson's interval for as many independent trials as the clusters are worth: the number of values over the design effect,
+/// which is the variance of the mean between clusters over that of independent successes (Kish 1965; Korn and Graubard,
+/// Survey Methodology 24, 1998). The design effect counts as at least 1, so that clusters of one are Wilson's own interval;
+/// where all values are 0 or all are 1 a cluster counts as one trial.
+pub fn clustered_95(clusters: &[Vec<f64>]) -> (f64, [f64; 2]) {
+    let used: Vec<&Vec<f64>> = clusters.iter().filter(|cluster| !cluster.is_empty()).collect();
+    let values = used.iter().map(|cluster| cluster.len()).sum::<usize>() as f64;
+    if values == 0.0 {
+        return (0.0, [0.0, 1.0]);
+    }
+    let share = used.iter().flat_map(|cluster| cluster.iter()).sum::<f64>() / values;
+    let binomial = share * (1.0 - share) / values;
+    let count = used.len() as f64;
+    let trials = if binomial <= 0.0 || used.len() < 2 {
+        count
+    } else {
+        let residual = |cluster: &&Vec<f64>| cluster.iter().map(|value| value - share).sum::<f64>().powi(2);
+        let between = used.iter().map(residual).sum::<f64>() * count / (count - 1.0) / (values * values);
+        let is_apart = used.len() as f64 == values;
+        if is_apart { values } else { values / (between / binomial).max(1.0) }
+    };
+    (share, wilson_share_95(share, trials))
 }
 
 /// Wilson's interval of an accuracy.
@@ -172,6 +201,31 @@ mod tests {
         let result = paired(&[true; 50], &[true; 50]);
         assert_eq!(result.difference, 0.0);
         assert!(result.ci95[0] < 0.0 && result.ci95[1] > 0.0);
+    }
+
+    #[test]
+    fn values_by_themselves_have_wilsons_interval_and_clusters_a_wider_one() {
+        let apart: Vec<Vec<f64>> = (0..263).map(|at| vec![f64::from(at < 81)]).collect();
+        let (share, ci95) = clustered_95(&apart);
+        assert!((share - 81.0 / 263.0).abs() < 1e-12);
+        close(ci95, wilson_95(81, 263), 1e-12);
+        // Five values that agree are worth one.
+        let five_fold: Vec<Vec<f64>> = apart.iter().map(|value| vec![value[0]; 5]).collect();
+        let (same, of_clusters) = clustered_95(&five_fold);
+        assert!((same - share).abs() < 1e-12);
+        // The between variance divides by one cluster less: 262 trials instead of 263.
+        close(of_clusters, wilson_share_95(share, 262.0), 1e-9);
+        // Values of a cluster that know nothing of each other are worth what they count.
+        let mixed: Vec<Vec<f64>> = (0..100).map(|_| vec![1.0, 0.0]).collect();
+        close(clustered_95(&mixed).1, wilson_95(100, 200), 1e-12);
+    }
+
+    #[test]
+    fn at_the_ends_a_cluster_is_one_trial() {
+        let all = vec![vec![1.0; 5]; 29];
+        close(clustered_95(&all).1, wilson_95(29, 29), 1e-12);
+        assert_eq!(clustered_95(&[vec![], vec![0.0; 3]]).1, wilson_95(0, 1));
+        assert_eq!(clustered_95(&[]), (0.0, [0.0, 1.0]));
     }
 
     #[test]

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::class_folders::ClassFolders;
+use super::document_table::DocumentTable;
 use super::idx::IdxFiles;
 use super::kind::Kind;
 use super::metadata_folder::MetadataFolder;
@@ -69,6 +70,11 @@ pub(super) fn detect(
         std::mem::swap(&mut listing.images, &mut listing.audio);
         modality = Modality::Audio;
     }
+    // And so are folders of documents; beside anything else a text is its description.
+    if is_of_documents(&listing, settings.read_as) {
+        std::mem::swap(&mut listing.images, &mut listing.texts);
+        modality = Modality::Text;
+    }
     if !settings.label_names.is_empty() && listing.idx.is_empty() {
         let reason = "holds no IDX files, and label names are for those; leave them away";
         return Err(Error::at(Stage::Import, place, reason));
@@ -76,11 +82,14 @@ pub(super) fn detect(
     let kind = match settings.read_as {
         Some(Kind::AudioFolder) if listing.metadata.is_empty() => check_forced(Kind::ClassFolders, &listing, &place)?,
         Some(Kind::AudioFolder) => check_forced(Kind::MetadataFolder, &listing, &place)?,
+        Some(Kind::Documents) if listing.images.is_empty() => check_forced(Kind::Documents, &listing, &place)?,
+        Some(Kind::Documents) if listing.metadata.is_empty() => Kind::ClassFolders,
+        Some(Kind::Documents) => Kind::MetadataFolder,
         Some(kind) => check_forced(kind, &listing, &place)?,
         None => judged(&listing, &place)?,
     };
     if !settings.columns.is_empty()
-        && matches!(kind, Kind::ClassFolders | Kind::Idx | Kind::Ts | Kind::UcrTsv | Kind::CsvSeries)
+        && matches!(kind, Kind::ClassFolders | Kind::Idx | Kind::Ts | Kind::UcrTsv | Kind::CsvSeries | Kind::Documents)
     {
         let reason = format!("is read as {kind}, which has no columns to name; leave --column away");
         return Err(Error::at(Stage::Import, place, reason));
@@ -92,6 +101,11 @@ pub(super) fn detect(
             let found = ClassFolders::new(&root, listing.images, modality)?;
             let warnings = found.only_class().into_iter().collect();
             Ok(Detected { warnings, refused: listing.missing, ..Detected::of(found, listing.skipped) })
+        }
+        Kind::Documents => {
+            let found = DocumentTable::open(&root, &listing.tables)?;
+            let ignored_columns = found.ignored_columns.clone();
+            Ok(Detected { ignored_columns, ..Detected::of(found, listing.skipped) })
         }
         Kind::CsvSeries => {
             Ok(Detected::of(ClassFolders::new(&root, listing.tables, Modality::CsvSeries)?, listing.skipped))
@@ -147,6 +161,12 @@ fn sorted_in(root: &Path, files: Vec<PathBuf>, read_as: Option<Kind>) -> Result<
             Some(Kind::Webdataset) => listing.archives.push(file),
             Some(Kind::Parquet) => listing.parquet.push(file),
             Some(Kind::Paths | Kind::UcrTsv | Kind::CsvSeries) => listing.tables.push(file),
+            Some(Kind::Documents) => {
+                // A table where its name says so, else text, whatever it is called.
+                if let Err(file) = listing.add(file) {
+                    listing.texts.push(file);
+                }
+            }
             Some(Kind::Ts) => listing.ts.push(file),
             Some(Kind::MetadataFolder | Kind::Idx | Kind::AudioFolder) => {
                 let reason = "is a file, and metadata folders and IDX files come in folders; name the folder";
@@ -181,6 +201,7 @@ fn is_arrow_ipc(path: &Path) -> bool {
 fn check_forced(kind: Kind, listing: &Listing, place: &str) -> Result<Kind> {
     let (is_there, what) = match kind {
         Kind::ClassFolders | Kind::AudioFolder => (!listing.images.is_empty(), "images or audio"),
+        Kind::Documents => (!listing.tables.is_empty(), ".txt, .text, .md, .rst, .csv, .tsv or .jsonl"),
         Kind::Ts => (!listing.ts.is_empty(), ".ts"),
         Kind::UcrTsv => (!listing.tables.is_empty(), ".tsv"),
         Kind::CsvSeries => (!listing.tables.is_empty(), ".csv"),
@@ -224,13 +245,20 @@ fn judged(listing: &Listing, place: &str) -> Result<Kind> {
         }
         (false, false, false) => {
             let reason = format!(
-                "holds no images (jpg, jpeg, png, webp, gif), no audio (wav, flac, ogg, mp3), no .ts, no metadata.csv, .jsonl or .parquet, no IDX files, no .tar, \
+                "holds no images (jpg, jpeg, png, webp, gif), no audio (wav, flac, ogg, mp3), no .ts, no text (txt, text, md, rst), no metadata.csv, .jsonl or .parquet, no IDX files, no .tar, \
                  .parquet or table of paths; name the folder or file that does, or its kind with --as ({})",
                 Kind::list()
             );
             Err(Error::at(Stage::Import, place, reason))
         }
     }
+}
+
+/// Whether texts are what is to be imported.
+fn is_of_documents(listing: &Listing, read_as: Option<Kind>) -> bool {
+    let others = [&listing.images, &listing.audio, &listing.archives, &listing.parquet, &listing.ts, &listing.tables];
+    let is_alone = others.iter().all(|files| files.is_empty()) && listing.idx.is_empty();
+    !listing.texts.is_empty() && (read_as == Some(Kind::Documents) || (read_as.is_none() && is_alone))
 }
 
 /// Whether a table is named like those of the UCR archive: `GunPoint_TRAIN.tsv`.
@@ -245,10 +273,11 @@ fn skip_others(kind: Kind, listing: &mut Listing) {
     let lists = [
         (kind == Kind::Webdataset, &listing.archives),
         (is_parquet, &listing.parquet),
-        (matches!(kind, Kind::Paths | Kind::UcrTsv | Kind::CsvSeries), &listing.tables),
+        (matches!(kind, Kind::Paths | Kind::UcrTsv | Kind::CsvSeries | Kind::Documents), &listing.tables),
         (kind == Kind::Ts, &listing.ts),
         // Beside images; after an exchange these are the images.
         (false, &listing.audio),
+        (false, &listing.texts),
         // Those of a metadata folder are counted as unlisted.
         (matches!(kind, Kind::ClassFolders | Kind::MetadataFolder), &listing.images),
     ];

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::destination::Destination;
 use super::detect::{Detected, detect};
 use super::manifest::Manifest;
+use super::modality::Modality;
 use super::order::{Group, groups};
 use super::rows::{Outcome, Rejected, chunks, read_all};
 use super::shard::ShardWriter;
@@ -123,6 +124,14 @@ fn write(
     }
     if settings.reference {
         references::check(source)?;
+    }
+    if settings.rate_hz.is_some() && !matches!(source.modality(), Modality::Audio | Modality::CsvSeries) {
+        let reason = format!(
+            "is read as {}, whose {} say no rate; leave --rate-hz away",
+            source.kind(),
+            source.modality().samples()
+        );
+        return Err(Error::at(Stage::CommandLine, place, reason));
     }
     let keep_order = settings.keep_order || settings.reference && source.is_packed();
     let schema = Schema::named(source.modality().schema())?;

@@ -30,11 +30,13 @@ pub enum Kind {
     UcrTsv,
     /// CSV files of one series each, in folders that may name their class.
     CsvSeries,
+    /// Text files in folders that may name their class or with a metadata table, or tables with a document per row.
+    Documents,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ClassFolders,
         Self::MetadataFolder,
         Self::Idx,
@@ -46,6 +48,7 @@ impl Kind {
         Self::Ts,
         Self::UcrTsv,
         Self::CsvSeries,
+        Self::Documents,
     ];
 
     /// As the command line writes it.
@@ -62,6 +65,7 @@ impl Kind {
             Self::Ts => "ts",
             Self::UcrTsv => "ucr_tsv",
             Self::CsvSeries => "csv_series",
+            Self::Documents => "documents",
         }
     }
 

@@ -104,7 +104,7 @@ impl MetadataFolder {
         let own = text("split")?;
         let splits = splits.into_iter().zip(&own).map(|(other, own)| own.map(str::to_owned).or(other)).collect();
         let start_times = match modality {
-            Modality::Image => vec![],
+            Modality::Image | Modality::Text => vec![],
             _ => start_times::of_column(&stacked(tables, "start_time", None)?)?,
         };
         let mut found = Self {
@@ -129,6 +129,7 @@ impl MetadataFolder {
         let schema = Schema::named(self.modality.schema())?;
         let is_taken = |name: &str| match self.modality {
             Modality::Image => ["file_name", "label", "split", caption_column].contains(&name),
+            Modality::Text => ["file_name", "label", "split", "group"].contains(&name),
             _ => ["file_name", "label", "split", "group", "start_time"].contains(&name),
         };
         let mut names: Vec<String> =

@@ -1,5 +1,6 @@
 //! Foreign data into shards: class folders and folders with a metadata table (of images or audio), IDX files, WebDataset
-//! tars, Parquet files of images (Hugging Face's and img2dataset's among them), tables of paths, files of series.
+//! tars, Parquet files of images (Hugging Face's and img2dataset's among them), tables of paths, files of series,
+//! documents.
 //!
 //! ```text
 //!  FROM ──▶ walk ──▶ detect ──▶ order ──▶ check ──────▶ shard ────▶ manifest
@@ -29,6 +30,7 @@ mod columns;
 mod csv_series;
 pub mod destination;
 mod detect;
+mod document_table;
 pub mod fingerprint;
 mod idx;
 mod import;
@@ -45,6 +47,7 @@ mod path_table;
 mod patterns;
 mod quarantine;
 mod references;
+mod resample;
 mod row_batch;
 mod rows;
 mod samples;
@@ -123,6 +126,8 @@ pub struct ImportSettings {
     pub label_names: Vec<String>,
     /// What audio becomes; tables of numbers are f32.
     pub numbers: Numbers,
+    /// Steps per second that audio, and series with times, are brought to; `None`: as they are.
+    pub rate_hz: Option<f64>,
     /// What the source is, where its files do not say.
     pub read_as: Option<Kind>,
     /// What fills which column of the schema, where it is not called as usual.
@@ -147,6 +152,7 @@ impl Default for ImportSettings {
             max_megapixels: 100.0,
             label_names: vec![],
             numbers: Numbers::I16,
+            rate_hz: None,
             read_as: None,
             columns: vec![],
             reference: false,
@@ -174,6 +180,9 @@ impl ImportSettings {
             .collect();
         if self.max_megapixels.is_nan() || self.max_megapixels <= 0.0 {
             wrong.push(format!("max_megapixels is {}; give a number above 0", self.max_megapixels));
+        }
+        if let Some(rate) = self.rate_hz.filter(|rate| !(*rate > 0.0 && rate.is_finite())) {
+            wrong.push(format!("rate_hz is {rate}; give a number above 0"));
         }
         wrong.extend(columns::check(&self.columns).err());
         if wrong.is_empty() { Ok(()) } else { Err(Error::at(Stage::CommandLine, "", wrong.join("; "))) }

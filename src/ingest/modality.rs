@@ -9,6 +9,8 @@ pub enum Modality {
     Audio,
     /// CSV of one series, a column per channel: parsed.
     CsvSeries,
+    /// Documents of UTF-8 text, kept as they are.
+    Text,
     /// The numbers of a series already, f32, little endian, interleaved.
     Numbers {
         /// Numbers per step.
@@ -21,6 +23,7 @@ impl Modality {
     pub fn schema(self) -> &'static str {
         match self {
             Self::Image => "image_text",
+            Self::Text => "documents",
             Self::Audio | Self::CsvSeries | Self::Numbers { .. } => "time_series",
         }
     }
@@ -29,6 +32,7 @@ impl Modality {
     pub fn samples(self) -> &'static str {
         match self {
             Self::Image => "images",
+            Self::Text => "documents",
             _ => "series",
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{ArrayRef, StringArray, UInt64Array};
 use datafusion::arrow::datatypes::{Field, FieldRef};
 
+use super::modality::Modality;
 use super::rows::Row;
 use super::source::Source;
 use crate::error::{Context, Error, Result, Stage};
@@ -18,8 +19,13 @@ pub(super) fn fields() -> [FieldRef; 3] {
 /// Whether every image of `source` lies in a file as it is.
 ///
 /// # Errors
-/// One that does not; a column of the source bears the name of one of [`fields`].
+/// Samples that are no images; one that does not; a column of the source bears the name of one of [`fields`].
 pub(super) fn check(source: &dyn Source) -> Result<()> {
+    if source.modality() != Modality::Image {
+        let reason =
+            format!("holds {}, and only images are read from where they are; import it", source.modality().samples());
+        return Err(Error::at(Stage::Import, source.kind(), reason));
+    }
     let further = source.further_fields();
     if let Some(taken) = further.iter().find(|field| COLUMNS.iter().any(|(name, _)| *name == field.name().as_str())) {
         let reason = format!("a column is called {}, as those of references are; rename it", taken.name());

@@ -2,7 +2,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, BinaryViewBuilder, Float64Array, ListArray, PrimitiveArray, RecordBatch, StringArray,
+    ArrayRef, BinaryViewBuilder, Float64Array, ListArray, PrimitiveArray, RecordBatch, StringArray, StringViewBuilder,
     TimestampMicrosecondArray, UInt32Array, UInt64Array,
 };
 use datafusion::arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
@@ -37,6 +37,7 @@ pub(super) fn row_batch(
             let numbers = *numbers;
             series(numbers, &rows)?
         }
+        Some(Facts::Text { .. }) => documents(&rows)?,
         _ if reference => {
             let places = references::columns(source, &rows)?;
             narrow_of_images(&rows).into_iter().chain(places).collect()
@@ -55,7 +56,7 @@ fn text(rows: &[Row], of: impl Fn(&Row) -> Option<&str>) -> ArrayRef {
 fn narrow_of_images(rows: &[Row]) -> Vec<ArrayRef> {
     let size = |row: &Row| match row.facts {
         Facts::Image { width, height, format } => (width, height, format),
-        Facts::Series(_) => (0, 0, ""),
+        Facts::Series(_) | Facts::Text { .. } => (0, 0, ""),
     };
     vec![
         Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| size(row).0))),
@@ -108,6 +109,32 @@ fn series(numbers: Numbers, rows: &[Row]) -> Result<Vec<ArrayRef>> {
         text(rows, |row| row.split.as_deref()),
         Arc::new(start_times.with_timezone("UTC")),
         Arc::new(UInt64Array::from_iter_values(facts.iter().map(|facts| facts.start_step))),
+        text(rows, |row| Some(&row.source)),
+        Arc::new(UInt64Array::from_iter_values(rows.iter().map(|row| row.blob.len() as u64))),
+        Arc::new(UInt64Array::from_iter_values(rows.iter().map(|row| row.xxh3))),
+    ])
+}
+
+/// In the order of `documents`.
+fn documents(rows: &[Row]) -> Result<Vec<ArrayRef>> {
+    let mut texts = StringViewBuilder::with_capacity(rows.len());
+    for row in rows {
+        let text = std::str::from_utf8(&row.blob).context(Stage::Internal, "text", "was UTF-8 before")?;
+        texts.try_append_value(text).context(Stage::Internal, "text", "does not fit a view")?;
+    }
+    let facts: Vec<(u32, Option<&str>)> = rows
+        .iter()
+        .map(|row| match &row.facts {
+            Facts::Text { sentences, group } => Ok((*sentences, group.as_deref())),
+            _ => Err(Error::internal("rows of two kinds in one row group")),
+        })
+        .collect::<Result<_>>()?;
+    Ok(vec![
+        Arc::new(texts.finish()),
+        Arc::new(UInt32Array::from_iter_values(facts.iter().map(|(sentences, _)| *sentences))),
+        Arc::new(facts.iter().map(|(_, group)| *group).collect::<StringArray>()),
+        text(rows, |row| row.label.as_deref()),
+        text(rows, |row| row.split.as_deref()),
         text(rows, |row| Some(&row.source)),
         Arc::new(UInt64Array::from_iter_values(rows.iter().map(|row| row.blob.len() as u64))),
         Arc::new(UInt64Array::from_iter_values(rows.iter().map(|row| row.xxh3))),

@@ -8,10 +8,13 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::audio::Decoded;
 use super::modality::Modality;
 use super::source::Source;
-use super::{CHUNK_BYTES, CHUNK_IMAGES, ImportSettings, MAX_IMAGE_BYTES, MOST_ROW_NUMBERS, audio, check, csv_series};
+use super::{
+    CHUNK_BYTES, CHUNK_IMAGES, ImportSettings, MAX_IMAGE_BYTES, MOST_ROW_NUMBERS, audio, check, csv_series, resample,
+};
 use crate::augment::{BadClass, BadSample};
 use crate::error::{Error, Result};
 use crate::pair::Numbers;
+use crate::tokenize::sentences::SentenceUnit;
 
 /// One row of a shard to be.
 #[derive(Debug)]
@@ -19,7 +22,7 @@ pub(super) struct Row {
     /// Number in the source.
     pub(super) number: u32,
     pub(super) source: String,
-    /// The encoded image, or the numbers of a series.
+    /// The encoded image, the numbers of a series, or the text.
     pub(super) blob: Vec<u8>,
     pub(super) facts: Facts,
     pub(super) caption: Option<String>,
@@ -35,6 +38,7 @@ pub(super) struct Row {
 pub(super) enum Facts {
     Image { width: u32, height: u32, format: &'static str },
     Series(SeriesFacts),
+    Text { sentences: u32, group: Option<String> },
 }
 
 /// See [`Facts`].
@@ -94,21 +98,28 @@ fn read_one(source: &dyn Source, number: u32, settings: &ImportSettings) -> Resu
         let message = format!("{expected_bytes} bytes are more than the {MAX_IMAGE_BYTES} that an image may have");
         let reason = match source.modality() {
             Modality::Image => BadSample { class: BadClass::TooManyPixels, message },
-            _ => BadSample { class: BadClass::TooLong, message: message.replace("an image", "a series") },
+            _ => BadSample { class: BadClass::TooLong, message: message.replace("an image", "one of them") },
         };
         return Ok(vec![Err(Rejected { source: name, reason })]);
     }
+    if source.modality() == Modality::Text {
+        return document(source, number, name).map(|outcome| vec![outcome]);
+    }
     let decoded = match source.modality() {
-        Modality::Image => None,
+        Modality::Image | Modality::Text => None,
         Modality::Audio => Some(audio::decode(source.read(at)?, settings.numbers)),
         Modality::CsvSeries => Some(csv_series::parse(&source.read(at)?)),
         Modality::Numbers { channels } => {
-            let (rate_hz, start_time) = (None, None);
+            let (rate_hz, start_time) = (source.rate_hz(at), None);
             let numbers = source.numbers(at, source.read(at)?);
             Some(numbers.map(|bytes| Decoded { bytes, numbers: Numbers::F32, channels, rate_hz, start_time }))
         }
     };
     if let Some(decoded) = decoded {
+        let decoded = match settings.rate_hz {
+            Some(rate_hz) => decoded.and_then(|decoded| resample::at_rate(decoded, rate_hz)),
+            None => decoded,
+        };
         return Ok(match decoded {
             Ok(decoded) if decoded.bytes.is_empty() => {
                 let reason = BadSample { class: BadClass::Empty, message: "it holds no steps".to_owned() };
@@ -143,6 +154,36 @@ fn read_one(source: &dyn Source, number: u32, settings: &ImportSettings) -> Resu
         source: name,
         blob: image,
     })])
+}
+
+/// A text as it is; one that is no UTF-8 or has no sentence is of no use.
+fn document(source: &dyn Source, number: u32, name: String) -> Result<Outcome> {
+    let at = number as usize;
+    let blob = source.read(at)?;
+    let counted = match std::str::from_utf8(&blob) {
+        Ok(text) => Ok(SentenceUnit::Sentences.of(text).len()),
+        Err(error) => Err(BadSample::undecodable(format!("it is no UTF-8 text: {error}"))),
+    };
+    let sentences = match counted {
+        Ok(0) => Err(BadSample { class: BadClass::Empty, message: "it holds no sentence".to_owned() }),
+        other => other,
+    };
+    let sentences = match sentences {
+        Ok(sentences) => u32::try_from(sentences).unwrap_or(u32::MAX),
+        Err(reason) => return Ok(Err(Rejected { source: name, reason })),
+    };
+    let (label, split, group) = (source.label(at), source.split(at), source.group(at));
+    Ok(Ok(Row {
+        number,
+        content: content_of(&blob, [group, label.as_deref(), split, Some(name.as_str())]),
+        xxh3: xxh3_64(&blob),
+        facts: Facts::Text { sentences, group: group.map(str::to_owned) },
+        caption: None,
+        label: label.as_deref().map(str::to_owned),
+        split: split.map(str::to_owned),
+        source: name,
+        blob,
+    }))
 }
 
 /// A series as rows of bounded length: an epoch then never holds more of it than a row, however long it is.

@@ -61,6 +61,10 @@ pub trait Source: Sync {
     fn start_time(&self, _image: usize) -> Option<i64> {
         None
     }
+    /// Steps per second of a series of [`Modality::Numbers`].
+    fn rate_hz(&self, _image: usize) -> Option<f64> {
+        None
+    }
     /// What was read as the numbers of a series, for sources of [`Modality::Numbers`].
     ///
     /// # Errors

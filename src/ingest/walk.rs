@@ -12,6 +12,8 @@ use crate::augment::{BadClass, BadSample};
 use crate::error::{Context, Result, Stage};
 
 pub(super) const IMAGE_EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "jpe", "png", "webp", "gif"];
+/// Endings of files that are taken for documents.
+pub(super) const TEXT_EXTENSIONS: [&str; 4] = ["txt", "text", "md", "rst"];
 const METADATA_NAMES: [&str; 3] = ["metadata.csv", "metadata.jsonl", "metadata.parquet"];
 /// How often a long listing says how far it is.
 const FILES_PER_PROGRESS: u64 = 10_000;
@@ -29,6 +31,8 @@ pub(super) struct Listing {
     pub(super) images: Vec<Listed>,
     /// Audio, by their names.
     pub(super) audio: Vec<Listed>,
+    /// Text, by its names.
+    pub(super) texts: Vec<Listed>,
     /// `.ts`.
     pub(super) ts: Vec<Listed>,
     pub(super) metadata: Vec<PathBuf>,
@@ -59,6 +63,7 @@ impl Listing {
             image if IMAGE_EXTENSIONS.contains(&image) => self.images.push(file),
             audio if AUDIO_EXTENSIONS.contains(&audio) => self.audio.push(file),
             "ts" => self.ts.push(file),
+            text if TEXT_EXTENSIONS.contains(&text) => self.texts.push(file),
             _ => return Err(file),
         }
         Ok(())

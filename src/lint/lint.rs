@@ -46,6 +46,9 @@ pub async fn lint(
     settings: &LintSettings,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Lint> {
+    if schema.name == "time_series" {
+        return super::series::lint(patterns, schema, stores, settings, progress).await;
+    }
     let Opened { set, unread, differences } = open(patterns, schema, stores).await?;
     let pool = ThreadPoolBuilder::new()
         .num_threads(settings.threads.max(1))

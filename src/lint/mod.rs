@@ -15,8 +15,10 @@ pub mod histogram;
 mod images;
 #[expect(clippy::module_inception, reason = "the file is named as the command that it runs")]
 pub mod lint;
+mod numbers;
 mod open;
 mod rows;
+mod series;
 pub mod statistics;
 pub mod table;
 
@@ -32,7 +34,7 @@ pub const FINDINGS_KEPT: usize = 100_000;
 /// What to look for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LintSettings {
-    /// Whether images are read: decode check, duplicates, thumbnails.
+    /// Whether images, or the numbers of series, are read: decode check, duplicates, thumbnails.
     pub images: bool,
     /// Images that declare more are bad.
     pub max_pixels: u64,
@@ -60,7 +62,9 @@ pub enum Kind {
     Shard,
     /// An image that training would refuse, or that is not what its row says.
     Image,
-    /// An image that is there more than once.
+    /// A series that training would refuse, or would learn nothing from.
+    Series,
+    /// An image or series that is there more than once.
     Duplicate,
     /// A caption that describes no image.
     Caption,
@@ -72,6 +76,7 @@ impl Kind {
         match self {
             Self::Shard => "shard",
             Self::Image => "image",
+            Self::Series => "series",
             Self::Duplicate => "duplicate",
             Self::Caption => "caption",
         }
@@ -126,6 +131,12 @@ impl Findings {
     /// The first that was found of a kind and class.
     pub fn first(&self, kind: Kind, class: &str) -> Option<&Finding> {
         self.kept.iter().find(|finding| finding.kind == kind && finding.class == class)
+    }
+
+    /// How many images or series training would refuse.
+    pub fn bad(&self) -> u64 {
+        let series: u64 = series::BAD.iter().map(|class| self.of_class(Kind::Series, class)).sum();
+        self.of(Kind::Image) - self.of_class(Kind::Image, "differs") + series
     }
 
     /// How many of a kind there are.

@@ -15,11 +15,11 @@ const OTHERS: &str = "…";
 pub struct Statistics {
     /// Rows read.
     pub rows: u64,
-    /// Encoded bytes of all images, as far as they are known.
+    /// Encoded bytes of all images, or bytes of all series, as far as they are known.
     pub image_bytes: u64,
     /// Rows without a value, by column; columns that no shard has are not here.
     pub nulls: BTreeMap<&'static str, u64>,
-    /// Rows by format.
+    /// Rows by format; of series by channels and rate.
     pub formats: BTreeMap<String, u64>,
     /// Rows by split.
     pub splits: BTreeMap<String, u64>,
@@ -88,7 +88,7 @@ impl Statistics {
     }
 }
 
-fn count(counts: &mut BTreeMap<String, u64>, value: &str) {
+pub(super) fn count(counts: &mut BTreeMap<String, u64>, value: &str) {
     if let Some(count) = counts.get_mut(value) {
         *count += 1;
         return;

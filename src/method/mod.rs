@@ -74,7 +74,7 @@ impl Embedded {
     /// The chunks of one batch, one below the other; `None` where there is none.
     ///
     /// Identities that a chunk lacks are lacking for all.
-    pub fn cat(chunks: Vec<Self>) -> Option<Self> {
+    pub fn cat(chunks: &[Self]) -> Option<Self> {
         if chunks.is_empty() {
             return None;
         }

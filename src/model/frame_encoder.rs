@@ -30,6 +30,30 @@ pub enum FrameEncoderSettings {
     Patches(PatchSettings),
 }
 
+impl FrameEncoderSettings {
+    /// Frames of a window of so many steps, or rows of patches of an image of so many pixels on a side.
+    ///
+    /// `None` where a frame is a sentence, or the settings make no encoder.
+    pub fn frames(&self, extent: usize) -> Option<usize> {
+        match self {
+            Self::Waveform(waveform) => Some(waveform.as_series().receptive_field().frames(extent)),
+            Self::Series(series) => series.check().is_ok().then(|| series.receptive_field().frames(extent)),
+            Self::Sentences(_) => None,
+            Self::Patches(patches) => (patches.hop_pixels > 0).then(|| patches.along(extent)),
+        }
+    }
+
+    /// The least extent of so many frames, as in [`Self::frames`].
+    pub fn extent(&self, frames: usize) -> Option<usize> {
+        match self {
+            Self::Waveform(waveform) => Some(waveform.as_series().receptive_field().window_steps(frames)),
+            Self::Series(series) => series.check().is_ok().then(|| series.receptive_field().window_steps(frames)),
+            Self::Sentences(_) => None,
+            Self::Patches(patches) => Some(patches.side_pixels + frames.saturating_sub(1) * patches.hop_pixels),
+        }
+    }
+}
+
 /// What a batch holds.
 #[derive(Debug, Clone)]
 pub enum Windows {

@@ -11,7 +11,8 @@ use crate::error::{Error, Result, Stage};
 /// `encoder.patches`: every patch through an image encoder; each column of the grid is a sequence of its rows.
 ///
 /// The paper cuts 256x256 pixels into 7x7 patches of 64, each half over the next. Its context also sees the patches above
-/// on the left and right (a PixelCNN over the grid); here it sees those straight above.
+/// on the left and right (a PixelCNN over the grid); here it sees those straight above. The image encoders have BatchNorm
+/// over all patches of a batch, through which statistics of lower patches reach the upper ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PatchSettings {
@@ -29,6 +30,17 @@ fn default_side() -> usize {
 }
 fn default_hop() -> usize {
     32
+}
+
+impl PatchSettings {
+    /// Patches along so many pixels; 0 where there are fewer than one has.
+    pub fn along(&self, pixels: usize) -> usize {
+        along(pixels, self.side_pixels, self.hop_pixels)
+    }
+}
+
+fn along(pixels: usize, side: usize, hop: usize) -> usize {
+    if pixels < side { 0 } else { (pixels - side) / hop + 1 }
 }
 
 /// An image encoder over the patches of a grid.
@@ -72,7 +84,7 @@ impl PatchEncoder {
 
     /// Rows and columns of the grid over an image; 0 where it is smaller than a patch.
     pub fn grid(&self, height: usize, width: usize) -> [usize; 2] {
-        [height, width].map(|pixels| if pixels < self.side { 0 } else { (pixels - self.side) / self.hop + 1 })
+        [height, width].map(|pixels| along(pixels, self.side, self.hop))
     }
 
     /// # Shapes

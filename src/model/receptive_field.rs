@@ -19,23 +19,23 @@ impl ReceptiveField {
     pub fn of(layers: impl IntoIterator<Item = (usize, usize, [usize; 2])>) -> Self {
         let start = Self { width_steps: 1, hop_steps: 1, front_steps: 0, behind_steps: 0 };
         layers.into_iter().fold(start, |field, (kernel, stride, [front, behind])| Self {
-            width_steps: field.width_steps + kernel.saturating_sub(1) * field.hop_steps,
-            hop_steps: field.hop_steps * stride,
-            front_steps: field.front_steps + front * field.hop_steps,
-            behind_steps: field.behind_steps + behind * field.hop_steps,
+            width_steps: add(field.width_steps, kernel.saturating_sub(1), field.hop_steps),
+            hop_steps: field.hop_steps.saturating_mul(stride),
+            front_steps: add(field.front_steps, front, field.hop_steps),
+            behind_steps: add(field.behind_steps, behind, field.hop_steps),
         })
     }
 
     /// Frames of a window; 0 where it is too short for one.
     pub fn frames(&self, window_steps: usize) -> usize {
-        let padded = window_steps + self.front_steps + self.behind_steps;
+        let padded = window_steps.saturating_add(self.front_steps).saturating_add(self.behind_steps);
         if padded < self.width_steps { 0 } else { (padded - self.width_steps) / self.hop_steps + 1 }
     }
 
     /// The shortest window of so many frames.
     pub fn window_steps(&self, frames: usize) -> usize {
-        let padded = self.width_steps + frames.saturating_sub(1) * self.hop_steps;
-        padded.saturating_sub(self.front_steps + self.behind_steps).max(1)
+        let padded = add(self.width_steps, frames.saturating_sub(1), self.hop_steps);
+        padded.saturating_sub(self.front_steps).saturating_sub(self.behind_steps).max(1)
     }
 
     /// Steps that a frame sees, counted from the window's start; those before 0 and behind the end are zeros.
@@ -48,6 +48,11 @@ impl ReceptiveField {
     pub fn first_disjoint_k(&self) -> usize {
         self.width_steps.div_ceil(self.hop_steps)
     }
+}
+
+/// `to + times · steps`: settings that nobody means must not wrap around into some that look sound.
+fn add(to: usize, times: usize, steps: usize) -> usize {
+    to.saturating_add(times.saturating_mul(steps))
 }
 
 #[cfg(test)]
@@ -69,6 +74,13 @@ mod tests {
                 assert!(window == 1 || field.frames(window - 1) < frames);
             }
         }
+    }
+
+    #[test]
+    fn sizes_beyond_all_numbers_leave_no_frame() {
+        let field = ReceptiveField::of([(usize::MAX, usize::MAX, [0, 0]), (usize::MAX, 2, [usize::MAX, 0])]);
+        assert_eq!((field.frames(1 << 40), field.width_steps), (1, usize::MAX));
+        assert_eq!(ReceptiveField::of([(usize::MAX, 3, [0, 0]), (9, 3, [0, 0])]).frames(1 << 40), 0);
     }
 
     #[test]

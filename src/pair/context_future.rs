@@ -4,10 +4,7 @@
 //! asked, none that crosses a series' end, no two at the same place.
 use serde::{Deserialize, Serialize};
 
-use super::{
-    series_source::Scale,
-    series_windows::{SeriesWindows, Starts},
-};
+use super::{series_source::Scale, series_windows::SeriesWindows, starts::Starts};
 use crate::augment::{image::recipe::RecipeProblem, recipe::AugmentSettings, series::recipe::SeriesRecipe};
 
 /// `[pair.context_future]`
@@ -44,6 +41,10 @@ pub struct ContextFutureSettings {
     /// Windows of one series that an evaluation averages over, from its first step to its last.
     #[serde(default = "one")]
     pub evaluation_windows: usize,
+    /// Steps of each of those windows, where not `window_steps`: with the longest series' and one window, an evaluation
+    /// sees all of every series, shorter ones followed by zeros.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluation_steps: Option<usize>,
 }
 pub(super) fn default_column() -> String {
     "samples".into()
@@ -93,11 +94,12 @@ impl ContextFuture {
     /// The windows that an evaluation sees: no op, no draw.
     ///
     /// # Errors
-    /// None; the shape is that of [`Self::training`].
+    /// None: there is no op that could be wrong.
     pub fn evaluation(settings: &ContextFutureSettings) -> Result<SeriesWindows, Vec<RecipeProblem>> {
-        let recipe = SeriesRecipe::resolve(&[], settings.window_steps)?;
+        let window_steps = settings.evaluation_steps.unwrap_or(settings.window_steps);
+        let recipe = SeriesRecipe::resolve(&[], window_steps)?;
         let windows = windows(Self::EVALUATION_NAME, settings, settings.evaluation_windows, Starts::Covering, recipe);
-        Ok(SeriesWindows { group: None, ..windows })
+        Ok(SeriesWindows { group: None, window_steps, ..windows })
     }
 }
 
@@ -203,6 +205,10 @@ mod tests {
         let short = windows(&kernel, 3, 0, 0).unwrap();
         assert_eq!(short[0], [0.0, 1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
         assert_eq!((kernel.least_steps(), windows(&kernel, 3, 5, 8).unwrap()), (1, short));
+        let whole = ContextFuture::evaluation(&settings("window_steps = 10\nevaluation_steps = 12")).unwrap();
+        assert_eq!(whole.shape(), [1, 12]);
+        let expected: Vec<f32> = (0..12).map(|step| if step < 11 { step as f32 } else { 0.0 }).collect();
+        assert_eq!(windows(&whole, 11, 0, 0).unwrap(), [expected]);
     }
 
     #[test]

@@ -5,8 +5,10 @@ pub mod image_text;
 pub mod image_views;
 pub mod one_view;
 pub mod past_future;
+pub mod sentences;
 pub mod series_source;
 pub mod series_windows;
+mod starts;
 pub mod two_views;
 pub mod two_views_function;
 
@@ -18,7 +20,9 @@ use crate::{augment::BadSample, scan::tensor_column::Element, seed::ItemKey};
 use caption_tokens::CaptionTokens;
 pub use context_future::ContextFutureSettings;
 pub use image_text::ImageTextSettings;
+pub use one_view::OneViewSettings;
 pub use past_future::PastFutureSettings;
+pub use sentences::SentencesSettings;
 
 /// `[pair.*]` of a pipeline: exactly one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,10 +32,14 @@ pub enum PairSettings {
     TwoViews(TwoViewsSettings),
     /// An image and the text that goes with it.
     ImageText(ImageTextSettings),
+    /// One augmented view of one image, in which the method finds what to compare.
+    OneView(OneViewSettings),
     /// Windows of series: what comes first in a window predicts what comes later.
     ContextFuture(ContextFutureSettings),
     /// The window before a point of a series and the window after it.
     PastFuture(PastFutureSettings),
+    /// Consecutive sentences of documents: what comes first in a window predicts what comes later.
+    Sentences(SentencesSettings),
 }
 
 impl PairSettings {
@@ -40,8 +48,10 @@ impl PairSettings {
         match self {
             Self::TwoViews(_) => two_views::TwoViews::NAME,
             Self::ImageText(_) => image_text::ImageText::NAME,
+            Self::OneView(_) => one_view::OneView::NAME,
             Self::ContextFuture(_) => context_future::ContextFuture::NAME,
             Self::PastFuture(_) => past_future::PastFuture::NAME,
+            Self::Sentences(_) => sentences::Sentences::NAME,
         }
     }
 
@@ -49,7 +59,8 @@ impl PairSettings {
     pub fn rows_per_item(&self) -> usize {
         match self {
             Self::ContextFuture(pair) => pair.windows_per_series.max(1),
-            Self::TwoViews(_) | Self::ImageText(_) | Self::PastFuture(_) => 1,
+            Self::Sentences(pair) => pair.windows_per_document.max(1),
+            Self::TwoViews(_) | Self::OneView(_) | Self::ImageText(_) | Self::PastFuture(_) => 1,
         }
     }
 
@@ -57,15 +68,20 @@ impl PairSettings {
     pub fn group(&self) -> Option<&str> {
         match self {
             Self::ContextFuture(pair) => pair.group.as_deref(),
-            Self::TwoViews(_) | Self::ImageText(_) | Self::PastFuture(_) => None,
+            Self::Sentences(pair) => pair.group.as_deref(),
+            Self::TwoViews(_) | Self::OneView(_) | Self::ImageText(_) | Self::PastFuture(_) => None,
         }
     }
 
-    /// Column with the texts.
+    /// Column with the texts that go with images.
     pub fn caption(&self) -> Option<&str> {
         match self {
             Self::ImageText(pair) => Some(&pair.caption),
-            Self::TwoViews(_) | Self::ContextFuture(_) | Self::PastFuture(_) => None,
+            Self::TwoViews(_)
+            | Self::OneView(_)
+            | Self::ContextFuture(_)
+            | Self::PastFuture(_)
+            | Self::Sentences(_) => None,
         }
     }
 
@@ -74,8 +90,10 @@ impl PairSettings {
         match self {
             Self::TwoViews(pair) => &pair.column,
             Self::ImageText(pair) => &pair.column,
+            Self::OneView(pair) => &pair.column,
             Self::ContextFuture(pair) => &pair.column,
             Self::PastFuture(pair) => &pair.column,
+            Self::Sentences(pair) => &pair.column,
         }
     }
 }
@@ -129,7 +147,7 @@ impl std::str::FromStr for Numbers {
 /// One row's bytes, and what the shard says beside them.
 #[derive(Debug, Clone, Copy)]
 pub struct Encoded<'a> {
-    /// An encoded image, or the numbers of a series.
+    /// An encoded image, the numbers of a series, or a text.
     pub bytes: &'a [u8],
     /// What the bytes of a series are; images say so themselves.
     pub numbers: Numbers,
@@ -160,7 +178,7 @@ pub trait SampleKernel: Debug + Send + Sync {
     fn rows_per_item(&self) -> usize {
         1
     }
-    /// Whether rows are windows of series: batches then say which rows are of one series.
+    /// Whether rows are windows of series or documents: batches then say which rows are of one of them.
     fn makes_windows(&self) -> bool {
         false
     }

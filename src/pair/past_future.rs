@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     context_future::{default_column, one},
     series_source::Scale,
-    series_windows::{SeriesWindows, Starts},
+    series_windows::SeriesWindows,
+    starts::Starts,
 };
 use crate::augment::{image::recipe::RecipeProblem, recipe::AugmentSettings, series::recipe::SeriesRecipe};
 

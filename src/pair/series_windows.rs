@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use super::{
     Encoded, SampleKernel,
     series_source::{Scale, SeriesSource},
+    starts::Starts,
 };
 use crate::{
     augment::{
@@ -20,23 +21,6 @@ use crate::{
 thread_local! {
     /// A window as it was read, and a part of it: memory that threads keep.
     static SCRATCH: RefCell<(Window, Window)> = RefCell::default();
-}
-
-/// Where windows begin: on the grid 0, hop, 2 hop, ….
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Starts {
-    /// Drawn, no two alike.
-    Random {
-        /// Steps between places on the grid.
-        hop_steps: usize,
-    },
-    /// The same every time, spread over the grid.
-    Regular {
-        /// Steps between places on the grid.
-        hop_steps: usize,
-    },
-    /// From the first step to the last, however close; a series shorter than a window is followed by zeros.
-    Covering,
 }
 
 /// Fills slots with windows of series: a slot is `[windows, channels, steps]`, rows of which are windows, or
@@ -63,12 +47,7 @@ pub struct SeriesWindows {
 impl SeriesWindows {
     /// Steps that a series needs.
     pub fn least_steps(&self) -> usize {
-        match self.starts {
-            Starts::Random { hop_steps } | Starts::Regular { hop_steps } => {
-                self.window_steps + self.windows.saturating_sub(1) * hop_steps
-            }
-            Starts::Covering => 1,
-        }
+        self.starts.least_steps(self.window_steps, self.windows)
     }
 
     /// Where the windows of a series begin.
@@ -82,31 +61,7 @@ impl SeriesWindows {
             );
             return Err(BadSample { class: BadClass::TooShort, message });
         }
-        let wanted = self.windows;
-        Ok(match self.starts {
-            Starts::Random { hop_steps } => {
-                let places = (steps - self.window_steps) / hop_steps + 1;
-                let mut draws = key.draws(self.name, 0);
-                // Floyd's: so many draws as windows, all subsets equally likely.
-                let mut taken: Vec<usize> = Vec::with_capacity(wanted);
-                for last in places - wanted..places {
-                    let place = draws.below(last as u64 + 1) as usize;
-                    taken.push(if taken.contains(&place) { last } else { place });
-                }
-                taken.into_iter().map(|place| place * hop_steps).collect()
-            }
-            Starts::Regular { hop_steps } => {
-                let places = (steps - self.window_steps) / hop_steps + 1;
-                (0..wanted).map(|window| (2 * window + 1) * places / (2 * wanted) * hop_steps).collect()
-            }
-            Starts::Covering => {
-                let room = steps.saturating_sub(self.window_steps);
-                match wanted {
-                    1 => vec![room / 2],
-                    _ => (0..wanted).map(|window| room * window / (wanted - 1)).collect(),
-                }
-            }
-        })
+        Ok(self.starts.of(steps, self.window_steps, self.windows, || key.draws(self.name, 0)))
     }
 }
 

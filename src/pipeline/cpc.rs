@@ -1,37 +1,48 @@
-//! Settings of `[method.cpc]` that could be read but cannot be right.
+//! Settings of `[method.cpc]` that could be read but cannot be right, by themselves and beside their batches.
 use super::{
+    Pipeline,
     mistakes::Reading,
-    ranges::{at_least, base_width},
+    ranges::{MOST_CHANNELS, MOST_STEPS, base_width, within},
 };
 use crate::{
     loss::Negatives,
-    method::cpc::Settings,
+    method::{MethodSettings, cpc::Settings},
     model::{
         AutoregressorSettings, FrameEncoderSettings, causal_transformer::CausalTransformerSettings,
         conv1d_encoder::Normalization,
     },
+    pair::{PairSettings, SampleKernel as _, context_future::ContextFuture},
 };
 
 const KEY: &str = "method.cpc";
+/// Each has a map of its own, and a matrix of scores.
+const MOST_PREDICTED_FRAMES: usize = 1_024;
+/// Numbers per anchor.
+const MOST_SAMPLED: usize = 1 << 20;
+const MOST_BLOCKS: usize = 1_024;
+const MOST_TOKENS: usize = 1 << 24;
+/// Of a patch, and between patches.
+const MOST_PIXELS: usize = 65_536;
 
 /// Notes every value that is out of its range.
 pub(super) fn check(reading: &mut Reading, settings: &Settings) {
     let key = |name: &str| format!("{KEY}.{name}");
-    at_least(reading, &key("channels"), settings.channels as u64, 1);
-    at_least(reading, &key("predicted_frames"), settings.predicted_frames as u64, 1);
+    within(reading, &key("channels"), settings.channels, 1..=MOST_CHANNELS);
+    within(reading, &key("predicted_frames"), settings.predicted_frames, 1..=MOST_PREDICTED_FRAMES);
     if let Negatives::Sampled(number) = settings.negatives {
-        at_least(reading, &key("negatives.sampled"), number as u64, 1);
+        within(reading, &key("negatives.sampled"), number, 1..=MOST_SAMPLED);
     }
     encoder(reading, &settings.encoder);
     match &settings.context {
         AutoregressorSettings::Gru(gru) => {
-            at_least(reading, &key("context.gru.width_channels"), gru.width_channels as u64, 1);
+            within(reading, &key("context.gru.width_channels"), gru.width_channels, 1..=MOST_CHANNELS);
         }
         AutoregressorSettings::CausalTransformer(transformer) => {
             let &CausalTransformerSettings { width_channels, blocks, heads } = transformer;
             let key = |name: &str| format!("{KEY}.context.causal_transformer.{name}");
-            for (name, value) in [("width_channels", width_channels), ("blocks", blocks), ("heads", heads)] {
-                at_least(reading, &key(name), value as u64, 1);
+            let most = [("width_channels", width_channels, MOST_CHANNELS), ("blocks", blocks, MOST_BLOCKS)];
+            for (name, value, most) in most.into_iter().chain([("heads", heads, MOST_CHANNELS)]) {
+                within(reading, &key(name), value, 1..=most);
             }
             if heads > 0 && !(width_channels.is_multiple_of(heads) && width_channels.is_multiple_of(2)) {
                 let problem = format!("{width_channels} channels do not divide into {heads} heads, or are odd");
@@ -41,14 +52,72 @@ pub(super) fn check(reading: &mut Reading, settings: &Settings) {
     }
 }
 
+/// Notes windows that the encoder does not take.
+pub(super) fn meets(reading: &mut Reading, pair: &PairSettings, settings: &Settings) {
+    let (named, encoder) = match &settings.encoder {
+        FrameEncoderSettings::Waveform(_) => ("encoder.waveform", "series"),
+        FrameEncoderSettings::Series(_) => ("encoder.series", "series"),
+        FrameEncoderSettings::Sentences(_) => ("encoder.sentences", "documents"),
+        FrameEncoderSettings::Patches(_) => ("encoder.patches", "images"),
+    };
+    let made = match pair {
+        // Told already.
+        PairSettings::TwoViews(_) | PairSettings::ImageText(_) | PairSettings::PastFuture(_) => return,
+        PairSettings::ContextFuture(_) => "series",
+        PairSettings::Sentences(_) => "documents",
+        PairSettings::OneView(_) => "images",
+    };
+    if made != encoder {
+        let (of_pair, of_method) = (format!("pair.{}", pair.name()), format!("{KEY}.{named}"));
+        let problem = format!("takes windows of {encoder}, and pair.{} makes windows of {made}", pair.name());
+        let remedy = match made {
+            "series" => "encoder.waveform or encoder.series",
+            "images" => "encoder.patches",
+            _ => "encoder.sentences",
+        };
+        return reading.note_about(&[&of_method, &of_pair], problem, remedy);
+    }
+    match (pair, &settings.encoder) {
+        (PairSettings::ContextFuture(pair), _) if pair.channels != settings.channels => {
+            let problem = format!("{} channels, and windows have {}", settings.channels, pair.channels);
+            let keys = ["method.cpc.channels", "pair.context_future.channels"];
+            reading.note_about(&keys, problem, "write the same number in both");
+        }
+        (PairSettings::Sentences(pair), FrameEncoderSettings::Sentences(sentences)) => {
+            let needed = pair.tokenizer.vocabulary_tokens();
+            if sentences.vocabulary_tokens < needed {
+                let problem = format!(
+                    "{} tokens, and the tokenizer {:?} has {needed}, the padding included",
+                    sentences.vocabulary_tokens,
+                    pair.tokenizer.name()
+                );
+                let keys = ["method.cpc.encoder.sentences.vocabulary_tokens", "pair.sentences.tokenizer"];
+                reading.note_about(&keys, problem, format!("{needed} or more"));
+            }
+            if pair.window_sentences <= settings.predicted_frames {
+                let problem = format!(
+                    "{} sentences of a window cannot predict {} sentences ahead",
+                    pair.window_sentences, settings.predicted_frames
+                );
+                let keys = ["method.cpc.predicted_frames", "pair.sentences.window_sentences"];
+                reading.note_about(&keys, problem, "longer windows, or fewer predicted frames");
+            }
+        }
+        _ => {}
+    }
+}
+
 fn encoder(reading: &mut Reading, settings: &FrameEncoderSettings) {
     let key = |name: &str| format!("{KEY}.encoder.{name}");
     // One channel minus its own mean is nothing.
-    let least = |normalization: Normalization| if normalization == Normalization::Channel { 2 } else { 1 };
+    let widths = |normalization: Normalization| match normalization {
+        Normalization::Channel => 2..=MOST_CHANNELS,
+        Normalization::Batch | Normalization::None => 1..=MOST_CHANNELS,
+    };
     match settings {
         FrameEncoderSettings::Waveform(waveform) => {
-            let (name, channels) = (key("waveform.width_channels"), waveform.width_channels as u64);
-            at_least(reading, &name, channels, least(waveform.normalization));
+            let name = key("waveform.width_channels");
+            within(reading, &name, waveform.width_channels, widths(waveform.normalization));
         }
         FrameEncoderSettings::Series(series) => {
             if series.layers.is_empty() {
@@ -57,22 +126,99 @@ fn encoder(reading: &mut Reading, settings: &FrameEncoderSettings) {
             }
             for (index, layer) in series.layers.iter().enumerate() {
                 let key = |name: &str| key(&format!("series.layers[{index}].{name}"));
-                at_least(reading, &key("width_channels"), layer.width_channels as u64, least(series.normalization));
-                at_least(reading, &key("kernel_steps"), layer.kernel_steps as u64, 1);
-                at_least(reading, &key("stride_steps"), layer.stride_steps as u64, 1);
+                within(reading, &key("width_channels"), layer.width_channels, widths(series.normalization));
+                within(reading, &key("kernel_steps"), layer.kernel_steps, 1..=MOST_STEPS);
+                within(reading, &key("stride_steps"), layer.stride_steps, 1..=MOST_STEPS);
             }
         }
         FrameEncoderSettings::Sentences(sentences) => {
-            at_least(reading, &key("sentences.vocabulary_tokens"), sentences.vocabulary_tokens as u64, 2);
-            at_least(reading, &key("sentences.embedding_channels"), sentences.embedding_channels as u64, 1);
-            at_least(reading, &key("sentences.width_channels"), sentences.width_channels as u64, 1);
-            at_least(reading, &key("sentences.kernel_tokens"), sentences.kernel_tokens as u64, 1);
+            within(reading, &key("sentences.vocabulary_tokens"), sentences.vocabulary_tokens, 2..=MOST_TOKENS);
+            within(reading, &key("sentences.embedding_channels"), sentences.embedding_channels, 1..=MOST_CHANNELS);
+            within(reading, &key("sentences.width_channels"), sentences.width_channels, 1..=MOST_CHANNELS);
+            within(reading, &key("sentences.kernel_tokens"), sentences.kernel_tokens, 1..=MOST_CHANNELS);
         }
         FrameEncoderSettings::Patches(patches) => {
-            at_least(reading, &key("patches.side_pixels"), patches.side_pixels as u64, 1);
-            at_least(reading, &key("patches.hop_pixels"), patches.hop_pixels as u64, 1);
+            within(reading, &key("patches.side_pixels"), patches.side_pixels, 1..=MOST_PIXELS);
+            within(reading, &key("patches.hop_pixels"), patches.hop_pixels, 1..=MOST_PIXELS);
             base_width(reading, &key("patches.encoder"), &patches.encoder);
         }
+    }
+}
+
+/// Notes what the batches that the pairing makes cannot give: windows of the encoder's kind, frames to predict, negatives.
+///
+/// `side_pixels` is that of a view, 0 where there is none.
+pub(super) fn check_batches(reading: &mut Reading, pipeline: &Pipeline, side_pixels: usize) {
+    let (pair, MethodSettings::Cpc(settings)) = (&pipeline.pair, &pipeline.method) else { return };
+    let (takes, extent, extent_key) = match pair {
+        PairSettings::ContextFuture(of_pair) => {
+            let windows = ContextFuture::training(of_pair, &pipeline.augment);
+            let steps = windows.map_or(0, |windows| windows.shape()[1]);
+            let fits = matches!(settings.encoder, FrameEncoderSettings::Waveform(_) | FrameEncoderSettings::Series(_));
+            (fits, steps, "pair.context_future.window_steps")
+        }
+        PairSettings::OneView(_) => {
+            (matches!(settings.encoder, FrameEncoderSettings::Patches(_)), side_pixels, "augment.image")
+        }
+        _ => return,
+    };
+    let pair_key = format!("pair.{}", pair.name());
+    if !takes {
+        let problem = format!("does not encode what {pair_key} makes");
+        let remedy = match pair {
+            PairSettings::OneView(_) => "encoder.patches, or another pairing",
+            _ => "encoder.waveform or encoder.series, or another pairing",
+        };
+        return reading.note_about(&[&format!("{KEY}.encoder"), &pair_key], problem, remedy);
+    }
+    let (ahead, Some(frames)) = (settings.predicted_frames, settings.encoder.frames(extent)) else { return };
+    let key = format!("{KEY}.predicted_frames");
+    if extent > 0 && frames <= ahead {
+        let unit = if side_pixels > 0 { "pixels" } else { "steps" };
+        let least = settings.encoder.extent(ahead + 1).unwrap_or(extent);
+        let problem = format!("{ahead} frames ahead, and a window of {extent} {unit} becomes {frames}");
+        reading.note_about(&[&key, extent_key], problem, format!("{least} {unit} or more, or fewer frames ahead"));
+    }
+    negatives(reading, pipeline, settings, frames.saturating_sub(ahead));
+}
+
+/// Notes negatives that no batch has, or only some have. `least_frames` are those of a window whose last prediction is
+/// compared.
+fn negatives(reading: &mut Reading, pipeline: &Pipeline, settings: &Settings, least_frames: usize) {
+    let pair = &pipeline.pair;
+    let (key, frames_key) = (format!("{KEY}.negatives"), format!("{KEY}.predicted_frames"));
+    let (rows, per_item) = (pipeline.prefetch.batch_rows, pair.rows_per_item());
+    match settings.negatives {
+        Negatives::SameGroup if pair.group().is_none() => {
+            let group = format!("pair.{}.group", pair.name());
+            let (problem, remedy) = match pair {
+                PairSettings::ContextFuture(_) => (
+                    "no column says which series are of one group",
+                    "group = \"group\" below [pair.context_future], or other negatives",
+                ),
+                _ => ("images have no groups", "negatives = \"batch_all_time\""),
+            };
+            reading.note_about(&[&key, &group], problem, remedy);
+        }
+        // A window whose series, or group, is alone in its batch has its own frames to be told from.
+        Negatives::SameGroup | Negatives::WithinSequence if least_frames == 1 => {
+            let problem = "the furthest step has one frame per window to compare, and its own is no negative";
+            reading.note_about(
+                &[&frames_key, &key],
+                problem,
+                "longer windows, fewer predicted frames, or other negatives",
+            );
+        }
+        Negatives::BatchSameTime | Negatives::ExcludeCurrentSequence if rows > 1 && rows <= per_item => {
+            let problem =
+                format!("all {rows} rows of a batch are windows of one series, which are no negatives of each other");
+            reading.note_about(
+                &[&key, "prefetch.batch_rows"],
+                problem,
+                "more rows a batch, or fewer windows per series",
+            );
+        }
+        _ => {}
     }
 }
 
@@ -125,6 +271,60 @@ mod tests {
             assert!(keys.contains(&format!("method.cpc.{key}").as_str()), "{key}: {found:#?}");
             assert_eq!(keys.len(), 2, "{found:#?}");
         }
+    }
+
+    fn of(named: &str, sets: &[&str]) -> Vec<(String, String)> {
+        let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
+        match Plan::read(named, &sets) {
+            Err(crate::Error::Pipeline { mistakes, .. }) => {
+                mistakes.iter().map(|mistake| (mistake.key.clone(), mistake.to_string())).collect()
+            }
+            Err(other) => panic!("{other}"),
+            Ok(_) => vec![],
+        }
+    }
+
+    #[test]
+    fn what_no_batch_can_give_is_told_before_any_step() {
+        let ops = "augment.series=[{ random_segment = { steps = 700 } }]";
+        let (windows, rows) = ("pair.context_future.windows_per_series", "prefetch.batch_rows");
+        let steps = "pair.context_future.window_steps";
+        for (named, sets, key, words) in [
+            ("cpc", &["method.cpc.predicted_frames=16"][..], "predicted_frames", "becomes 16; 2719 steps or more"),
+            ("cpc", &[ops], "predicted_frames", "a window of 700 steps becomes 4"),
+            (
+                "cpc",
+                &["method.cpc.negatives=within_sequence", "method.cpc.predicted_frames=15"],
+                "predicted_frames",
+                "one frame",
+            ),
+            ("cpc_series", &["method.cpc.negatives=same_group"], "negatives", "below [pair.context_future]"),
+            ("cpc_series", &[&format!("{windows}=20")], "negatives", "all 20 rows"),
+            (
+                "cpc",
+                &["method.cpc.encoder={ patches = { encoder = { convnet = {} } } }"],
+                "encoder",
+                "encoder.waveform",
+            ),
+            ("cpc_patches", &["method.cpc.encoder={ waveform = {} }"], "encoder", "encoder.patches"),
+            ("cpc_patches", &["method.cpc.predicted_frames=7"], "predicted_frames", "becomes 7; 72 pixels or more"),
+            ("cpc_patches", &["method.cpc.negatives=same_group"], "negatives", "images have no groups"),
+        ] {
+            let found = of(named, sets);
+            assert_eq!(found.len(), 1, "{sets:?}: {found:#?}");
+            assert!(found[0].0 == format!("method.cpc.{key}") && found[0].1.contains(words), "{sets:?}: {found:#?}");
+        }
+        for (named, sets) in [
+            ("cpc", &["method.cpc.predicted_frames=15"][..]),
+            ("cpc", &["method.cpc.negatives=same_group"]),
+            ("cpc", &["method.cpc.negatives=within_sequence", "method.cpc.predicted_frames=14"]),
+            ("cpc_series", &[&format!("{windows}=10")]),
+            ("cpc_patches", &["method.cpc.predicted_frames=6"]),
+        ] {
+            assert_eq!(of(named, sets), [], "{sets:?}");
+        }
+        let found = of("cpc_series", &[&format!("{steps}=4000000000"), &format!("{rows}=20")]);
+        assert!(found.iter().any(|(key, text)| *key == steps && text.contains("too large")), "{found:#?}");
     }
 
     #[test]

@@ -1,4 +1,6 @@
 //! Settings that could be read but cannot be right: numbers out of range, parts larger than the whole.
+use std::ops::RangeInclusive;
+
 use super::{Pipeline, clip, cpc, mistakes::Reading};
 use crate::{
     evaluate::EvaluateSettings,
@@ -19,6 +21,12 @@ const WINDOWS_IN_FLIGHT: u64 = 2;
 /// Far beyond any machine: a slip of the fingers.
 const MOST_LANES: u32 = 4_096;
 const MOST_THREADS: usize = 4_096;
+/// Of series and of what is made of them: more than any sensor or model has.
+pub(super) const MOST_CHANNELS: usize = 65_536;
+/// Of a window: Arrow counts the numbers of a row with 31 bits.
+pub(super) const MOST_STEPS: usize = i32::MAX as usize;
+/// Windows of one series at a time.
+const MOST_WINDOWS: usize = 65_536;
 /// A cache keeps pieces of up to 1 MiB and refuses those above an eighth of its limit.
 const LEAST_CACHE_MEGABYTES: u64 = 16;
 
@@ -32,6 +40,9 @@ pub(super) fn check(reading: &mut Reading, pipeline: &Pipeline) {
         MethodSettings::Clip(method) => clip::check(reading, method),
     }
     meets(reading, &pipeline.pair, &pipeline.method);
+    if let MethodSettings::Cpc(method) = &pipeline.method {
+        cpc::meets(reading, &pipeline.pair, method);
+    }
     train(reading, &pipeline.train);
     chunks(reading, pipeline);
     if let Some(evaluate) = &pipeline.evaluate {
@@ -116,7 +127,11 @@ fn meets(reading: &mut Reading, pair: &PairSettings, method: &MethodSettings) {
             reading.note_about(&["pair.image_text", method], problem, other);
         }
         (
-            PairSettings::TwoViews(_) | PairSettings::ContextFuture(_) | PairSettings::PastFuture(_),
+            PairSettings::TwoViews(_)
+            | PairSettings::OneView(_)
+            | PairSettings::ContextFuture(_)
+            | PairSettings::PastFuture(_)
+            | PairSettings::Sentences(_),
             MethodSettings::Clip(_),
         ) => {
             let key = format!("pair.{}", pair.name());
@@ -124,18 +139,25 @@ fn meets(reading: &mut Reading, pair: &PairSettings, method: &MethodSettings) {
             reading.note_about(&[key.as_str(), "method.clip"], problem, "pair.image_text");
         }
         (PairSettings::TwoViews(_), MethodSettings::Cpc(_)) => {
-            let problem = "views of images are no windows, which method.cpc takes";
-            reading.note_about(&["pair.two_views", "method.cpc"], problem, "pair.context_future, or method.simclr");
+            let problem = "two views of images are no windows, which method.cpc takes";
+            let remedy = "pair.one_view, pair.context_future, or method.simclr";
+            reading.note_about(&["pair.two_views", "method.cpc"], problem, remedy);
         }
-        (PairSettings::ContextFuture(_) | PairSettings::PastFuture(_), MethodSettings::Simclr(_)) => {
+        (PairSettings::PastFuture(_), MethodSettings::Cpc(_)) => {
+            let problem = "past and future as two tensors are no windows, which method.cpc takes";
+            reading.note_about(&["pair.past_future", "method.cpc"], problem, "pair.context_future");
+        }
+        (PairSettings::OneView(_), MethodSettings::Simclr(_)) => {
+            let problem = "method.simclr takes two views of an image";
+            reading.note_about(&["pair.one_view", "method.simclr"], problem, "pair.two_views, or method.cpc");
+        }
+        (
+            PairSettings::ContextFuture(_) | PairSettings::PastFuture(_) | PairSettings::Sentences(_),
+            MethodSettings::Simclr(_),
+        ) => {
             let key = format!("pair.{}", pair.name());
-            let problem = "windows of series are no views of images, which method.simclr takes";
+            let problem = "windows of series and documents are no views of images, which method.simclr takes";
             reading.note_about(&[key.as_str(), "method.simclr"], problem, "pair.two_views, or method.cpc");
-        }
-        (PairSettings::ContextFuture(pair), MethodSettings::Cpc(method)) if pair.channels != method.channels => {
-            let problem = format!("{} channels, and windows have {}", method.channels, pair.channels);
-            let keys = ["method.cpc.channels", "pair.context_future.channels"];
-            reading.note_about(&keys, problem, "write the same number in both");
         }
         _ => {}
     }
@@ -144,27 +166,46 @@ fn meets(reading: &mut Reading, pair: &PairSettings, method: &MethodSettings) {
 fn pair(reading: &mut Reading, settings: &PairSettings, batch_rows: usize) {
     let key = |field: &str| format!("pair.{}.{field}", settings.name());
     let counts = match settings {
-        PairSettings::TwoViews(_) | PairSettings::ImageText(_) => return,
+        PairSettings::TwoViews(_) | PairSettings::OneView(_) | PairSettings::ImageText(_) => return,
         PairSettings::ContextFuture(pair) => {
             let windows = pair.windows_per_series;
-            if windows > 0 && !batch_rows.is_multiple_of(windows) {
-                let (per_series, rows) = (key("windows_per_series"), "prefetch.batch_rows");
-                let problem = format!("{windows} windows of each series do not divide a batch of {batch_rows} rows");
-                let remedy = "rows are windows: choose a multiple of the windows per series";
-                reading.note_about(&[rows, per_series.as_str()], problem, remedy);
-            }
+            divides(reading, &key("windows_per_series"), ("series", windows), batch_rows);
             vec![
-                ("channels", pair.channels),
-                ("window_steps", pair.window_steps),
-                ("hop_steps", pair.hop_steps),
-                ("windows_per_series", windows),
-                ("evaluation_windows", pair.evaluation_windows),
+                ("channels", pair.channels, MOST_CHANNELS),
+                ("window_steps", pair.window_steps, MOST_STEPS / pair.channels.max(1)),
+                ("hop_steps", pair.hop_steps, MOST_STEPS),
+                ("windows_per_series", windows, MOST_WINDOWS),
+                ("evaluation_windows", pair.evaluation_windows, MOST_WINDOWS),
+                ("evaluation_steps", pair.evaluation_steps.unwrap_or(1), MOST_STEPS / pair.channels.max(1)),
             ]
         }
-        PairSettings::PastFuture(pair) => vec![("channels", pair.channels), ("window_steps", pair.window_steps)],
+        PairSettings::PastFuture(pair) => vec![
+            ("channels", pair.channels, MOST_CHANNELS),
+            ("window_steps", pair.window_steps, MOST_STEPS / (2 * pair.channels.max(1))),
+            ("gap_steps", pair.gap_steps.max(1), MOST_STEPS),
+        ],
+        PairSettings::Sentences(pair) => {
+            let windows = pair.windows_per_document;
+            divides(reading, &key("windows_per_document"), ("document", windows), batch_rows);
+            vec![
+                ("window_sentences", pair.window_sentences, MOST_STEPS),
+                ("sentence_tokens", pair.sentence_tokens, MOST_STEPS / pair.window_sentences.max(1)),
+                ("windows_per_document", windows, MOST_WINDOWS),
+                ("evaluation_windows", pair.evaluation_windows, MOST_WINDOWS),
+            ]
+        }
     };
-    for (field, count) in counts {
-        at_least(reading, &key(field), count as u64, 1);
+    for (field, count, most) in counts {
+        within(reading, &key(field), count, 1..=most.max(1));
+    }
+}
+
+/// Notes a batch that would end in the middle of a sample's windows.
+fn divides(reading: &mut Reading, key: &str, (of, windows): (&str, usize), batch_rows: usize) {
+    if windows > 0 && !batch_rows.is_multiple_of(windows) {
+        let problem = format!("{windows} windows of each {of} do not divide a batch of {batch_rows} rows");
+        let remedy = format!("rows are windows: choose a multiple of the windows per {of}");
+        reading.note_about(&["prefetch.batch_rows", key], problem, remedy);
     }
 }
 
@@ -255,9 +296,19 @@ fn optimizer(reading: &mut Reading, settings: &OptimizerSettings) {
 }
 
 fn evaluation(reading: &mut Reading, settings: &EvaluateSettings) {
-    for (key, sql) in [("bank_sql", &settings.bank_sql), ("query_sql", &settings.query_sql)] {
+    let by_text = settings.zero_shot.is_some() || settings.retrieval.is_some();
+    if settings.classifies() || !by_text {
+        for (key, sql) in [("bank_sql", &settings.bank_sql), ("query_sql", &settings.query_sql)] {
+            if sql.trim().is_empty() {
+                reading.note(&format!("evaluate.{key}"), "empty", "a query over shards that returns sample_id");
+            }
+        }
+    }
+    let of_zero_shot = settings.zero_shot.as_ref().map(|zero_shot| ("zero_shot", &zero_shot.sql));
+    let of_retrieval = settings.retrieval.as_ref().map(|retrieval| ("retrieval", &retrieval.sql));
+    for (key, sql) in of_zero_shot.into_iter().chain(of_retrieval) {
         if sql.trim().is_empty() {
-            reading.note(&format!("evaluate.{key}"), "empty", "a query over shards that returns sample_id");
+            reading.note(&format!("evaluate.{key}.sql"), "empty", "a query over shards that returns image");
         }
     }
     at_least(reading, "evaluate.knn.neighbours", settings.knn.neighbours as u64, 1);
@@ -277,6 +328,14 @@ fn evaluation(reading: &mut Reading, settings: &EvaluateSettings) {
 pub(super) fn at_least(reading: &mut Reading, key: &str, value: u64, lowest: u64) {
     if value < lowest {
         reading.note(key, format!("{value} is too small"), format!("{lowest} or more"));
+    }
+}
+
+/// The same with an end beyond which nothing is meant, or can be counted.
+pub(super) fn within(reading: &mut Reading, key: &str, value: usize, allowed: RangeInclusive<usize>) {
+    at_least(reading, key, value as u64, *allowed.start() as u64);
+    if value > *allowed.end() {
+        reading.note(key, format!("{value} is too large"), format!("{} or less", allowed.end()));
     }
 }
 

@@ -2,7 +2,7 @@
 use std::path::Path;
 
 use super::{
-    EMBEDDED, Pipeline, clip,
+    EMBEDDED, Pipeline, clip, cpc,
     document::Node,
     mistakes::{Reading, did_you_mean},
     ranges, source, sources,
@@ -16,7 +16,9 @@ use crate::{
     error::{Context as _, Error, Mistake, Result, Stage},
     method::MethodSettings,
     model::EncoderSettings,
-    pair::{PairSettings, SampleKernel as _, context_future::ContextFuture, past_future::PastFuture},
+    pair::{
+        PairSettings, SampleKernel as _, context_future::ContextFuture, past_future::PastFuture, sentences::Sentences,
+    },
     scan::EVERY_SAMPLE,
     schema::{Role, Schema},
     train::{Compat, schedule::Schedule},
@@ -29,7 +31,7 @@ pub struct Plan {
     pub named: String,
     /// `compat` expanded, the evaluation recipe filled in.
     pub pipeline: Pipeline,
-    /// Side of a view; 0 where views are windows of series.
+    /// Side of a view; 0 where views are windows of series or documents.
     pub side_pixels: u32,
     /// Bytes of what one item of the order becomes: its views, or its windows.
     pub slot_bytes: u64,
@@ -83,7 +85,7 @@ impl Plan {
         Ok(format!("# Resolved from {named}. Peak learning rate at {batch_rows} rows a batch: {rate}.\n{body}"))
     }
 
-    /// The same with all local files and folders of `[scan]` named from the root, so that a run can be used from any folder.
+    /// The same with all local files and folders named from the root, so that a run can be used from any folder.
     ///
     /// # Errors
     /// There is no current folder.
@@ -103,6 +105,10 @@ impl Plan {
         if let Some(cache) = &mut scan.cache {
             cache.folder = absolute(&cache.folder)?;
         }
+        let zero_shot = self.pipeline.evaluate.iter_mut().filter_map(|evaluate| evaluate.zero_shot.as_mut());
+        for file in zero_shot.flat_map(|settings| settings.templates.iter_mut().chain(&mut settings.names)) {
+            *file = absolute(Path::new(file.as_str()))?.display().to_string();
+        }
         Ok(self)
     }
 
@@ -116,8 +122,12 @@ impl Plan {
         match &self.pipeline.pair {
             PairSettings::TwoViews(_) => format!("two {}-pixel views", self.side_pixels),
             PairSettings::ImageText(_) => format!("an image of {} pixels a side and its text", self.side_pixels),
+            PairSettings::OneView(_) => format!("one {}-pixel view", self.side_pixels),
             PairSettings::ContextFuture(pair) => format!("a window of {} steps", pair.window_steps),
             PairSettings::PastFuture(pair) => format!("a past and a future of {} steps each", pair.window_steps),
+            PairSettings::Sentences(pair) => {
+                format!("a window of {} {} of {} tokens", pair.window_sentences, pair.unit.name(), pair.sentence_tokens)
+            }
         }
     }
 }
@@ -136,8 +146,8 @@ fn resolve(reading: &mut Reading, named: &str, mut pipeline: Pipeline) -> Plan {
     ranges::check(reading, &pipeline);
     let scan = &mut pipeline.scan;
     if scan.selection.is_none() && scan.sources.is_empty() {
-        let every_sample = match least_steps(&pipeline.pair) {
-            Some(steps) => format!("{EVERY_SAMPLE} WHERE steps >= {steps}"),
+        let every_sample = match least(&pipeline.pair) {
+            Some((column, least)) => format!("{EVERY_SAMPLE} WHERE {column} >= {least}"),
             None => EVERY_SAMPLE.to_owned(),
         };
         scan.sql.get_or_insert(every_sample);
@@ -152,6 +162,7 @@ fn resolve(reading: &mut Reading, named: &str, mut pipeline: Pipeline) -> Plan {
         pair.context_tokens.get_or_insert(method.text.context_tokens);
     }
     clip::meets(reading, &pipeline, side_pixels);
+    cpc::check_batches(reading, &pipeline, side_pixels as usize);
     // The peak does not depend on the length of an epoch, which only the data tells.
     let peak_rate = Schedule::new(&pipeline.train, pipeline.prefetch.batch_rows, 1).peak();
     if let (Some(Compat::Torch), MethodSettings::Simclr(simclr)) = (pipeline.train.compat, &mut pipeline.method) {
@@ -203,9 +214,10 @@ fn columns(reading: &mut Reading, pipeline: &Pipeline) {
     let pair = &pipeline.pair;
     let key = format!("pair.{}.column", pair.name());
     let (what, other) = match pair {
-        PairSettings::TwoViews(_) => ("holds no images", "holds images, not labels"),
+        PairSettings::TwoViews(_) | PairSettings::OneView(_) => ("holds no images", "holds images, not labels"),
         PairSettings::ImageText(_) => ("holds no images", "holds images, neither labels nor texts"),
         PairSettings::ContextFuture(_) | PairSettings::PastFuture(_) => ("holds no series", "holds series, not labels"),
+        PairSettings::Sentences(_) => ("holds no documents", "holds documents, not labels"),
     };
     wanted.push((key.as_str(), pair.column(), Role::Blob, what));
     let group_key = format!("pair.{}.group", pair.name());
@@ -217,10 +229,15 @@ fn columns(reading: &mut Reading, pipeline: &Pipeline) {
     if let Some(caption) = pair.caption().filter(known) {
         wanted.push(("pair.image_text.caption", caption, Role::Narrow, other));
     }
+    if let Some(balance) = &pipeline.scan.balance {
+        wanted.push(("scan.balance.column", balance.column.as_str(), Role::Narrow, other));
+    }
     if let Some(evaluate) = &pipeline.evaluate {
         wanted.push(("evaluate.label", evaluate.label.as_str(), Role::Narrow, other));
         let further = evaluate.further_labels.iter();
         wanted.extend(further.map(|name| ("evaluate.further_labels", name.as_str(), Role::Narrow, other)));
+        let group = evaluate.abx_group.iter();
+        wanted.extend(group.map(|name| ("evaluate.abx_group", name.as_str(), Role::Narrow, other)));
     }
     for (key, name, role, otherwise) in wanted {
         let known: Vec<&str> = names(role).collect();
@@ -235,22 +252,24 @@ fn columns(reading: &mut Reading, pipeline: &Pipeline) {
     }
 }
 
-/// Steps that a series must have, where the pairing takes windows of series.
-fn least_steps(pair: &PairSettings) -> Option<usize> {
+/// Steps that a series must have, or sentences that a document must, and the column that counts them.
+fn least(pair: &PairSettings) -> Option<(&'static str, usize)> {
     let kernel = match pair {
-        PairSettings::TwoViews(_) | PairSettings::ImageText(_) => return None,
+        PairSettings::TwoViews(_) | PairSettings::OneView(_) | PairSettings::ImageText(_) => return None,
         PairSettings::ContextFuture(pair) => ContextFuture::training(pair, &AugmentSettings::default()),
         PairSettings::PastFuture(pair) => PastFuture::training(pair, &AugmentSettings::default()),
+        PairSettings::Sentences(pair) => return Some(("sentences", Sentences::training(pair).least_sentences())),
     };
-    kernel.ok().map(|kernel| kernel.least_steps())
+    kernel.ok().map(|kernel| ("steps", kernel.least_steps()))
 }
 
 /// Side of a view, and bytes of an item's slot. Notes what is wrong with the recipes.
 fn slots(reading: &mut Reading, pipeline: &mut Pipeline) -> (u32, u64) {
     let kernel = match &pipeline.pair {
-        PairSettings::TwoViews(_) => {
+        PairSettings::TwoViews(_) | PairSettings::OneView(_) => {
+            let views = if matches!(pipeline.pair, PairSettings::TwoViews(_)) { 2 } else { 1 };
             let side_pixels = recipes(reading, pipeline);
-            return (side_pixels, 2 * 3 * u64::from(side_pixels).pow(2));
+            return (side_pixels, views * 3 * u64::from(side_pixels).pow(2));
         }
         PairSettings::ImageText(_) => {
             let side_pixels = recipes(reading, pipeline);
@@ -258,6 +277,7 @@ fn slots(reading: &mut Reading, pipeline: &mut Pipeline) -> (u32, u64) {
         }
         PairSettings::ContextFuture(pair) => ContextFuture::training(pair, &pipeline.augment),
         PairSettings::PastFuture(pair) => PastFuture::training(pair, &pipeline.augment),
+        PairSettings::Sentences(pair) => return (0, Sentences::training(pair).slot_bytes() as u64),
     };
     match kernel {
         Ok(kernel) => (0, kernel.slot_bytes() as u64),

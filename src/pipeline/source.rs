@@ -5,7 +5,7 @@ use super::mistakes::did_you_mean;
 use crate::error::{Context, Error, Result, Stage};
 
 /// Name and text of the pipelines that every build carries.
-pub const EMBEDDED: [(&str, &str); 7] = [
+pub const EMBEDDED: [(&str, &str); 9] = [
     ("simclr", include_str!("../../pipelines/simclr.toml")),
     ("simclr_small", include_str!("../../pipelines/simclr_small.toml")),
     ("cpc", include_str!("../../pipelines/cpc.toml")),
@@ -13,6 +13,8 @@ pub const EMBEDDED: [(&str, &str); 7] = [
     ("clip", include_str!("../../pipelines/clip.toml")),
     ("clip_vit_b32", include_str!("../../pipelines/clip_vit_b32.toml")),
     ("siglip", include_str!("../../pipelines/siglip.toml")),
+    ("cpc_patches", include_str!("../../pipelines/cpc_patches.toml")),
+    ("cpc_text", include_str!("../../pipelines/cpc_text.toml")),
 ];
 
 /// The text of the pipeline `named`: the file at that path if there is one, else the built-in of that name.

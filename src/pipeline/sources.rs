@@ -28,9 +28,15 @@ pub(super) fn give_way(document: &mut Node, sets: &[String]) {
 pub(super) fn check(reading: &mut Reading, settings: &ScanSettings) {
     if settings.sources.is_empty() {
         one(reading, "scan", &settings.shards, settings.sql.as_deref(), settings.selection.as_deref());
-        if settings.epoch_items.is_some() {
+        if settings.balance.is_some() && settings.epoch_items == Some(0) {
+            reading.note(
+                "scan.epoch_items",
+                "0 is too small",
+                "1 or more; without it an epoch is as long as the data say",
+            );
+        } else if settings.balance.is_none() && settings.epoch_items.is_some() {
             let remedy = "leave it out: an epoch of one source is one pass over it";
-            reading.note("scan.epoch_items", "goes with scan.sources alone", remedy);
+            reading.note("scan.epoch_items", "goes with scan.sources or scan.balance alone", remedy);
         }
     } else {
         several(reading, settings);
@@ -70,6 +76,7 @@ fn several(reading: &mut Reading, settings: &ScanSettings) {
         ("shards", !settings.shards.is_empty()),
         ("sql", settings.sql.is_some()),
         ("selection", settings.selection.is_some()),
+        ("balance", settings.balance.is_some()),
     ];
     for (key, _) in given.into_iter().filter(|(_, is_given)| *is_given) {
         let problem = format!("{key} and sources given");
@@ -183,6 +190,9 @@ mod tests {
             ["scan.sources.b.weight"]
         );
         assert_eq!(keys("shards = ['a']\nepoch_items = 9"), ["scan.epoch_items"]);
+        assert!(plan("shards = ['a']\nepoch_items = 9\nbalance = { column = 'label' }").is_ok());
+        assert_eq!(keys("shards = ['a']\nbalance = { column = 'lable' }"), ["scan.balance.column"]);
+        assert_eq!(keys("balance = { column = 'label' }\n[scan.sources.a]\nshards = ['a']"), ["scan.balance"]);
         assert!(keys("[scan.sources.a]\nshard = ['a']").contains(&"scan.sources.a.shard".to_owned()));
     }
 }

@@ -1,7 +1,7 @@
 //! `diptych check PIPELINE`: every mistake. Data is opened only where the file has none, and then for its columns alone.
 use std::sync::Arc;
 
-use super::{Named, choose::queries, data::Data, output, progress};
+use super::{Named, choose::queries, clip_evaluation, data::Data, output, progress};
 use crate::{
     error::{Error, Mistake, Result, Stage},
     pipeline::Plan,
@@ -46,10 +46,22 @@ fn sql(plan: &Plan) -> Result<String> {
     let mut queries = queries(&data, plan)?;
     if let Some(evaluate) = &pipeline.evaluate {
         for (key, sql) in [("evaluate.bank_sql", &evaluate.bank_sql), ("evaluate.query_sql", &evaluate.query_sql)] {
-            queries.push((key.to_owned(), Arc::clone(&data.shards), sql.clone()));
+            if evaluate.classifies() {
+                queries.push((key.to_owned(), Arc::clone(&data.shards), sql.clone()));
+            }
         }
     }
     let mut mistakes = Vec::new();
+    let of_texts = pipeline.evaluate.as_ref().map_or(Ok(0), |evaluate| clip_evaluation::check(evaluate, &data));
+    let by_text = match of_texts {
+        Ok(checked) => checked,
+        Err(error @ Error::Stage { stage: Stage::Sql, .. }) => {
+            let problem = error.report();
+            mistakes.push(Mistake { key: "evaluate".to_owned(), position: None, problem, remedy: String::new() });
+            0
+        }
+        Err(error) => return Err(error),
+    };
     for (key, shards, sql) in &queries {
         let query = Query { tables: data.tables()?.clone(), ..Query::new(shards, &data.schema, sql) };
         match data.runtime.block_on(query.plan(1)) {
@@ -66,9 +78,10 @@ fn sql(plan: &Plan) -> Result<String> {
     if !mistakes.is_empty() {
         return Err(Error::Pipeline { file: plan.named.clone(), mistakes });
     }
+    let count = queries.len() + by_text;
     Ok(format!(
         "SQL of {} planned over {} in {}.",
-        if queries.len() == 1 { "1 query".to_owned() } else { format!("{} queries", queries.len()) },
+        if count == 1 { "1 query".to_owned() } else { format!("{count} queries") },
         output::counted(data.shards.rows(), "row"),
         output::counted(data.shards.shards.len() as u64, "shard")
     ))

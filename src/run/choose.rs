@@ -3,12 +3,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{
+    balance::{self, balanced},
     data::{Data, check_some},
     folder::RunFolder,
     progress,
 };
 use crate::{
-    error::{Context as _, Result, Stage},
+    error::{Context as _, Error, Result, Stage},
     pipeline::Plan,
     scan::{
         EVERY_SAMPLE,
@@ -26,6 +27,13 @@ pub enum How {
     Sql(String),
     /// A file is read.
     File(PathBuf),
+    /// Those of one value of a column, of what `[scan]` keeps: see [`Choice::base`].
+    Value {
+        /// The column.
+        column: String,
+        /// As text.
+        value: String,
+    },
 }
 
 /// One source, chosen.
@@ -48,6 +56,8 @@ pub struct Choice {
     pub sources: Vec<Chosen>,
     /// With the ordinals of all shards together.
     pub mixture: Mixture,
+    /// The query whose samples were divided by the values of a column, and the digest of what it keeps.
+    pub base: Option<(String, [u8; 32])>,
 }
 
 /// Runs or reads what the pipeline names.
@@ -60,8 +70,11 @@ pub fn choose(data: &Data, plan: &Plan) -> Result<Choice> {
         let how = how(scan.sql.as_ref(), scan.selection.as_ref());
         let key = if scan.selection.is_some() { "scan.selection" } else { "scan.sql" };
         let (selection, report) = find(data, &data.shards, &how, key)?;
+        if let Some(balance) = &scan.balance {
+            return balanced(data, plan, balance, &selection, how);
+        }
         let chosen = Chosen { name: String::new(), how, shards: Arc::clone(&data.shards), report };
-        return Ok(Choice { sources: vec![chosen], mixture: selection.into() });
+        return Ok(Choice { sources: vec![chosen], mixture: selection.into(), base: None });
     }
     let (mut sources, mut parts) = (Vec::new(), Vec::new());
     for (name, settings) in &scan.sources {
@@ -73,7 +86,8 @@ pub fn choose(data: &Data, plan: &Plan) -> Result<Choice> {
         sources.push(Chosen { name: name.clone(), how, shards, report });
     }
     let mixture = Mixture::new(parts, scan.epoch_items)?;
-    Ok(Choice { sources, mixture: mixture.in_batches(plan.pipeline.prefetch.batch_rows, scan.lanes) })
+    let mixture = mixture.in_batches(plan.pipeline.prefetch.batch_rows, scan.lanes);
+    Ok(Choice { sources, mixture, base: None })
 }
 
 /// Every query of `[scan]`: its key, the shards that it is about, and its SQL. A saved selection is read and has none.
@@ -96,6 +110,7 @@ pub fn queries(data: &Data, plan: &Plan) -> Result<Vec<(String, Arc<ShardSet>, S
         match how {
             How::Sql(sql) => queries.push((format!("{place}.sql"), shards, sql)),
             How::File(path) => drop(Selection::load(&path, &shards)?),
+            How::Value { .. } => return Err(Error::internal("a source of a pipeline is a value")),
         }
     }
     Ok(queries)
@@ -116,6 +131,7 @@ fn find(data: &Data, shards: &ShardSet, how: &How, key: &str) -> Result<(Selecti
             let report = SelectReport::loaded(shards, &selection);
             (selection, report)
         }
+        How::Value { .. } => return Err(Error::internal("a source of a pipeline is a value")),
     };
     check_some(key, &report).map(|()| (selection, report))
 }
@@ -126,10 +142,16 @@ impl Choice {
     /// # Errors
     /// Digests that differ.
     pub fn verify(&self, data: &Data) -> Result<()> {
+        let verify = |shards: &ShardSet, sql: &str, digest| -> Result<()> {
+            let query = Query { tables: data.tables()?.clone(), ..Query::new(shards, &data.schema, sql) };
+            data.runtime.block_on(query.verify(digest)).map(drop)
+        };
+        if let Some((sql, digest)) = &self.base {
+            verify(&data.shards, sql, *digest)?;
+        }
         for (chosen, source) in self.sources.iter().zip(self.mixture.sources()) {
             if let How::Sql(sql) = &chosen.how {
-                let query = Query { tables: data.tables()?.clone(), ..Query::new(&chosen.shards, &data.schema, sql) };
-                data.runtime.block_on(query.verify(source.selection.digest()))?;
+                verify(&chosen.shards, sql, source.selection.digest())?;
             }
         }
         Ok(())
@@ -162,6 +184,9 @@ pub fn save(folder: &RunFolder, mixture: &Mixture) -> Result<()> {
 /// A file's, or a shard that changed or is gone.
 pub fn load(folder: &RunFolder, data: &Data, plan: &Plan) -> Result<Mixture> {
     let scan = &plan.pipeline.scan;
+    if scan.balance.is_some() {
+        return balance::load(folder, data, plan);
+    }
     if scan.sources.is_empty() {
         return Ok(data.load_selection(&folder.selection(""))?.into());
     }

@@ -7,7 +7,7 @@ use std::{
 use datafusion::{
     arrow::{
         array::{AsArray as _, RecordBatch},
-        datatypes::{Float32Type, UInt8Type},
+        datatypes::{Float32Type, UInt8Type, UInt32Type},
     },
     physical_plan::stream::RecordBatchStreamAdapter,
 };
@@ -20,8 +20,8 @@ use crate::{
     batch::PairCaptions,
     error::{Context as _, Error, Result, Stage},
     pair::{
-        ImageTextSettings, PairSettings, SampleKernel, TwoViewsSettings, context_future::ContextFuture,
-        image_text::ImageText, one_view::OneView, past_future::PastFuture, two_views::TwoViews,
+        PairSettings, SampleKernel, context_future::ContextFuture, image_text::ImageText, one_view::OneView,
+        past_future::PastFuture, sentences::Sentences, two_views::TwoViews,
     },
     pipeline::Plan,
     prefetch::{Queue, prefetch},
@@ -29,7 +29,14 @@ use crate::{
         ScanSettings, SourceSettings, World, epoch::EpochPlan, mixture::Mixture, order::Order, quarantine::Quarantine,
     },
     schema::Schema,
-    select::{report::SelectReport, select::Query, selection::Selection, shards::ShardSet, tables::Tables},
+    select::{
+        report::SelectReport,
+        select::Query,
+        selection::Selection,
+        shards::ShardSet,
+        sql::{SqlSession, SqlSettings},
+        tables::Tables,
+    },
     stores::routing_store::Stores,
     tokenize::clip,
 };
@@ -37,6 +44,8 @@ use crate::{
 /// Reads wait most of their time; decoding has threads of its own, so that neither blocks the other.
 const IO_THREADS: usize = 2;
 const MEGABYTE: u64 = 1 << 20;
+/// What sorts, joins and groups of [`Data::sql_session`] may hold.
+const SESSION_BYTES: usize = 1 << 30;
 
 /// Shards, opened, and the runtime that reads them.
 #[derive(Debug)]
@@ -109,6 +118,26 @@ impl Data {
         Ok((selection, report))
     }
 
+    /// A session for queries whose rows are looked at as they come, in the order of `sample_id`.
+    ///
+    /// # Errors
+    /// The shards' and the tables'.
+    pub fn sql_session(&self) -> Result<SqlSession> {
+        let settings = SqlSettings {
+            shards: self.scan.all_shards(),
+            schema: self.schema.clone(),
+            stores: Arc::clone(&self.stores),
+            memory_bytes: SESSION_BYTES,
+        };
+        let tables = self.tables()?;
+        self.runtime.block_on(async {
+            let session = SqlSession::open(&settings).await?;
+            session.give_tables(tables).await?;
+            session.keep_order();
+            Ok(session)
+        })
+    }
+
     /// A selection saved by [`Selection::save`].
     ///
     /// # Errors
@@ -129,8 +158,10 @@ impl Data {
                 self.check_caption(&pair.caption, &selection)?;
                 Arc::new(ImageText::new(pair, augment).map_err(unresolved)?)
             }
+            PairSettings::OneView(pair) => Arc::new(OneView::training(pair, augment).map_err(unresolved)?),
             PairSettings::ContextFuture(pair) => Arc::new(ContextFuture::training(pair, augment).map_err(unresolved)?),
             PairSettings::PastFuture(pair) => Arc::new(PastFuture::training(pair, augment).map_err(unresolved)?),
+            PairSettings::Sentences(pair) => Arc::new(Sentences::training(pair)),
         };
         let pair = &plan.pipeline.pair;
         let extra_columns = pair.group().into_iter().chain(pair.caption()).map(str::to_owned).collect();
@@ -145,12 +176,12 @@ impl Data {
     /// Ours: the recipe was checked before.
     pub fn evaluation(&self, plan: &Plan, selection: Selection, labels: Vec<String>) -> Result<EpochPlan> {
         let kernel: Arc<dyn SampleKernel> = match &plan.pipeline.pair {
-            PairSettings::TwoViews(TwoViewsSettings { column })
-            | PairSettings::ImageText(ImageTextSettings { column, .. }) => {
-                Arc::new(OneView::new(column, &plan.pipeline.augment).map_err(unresolved)?)
+            pair @ (PairSettings::TwoViews(_) | PairSettings::OneView(_) | PairSettings::ImageText(_)) => {
+                Arc::new(OneView::new(pair.column(), &plan.pipeline.augment).map_err(unresolved)?)
             }
             PairSettings::ContextFuture(pair) => Arc::new(ContextFuture::evaluation(pair).map_err(unresolved)?),
             PairSettings::PastFuture(pair) => Arc::new(PastFuture::evaluation(pair).map_err(unresolved)?),
+            PairSettings::Sentences(pair) => Arc::new(Sentences::evaluation(pair)),
         };
         Ok(EpochPlan {
             extra_columns: labels,
@@ -259,12 +290,12 @@ pub fn decode_threads(setting: usize) -> usize {
     }
 }
 
-/// The first pairs of the first epoch, u8 `[pairs, 2, 3, side, side]`, and how many they are.
+/// The views of the first items of the first epoch, u8 `[items, views, 3, side, side]`, and how many items they are.
 ///
 /// # Errors
 /// The epoch's.
-pub fn first_pairs(data: &Data, plan: &Plan, epochs: &EpochPlan, pairs: usize) -> Result<(Vec<u8>, usize)> {
-    let batch = first_items(data, plan, epochs, pairs)?;
+pub fn first_views(data: &Data, plan: &Plan, epochs: &EpochPlan, items: usize) -> Result<(Vec<u8>, usize)> {
+    let batch = first_items(data, plan, epochs, items)?;
     Ok((pixels(&batch)?, batch.num_rows()))
 }
 
@@ -295,6 +326,26 @@ pub fn first_windows(data: &Data, plan: &Plan, epochs: &EpochPlan, series: usize
     match tensors.and_then(|tensors| tensors.values().as_primitive_opt::<Float32Type>()) {
         Some(values) => Ok((values.values().to_vec(), shape)),
         None => Err(Error::internal("a batch has no windows of f32")),
+    }
+}
+
+/// The ids of the first documents of the first epoch, and their shape, `[documents, windows, sentences, tokens]`.
+///
+/// # Errors
+/// The epoch's.
+pub fn first_documents(
+    data: &Data,
+    plan: &Plan,
+    epochs: &EpochPlan,
+    documents: usize,
+) -> Result<(Vec<u32>, [usize; 4])> {
+    let batch = first_items(data, plan, epochs, documents)?;
+    let windows = epochs.kernel.rows_per_item();
+    let &[sentences, tokens] = epochs.kernel.shape() else { return Err(Error::internal("documents of another shape")) };
+    let tensors = batch.columns().iter().find_map(|column| column.as_fixed_size_list_opt());
+    match tensors.and_then(|tensors| tensors.values().as_primitive_opt::<UInt32Type>()) {
+        Some(ids) => Ok((ids.values().to_vec(), [batch.num_rows() / windows, windows, sentences, tokens])),
+        None => Err(Error::internal("a batch has no windows of u32")),
     }
 }
 

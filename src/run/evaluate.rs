@@ -4,11 +4,13 @@ use std::path::Path;
 use burn::tensor::Device;
 
 use super::{
+    clip_evaluation, clip_model,
     data::Data,
     folder::RunFolder,
     methods::PlannedMethod,
     output,
     progress::{self, Progress},
+    token_counts::token_counts,
 };
 use crate::{
     batch::Batch,
@@ -16,20 +18,25 @@ use crate::{
     error::{Error, Result, Stage},
     evaluate::{
         EvaluateSettings,
+        abx::Triples,
         extract::{Extracted, Represent, encoded, extract, mfcc, raw},
         features::Classes,
         knn::{UnitRows, nearest},
+        matches::Matches,
         mfcc_statistics::Mfcc,
         protocol::{Evaluation, Role},
         raw_pixels::keep_one_of_equal_channels,
         scores::{Scores, Selected},
     },
-    method::{Method, MethodSettings},
+    method::Method,
     pair::PairSettings,
     pipeline::Plan,
     scan::epoch::EpochPlan,
     select::shards::hex,
-    train::{checkpoint, report::write_report, state::restore},
+    train::{
+        report::{MATCHES_FILE, write_report},
+        state::restore,
+    },
 };
 
 /// Channels of an image.
@@ -72,7 +79,7 @@ impl Sides {
             if selection.items() == 0 {
                 return Err(nothing_to_evaluate(side, report.of));
             }
-            data.evaluation(plan, selection, settings.labels())
+            data.evaluation(plan, selection, settings.columns())
         };
         Ok(Self { bank: side(Side::Bank, &settings.bank_sql)?, queries: side(Side::Queries, &settings.query_sql)? })
     }
@@ -155,56 +162,98 @@ pub fn run(run: &Path, sets: &[String], json: bool) -> Result<()> {
         let reason = "the run's pipeline has no [evaluate]; give --set 'evaluate={bank_sql=\"…\",query_sql=\"…\"}'";
         return Err(Error::at(Stage::CommandLine, named, reason));
     };
-    let Some((newest, damaged)) = checkpoint::latest(folder.path())? else {
-        let reason = format!("there is no checkpoint yet; go on with diptych train --resume {named}");
-        return Err(Error::at(Stage::Evaluate, named, reason));
-    };
-    damaged.iter().for_each(|damage| progress::log(&format!("warning: {damage}")));
+    let newest = clip_model::newest(&folder)?;
     folder.check_writable()?;
 
     let data = Data::open(&plan)?;
-    let sides = Sides::new(&plan, &data, &settings)?;
     let device = device::parse(&plan.pipeline.device)?;
     let untrained = PlannedMethod::new(&plan, &device)?;
     let weights = newest.tensors.ema.as_ref().unwrap_or(&newest.tensors.weights);
     let trained = restore(untrained.clone(), weights)?;
     let averaged = if newest.tensors.ema.is_some() { ", averaged weights" } else { "" };
     progress::log(&format!("checkpoint {}{averaged}", newest.folder.display()));
+    let mut scores = match settings.classifies() {
+        true => classified(&plan, &data, &settings, [&trained, &untrained], &device)?,
+        false => Scores { seed: plan.pipeline.seed, ..Scores::default() },
+    };
+    let mut matches = None;
+    if settings.zero_shot.is_some() || settings.retrieval.is_some() {
+        let embedder = clip_model::of_method(&plan, &trained, &device)?;
+        matches = clip_evaluation::add(&mut scores, &settings, &data, &embedder)?;
+    }
+    let line = scores.to_json_line().map_err(|error| Error::internal("scores are no JSON").caused_by(error))?;
+    // Computed for long, so shown whatever becomes of the files.
+    output::line(&scores.to_string())?;
+    let written = folder
+        .write("scores.json", format!("{line}\n").as_bytes())
+        .and_then(|()| matches.iter().try_for_each(|matches| save_matches(&folder, matches)))
+        .and_then(|()| write_report(folder.path()));
+    if let Ok(report) = &written {
+        output::line(&format!("see {}", report.display()))?;
+    }
+    if json {
+        output::line(&line)?;
+    }
+    written.map(drop)
+}
 
-    let by_encoder = |batch: &Batch| encoded(&trained, batch);
-    let by_untrained = |batch: &Batch| encoded(&untrained, batch);
+fn save_matches(folder: &RunFolder, matches: &Matches) -> Result<()> {
+    let json = serde_json::to_vec(matches).map_err(|error| Error::internal("matches are no JSON").caused_by(error))?;
+    folder.write(MATCHES_FILE, &json)
+}
+
+/// Features classified by kNN and a linear probe, of the trained method beside its floors.
+fn classified(
+    plan: &Plan,
+    data: &Data,
+    settings: &EvaluateSettings,
+    [trained, untrained]: [&PlannedMethod; 2],
+    device: &Device,
+) -> Result<Scores> {
+    let sides = Sides::new(plan, data, settings)?;
+    let by_encoder = |batch: &Batch| encoded(trained, batch);
+    let by_untrained = |batch: &Batch| encoded(untrained, batch);
     let audio = audio(&plan.pipeline.pair);
+    let is_text = matches!(plan.pipeline.pair, PairSettings::Sentences(_));
     let by_floor = |batch: &Batch| match &audio {
         Some(audio) => mfcc(audio, batch),
+        None if is_text => token_counts(batch),
         None => raw(batch),
     };
     let all: [Represent<'_>; 3] = [&by_encoder, &by_untrained, &by_floor];
-    let mut bank = sides.features(Side::Bank, &plan, &data, &all, &device)?;
-    let mut queries = sides.features(Side::Queries, &plan, &data, &all, &device)?;
-    let floor = match &plan.pipeline.method {
-        MethodSettings::Simclr(_) | MethodSettings::Clip(_) => {
+    let mut bank = sides.features(Side::Bank, plan, data, &all, device)?;
+    let mut queries = sides.features(Side::Queries, plan, data, &all, device)?;
+    let floor = match &plan.pipeline.pair {
+        PairSettings::TwoViews(_) | PairSettings::OneView(_) | PairSettings::ImageText(_) => {
             keep_one_of_equal_channels(&mut bank.features[2], &mut queries.features[2], CHANNELS);
             "raw_pixels"
         }
-        MethodSettings::Cpc(_) if audio.is_some() => "mfcc_statistics",
-        MethodSettings::Cpc(_) => "raw_series",
+        PairSettings::Sentences(_) => "token_counts",
+        PairSettings::ContextFuture(_) | PairSettings::PastFuture(_) if audio.is_some() => "mfcc_statistics",
+        PairSettings::ContextFuture(_) | PairSettings::PastFuture(_) => "raw_series",
     };
 
     let recipe = format!("{}; features: {}", sides.bank.kernel.describe(), trained.features_in_words());
     progress::log("classifying");
     let seen = [&bank, &queries].map(|side| side.features[0].rows());
+    let groups = settings.abx_group.as_ref().map(|group| (group, queries.column(&settings.columns(), group)));
     let mut scores: Option<Scores> = None;
     for (at, label) in settings.labels().into_iter().enumerate() {
         if at > 0 {
             bank.labelled(at - 1);
             queries.labelled(at - 1);
         }
-        let of_label = EvaluateSettings { label, ..settings.clone() };
+        let of_label = EvaluateSettings { label: label.clone(), ..settings.clone() };
         let mut evaluation = Evaluation::new(&of_label, recipe.as_str(), plan.pipeline.seed)?;
         evaluation.add(Role::Encoder, "encoder", &bank.features[0], &queries.features[0])?;
         evaluation.add(Role::Untrained, "untrained", &bank.features[1], &queries.features[1])?;
         evaluation.add(Role::Floor, floor, &bank.features[2], &queries.features[2])?;
-        let found = evaluation.scores()?;
+        let mut found = evaluation.scores()?;
+        if let Some((group, groups)) = groups.as_ref().filter(|(group, _)| **group != label) {
+            let triples = Triples::draw(&queries.features[0].labels, groups, plan.pipeline.seed)?;
+            let [encoder, untrained, floor] = [0, 1, 2].map(|at| triples.answer(&queries.features[at]));
+            found.abx.insert(label, triples.scores(group, &[encoder?, untrained?, floor?])?);
+        }
         match &mut scores {
             Some(scores) => scores.extend(found),
             None => scores = Some(found),
@@ -213,18 +262,7 @@ pub fn run(run: &Path, sets: &[String], json: bool) -> Result<()> {
     let mut scores = scores.ok_or_else(|| Error::internal("an evaluation by no label"))?;
     scores.bank = Some(sides.selected(Side::Bank, seen[0]));
     scores.queries = Some(sides.selected(Side::Queries, seen[1]));
-    let line = scores.to_json_line().map_err(|error| Error::internal("scores are no JSON").caused_by(error))?;
-    // Computed for long, so shown whatever becomes of the files.
-    output::line(&scores.to_string())?;
-    let written =
-        folder.write("scores.json", format!("{line}\n").as_bytes()).and_then(|()| write_report(folder.path()));
-    if let Ok(report) = &written {
-        output::line(&format!("see {}", report.display()))?;
-    }
-    if json {
-        output::line(&line)?;
-    }
-    written.map(drop)
+    Ok(scores)
 }
 
 /// kNN every so many epochs of a training run, with the pipeline's one k.
@@ -242,7 +280,8 @@ impl<'a> KnnWatch<'a> {
     /// # Errors
     /// The queries'.
     pub fn new(plan: &'a Plan, data: &'a Data) -> Result<Option<Self>> {
-        let settings = plan.pipeline.evaluate.clone().filter(|settings| settings.knn_every_epochs > 0);
+        let settings =
+            plan.pipeline.evaluate.clone().filter(|settings| settings.knn_every_epochs > 0 && settings.classifies());
         settings
             .map(|settings| Ok(Self { plan, data, sides: Sides::new(plan, data, &settings)?, settings }))
             .transpose()

@@ -64,6 +64,7 @@ fn selected(data: &Data, chosen: &Chosen) -> Result<()> {
     let name = if chosen.name.is_empty() { String::new() } else { format!(" {}", chosen.name) };
     match &chosen.how {
         How::Sql(sql) => output::line(&format!("select{name}: {sql}"))?,
+        How::Value { column, value } => output::line(&format!("select{name}: those whose {column} is {value}"))?,
         How::File(path) => output::line(&format!("select{name}: as saved in {}", path.display()))?,
     }
     let SelectReport { items, of, row_groups, row_groups_pruned, digest, blob_bytes_selected, .. } = &chosen.report;

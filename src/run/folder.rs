@@ -12,7 +12,7 @@ use crate::{
 };
 
 const PIPELINE: &str = "pipeline.toml";
-const SELECTION: &str = "selection.selection";
+pub(super) const SELECTION: &str = "selection.selection";
 /// What a write that was cut off leaves behind ends in this.
 const PARTIAL: &str = ".partial";
 

@@ -7,7 +7,7 @@ use crate::{
     error::{Error, Result, Stage},
     pair::two_views_function,
     schema::alike,
-    select::functions::{function::Group, over},
+    select::functions::{clip_score, function::Group, over},
 };
 
 /// One function as `--json` lists it.
@@ -33,8 +33,9 @@ struct Argument<'a> {
 /// There is none of that name.
 pub fn run(name: Option<&str>, json: bool) -> Result<()> {
     let functions = over([]);
-    let two_views = two_views_function::documentation();
+    let (two_views, clip_score) = (two_views_function::documentation(), clip_score::documentation());
     let mut documented: Vec<(&str, &Documentation)> = functions.iter().filter_map(documentation).collect();
+    documented.push((clip_score::NAME, &clip_score));
     documented.push(("two_views", &two_views));
     if let Some(name) = name {
         if !documented.iter().any(|(known, _)| *known == name) {

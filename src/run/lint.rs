@@ -22,6 +22,8 @@ use crate::{
 
 /// What is linted where no pipeline is named.
 const DEFAULT_SCHEMA: &str = "image_text";
+/// Schemas that can be linted.
+const LINTED: [&str; 2] = [DEFAULT_SCHEMA, "time_series"];
 /// Values of a column that the terminal lists.
 const VALUES_LISTED: usize = 8;
 
@@ -39,6 +41,8 @@ pub struct Request {
     pub pipeline: Option<Named>,
     /// Instead of a pipeline's.
     pub shards: Vec<String>,
+    /// Of shards that no pipeline names.
+    pub schema: Option<String>,
     /// What files call the schema's columns, beside what the pipeline says.
     pub columns: BTreeMap<String, String>,
     /// Where to write the table and the page.
@@ -76,13 +80,14 @@ pub fn run(request: &Request) -> Result<()> {
         bar.finish();
     }
     let linted = linted?;
-    output::line(&text(&linted))?;
+    let samples = if schema.name == DEFAULT_SCHEMA { "images" } else { "series" };
+    output::line(&text(&linted, samples))?;
     if let Some(folder) = &request.to {
         table::write(folder, &linted.findings.kept)?;
-        lint_page::write(folder, &patterns, &linted)?;
+        lint_page::write(folder, &patterns, samples, &linted)?;
         output::line(&format!("written to {}: {} and {}", folder.display(), table::TABLE_FILE, lint_page::PAGE_FILE))?;
     }
-    let bad_images = bad_images(&linted);
+    let bad_images = linted.findings.bad();
     if request.json {
         output::json(&Summary {
             shards: linted.shards,
@@ -100,7 +105,8 @@ pub fn run(request: &Request) -> Result<()> {
     }
     match request.fail_on {
         Some(FailOn::Bad) if bad_images > 0 => {
-            let reason = format!("{bad_images} images are bad; leave them out with SQL, or import their sources again");
+            let reason =
+                format!("{bad_images} {samples} are bad; leave them out with SQL, or import their sources again");
             Err(Error::at(Stage::Lint, "--fail-on bad", reason))
         }
         _ => Ok(()),
@@ -116,7 +122,8 @@ struct Resolved {
 
 fn resolved(request: &Request) -> Result<Resolved> {
     let mut settings = request.settings.clone();
-    let (mut patterns, mut schema) = (request.shards.clone(), DEFAULT_SCHEMA.to_owned());
+    let (mut patterns, mut schema) =
+        (request.shards.clone(), request.schema.clone().unwrap_or_else(|| DEFAULT_SCHEMA.to_owned()));
     let (mut columns, mut stores) = (BTreeMap::new(), Arc::default());
     if let Some(named) = &request.pipeline {
         let pipeline = named.plan()?.pipeline;
@@ -129,10 +136,10 @@ fn resolved(request: &Request) -> Result<Resolved> {
         settings.max_pixels = (pipeline.augment.max_megapixels * 1e6) as u64;
         settings.threads = pipeline.augment.decode_threads;
     }
-    if schema != DEFAULT_SCHEMA {
+    if !LINTED.contains(&schema.as_str()) {
         let reason = format!(
-            "lint looks at images, and these shards are {schema}; ask for series with SQL, such as\n  \
-             diptych sql \"SELECT source, steps FROM shards WHERE NOT series_finite(samples)\" --schema {schema}"
+            "lint looks at images and series, and these shards are {schema}; ask for others with SQL, such as\n  \
+             diptych sql \"SELECT source FROM shards WHERE sentences < 8\" --schema {schema}"
         );
         return Err(Error::at(Stage::CommandLine, "lint", reason));
     }
@@ -146,15 +153,10 @@ fn resolved(request: &Request) -> Result<Resolved> {
     Ok(Resolved { patterns, schema: Schema::named(&schema)?.with_names_in_files(&columns)?, stores, settings })
 }
 
-/// Images that training would refuse; `differs` are usable.
-fn bad_images(linted: &Lint) -> u64 {
-    linted.findings.of(Kind::Image) - linted.findings.of_class(Kind::Image, "differs")
-}
-
-fn text(linted: &Lint) -> String {
+fn text(linted: &Lint, samples: &str) -> String {
     let Statistics { rows, image_bytes, nulls, formats, splits, labels, histograms } = &linted.statistics;
     let mut text = format!(
-        "{rows} rows in {}, {:.1} MB of images",
+        "{rows} rows in {}, {:.1} MB of {samples}",
         output::counted(linted.shards, "shard"),
         *image_bytes as f64 / 1e6
     );

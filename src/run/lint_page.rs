@@ -33,21 +33,21 @@ figure img { display: block; max-width: 112px; max-height: 112px; margin-bottom:
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn write(folder: &Path, patterns: &[String], linted: &Lint) -> Result<()> {
+pub fn write(folder: &Path, patterns: &[String], samples: &str, linted: &Lint) -> Result<()> {
     let (path, temporary) = (folder.join(PAGE_FILE), folder.join(format!(".{PAGE_FILE}.tmp")));
-    fs::write(&temporary, page(patterns, linted)).and_then(|()| fs::rename(&temporary, &path)).context(
+    fs::write(&temporary, page(patterns, samples, linted)).and_then(|()| fs::rename(&temporary, &path)).context(
         Stage::Lint,
         path.display().to_string(),
         "cannot be written; check permissions and free space",
     )
 }
 
-fn page(patterns: &[String], linted: &Lint) -> String {
+fn page(patterns: &[String], samples: &str, linted: &Lint) -> String {
     let statistics = &linted.statistics;
     let title = escape(&patterns.join(", "));
     let mut html = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>lint: {title}</title><style>{STYLE}</style>\n\
-         <h1>{title}</h1><p class=\"faint\">{} rows in {} shards, {:.1} MB of images; {} shards could not be read. Made by diptych {}.</p>\n",
+         <h1>{title}</h1><p class=\"faint\">{} rows in {} shards, {:.1} MB of {samples}; {} shards could not be read. Made by diptych {}.</p>\n",
         statistics.rows,
         linted.shards,
         statistics.image_bytes as f64 / 1e6,
@@ -191,7 +191,7 @@ mod tests {
         });
         linted.sample.push(Thumbnail { sample_id: 1, jpeg: vec![1, 2, 3], text: "<img src=x>".into() });
         linted.statistics.labels.insert("<u>".into(), 3);
-        let page = page(&["<i>".into()], &linted);
+        let page = page(&["<i>".into()], "images", &linted);
         for tag in ["<script", "<s>", "<img src=x", "<u>", "<i>"] {
             assert!(!page.contains(tag), "{tag}");
         }

@@ -1,12 +1,18 @@
 //! One function per command: the rooms of the library put together.
 //!
 //! Results go to stdout through [`output`], logs and progress to stderr through [`progress`].
+mod balance;
 pub mod bench;
 pub mod captioned_sheet;
 pub mod check;
 pub mod choose;
+pub mod clip_evaluation;
+pub mod clip_model;
 pub mod contact_sheet;
 pub mod data;
+pub mod embed;
+mod embedded_rows;
+mod embedding_shards;
 pub mod evaluate;
 pub mod explain;
 pub mod export;
@@ -28,6 +34,9 @@ pub mod select;
 pub mod selection;
 pub mod source;
 pub mod sql;
+mod token_counts;
+pub mod token_sheet;
+mod top_matches;
 pub mod trace_sheet;
 pub mod train;
 

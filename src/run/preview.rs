@@ -6,16 +6,20 @@ use super::{
     captioned_sheet::write_captioned_sheet,
     choose::choose,
     contact_sheet::write_contact_sheet,
-    data::{Data, first_captioned, first_pairs, first_windows},
+    data::{Data, first_captioned, first_documents, first_views, first_windows},
     output,
+    token_sheet::write_token_sheet,
     trace_sheet::write_trace_sheet,
 };
 use crate::{
     error::{Error, Result, Stage},
-    pair::PairSettings,
+    pair::{PairSettings, sentences::Sentences},
     pipeline::Plan,
     scan::epoch::EpochPlan,
 };
+
+/// Documents whose sentences are printed below the picture.
+const DOCUMENTS_SAID: usize = 3;
 
 /// Writes the contact sheet of the first rows of a batch that training would see.
 ///
@@ -33,12 +37,30 @@ pub fn run(named: &Named, to: &Path, pairs: usize) -> Result<()> {
     let what = match &plan.pipeline.pair {
         PairSettings::TwoViews(_) => format!("pairs of {}-pixel views", plan.side_pixels),
         PairSettings::ImageText(_) => format!("images of {} pixels with their texts", plan.side_pixels),
+        PairSettings::OneView(_) => format!("images, each {}", plan.row_in_words()),
+        PairSettings::Sentences(_) => format!("documents, each {}", plan.row_in_words()),
         _ => format!("series, each {}", plan.row_in_words()),
     };
     if drawn < pairs {
         super::progress::log(&format!("the selection has {drawn} items, so there are no {pairs} {what} to draw"));
     }
-    output::line(&format!("{}: {drawn} {what}", to.display()))
+    output::line(&format!("{}: {drawn} {what}", to.display()))?;
+    match &plan.pipeline.pair {
+        PairSettings::Sentences(pair) => say(&data, &plan, &epochs, &Sentences::training(pair), drawn),
+        _ => Ok(()),
+    }
+}
+
+/// Prints what the ids of the first windows stand for, a sentence a line.
+fn say(data: &Data, plan: &Plan, epochs: &EpochPlan, kernel: &Sentences, drawn: usize) -> Result<()> {
+    let (ids, [_, windows, sentences, tokens]) = first_documents(data, plan, epochs, drawn.min(DOCUMENTS_SAID))?;
+    for (at, window) in ids.chunks((sentences * tokens).max(1)).enumerate() {
+        output::line(&format!("\ndocument {}, window {}", at / windows + 1, at % windows + 1))?;
+        for sentence in kernel.texts_of(window) {
+            output::line(&format!("  {sentence}"))?;
+        }
+    }
+    Ok(())
 }
 
 fn is_png(path: &Path) -> bool {
@@ -48,17 +70,26 @@ fn is_png(path: &Path) -> bool {
 
 /// The same for data that is open; returns how many items were drawn.
 pub(super) fn draw(data: &Data, plan: &Plan, epochs: &EpochPlan, to: &Path, pairs: usize) -> Result<usize> {
-    if let PairSettings::TwoViews(_) = &plan.pipeline.pair {
-        let (pixels, drawn) = first_pairs(data, plan, epochs, pairs)?;
-        write_contact_sheet(to, &pixels, drawn, 2, plan.side_pixels as usize)?;
-        return Ok(drawn);
-    }
-    if let PairSettings::ImageText(_) = &plan.pipeline.pair {
-        let (pixels, captions) = first_captioned(data, plan, epochs, pairs)?;
-        write_captioned_sheet(to, &pixels, &captions, plan.side_pixels as usize)?;
-        return Ok(captions.len());
-    }
-    let (values, shape) = first_windows(data, plan, epochs, pairs)?;
-    write_trace_sheet(to, &values, shape)?;
-    Ok(shape[0])
+    let views = match &plan.pipeline.pair {
+        PairSettings::TwoViews(_) => 2,
+        PairSettings::OneView(_) => 1,
+        PairSettings::ImageText(_) => {
+            let (pixels, captions) = first_captioned(data, plan, epochs, pairs)?;
+            write_captioned_sheet(to, &pixels, &captions, plan.side_pixels as usize)?;
+            return Ok(captions.len());
+        }
+        PairSettings::ContextFuture(_) | PairSettings::PastFuture(_) => {
+            let (values, shape) = first_windows(data, plan, epochs, pairs)?;
+            write_trace_sheet(to, &values, shape)?;
+            return Ok(shape[0]);
+        }
+        PairSettings::Sentences(_) => {
+            let (ids, shape) = first_documents(data, plan, epochs, pairs)?;
+            write_token_sheet(to, &ids, shape)?;
+            return Ok(shape[0]);
+        }
+    };
+    let (pixels, drawn) = first_views(data, plan, epochs, pairs)?;
+    write_contact_sheet(to, &pixels, drawn, views, plan.side_pixels as usize)?;
+    Ok(drawn)
 }

@@ -5,18 +5,17 @@ use serde::Serialize;
 
 use super::output;
 use crate::{
+    augment::BadSample,
     device,
     error::{Context as _, Error, Result, Stage},
     evaluate::clip::{
         checkpoint::{self, Checkpoint},
         clip_score::ClipScore,
+        embedder::Embedder,
         score::{Pair, Scorer},
     },
     model::clip::Activation,
 };
-
-/// Images that declare more pixels are refused before they are decoded.
-const MAX_PIXELS: u64 = 178_956_970;
 
 /// The words of the command.
 #[derive(Debug, Clone)]
@@ -67,16 +66,18 @@ pub fn run(request: &Request) -> Result<()> {
         .iter()
         .map(|path| fs::read(path).context(Stage::CommandLine, path.display().to_string(), "cannot be read"));
     let images = images.collect::<Result<Vec<_>>>()?;
-    let checkpoint = checkpoint::read(&request.weights, request.activation, &device)?;
+    let embedder = Embedder::new(checkpoint::read(&request.weights, request.activation, &device)?, device)?;
+    let checkpoint = embedder.checkpoint();
     let load_seconds = begin.elapsed().as_secs_f64();
     let begin = Instant::now();
-    let scorer = Scorer::new(&checkpoint, request.texts.clone(), request.variant, &device)?;
+    let scorer = Scorer::new(&embedder, request.texts.clone(), request.variant)?;
     let text_seconds = begin.elapsed().as_secs_f64();
     let begin = Instant::now();
-    let scores = scorer.score(&images, MAX_PIXELS).map_err(|(index, bad)| {
-        let place = request.images[index].display().to_string();
-        Error::at(Stage::Augment, place, "is no image that can be decoded").caused_by(bad)
-    })?;
+    let undecodable = |path: &PathBuf, bad: BadSample| {
+        Error::at(Stage::Augment, path.display().to_string(), "is no image that can be decoded").caused_by(bad)
+    };
+    let scores = request.images.iter().zip(scorer.score(&images)?);
+    let scores = scores.map(|(path, score)| score.map_err(|bad| undecodable(path, bad))).collect::<Result<Vec<_>>>()?;
     let image_seconds = begin.elapsed().as_secs_f64();
     let name = |path: &PathBuf| path.display().to_string();
     let images = request.images.iter().map(name).zip(scores).map(|(image, texts)| Image { image, texts }).collect();
@@ -90,7 +91,7 @@ pub fn run(request: &Request) -> Result<()> {
         text_seconds,
         image_seconds,
     };
-    if request.json { output::json(&report) } else { print(&report, &checkpoint) }
+    if request.json { output::json(&report) } else { print(&report, checkpoint) }
 }
 
 /// A table per image, the likeliest text on top.

@@ -13,7 +13,9 @@ use super::{
 use crate::{
     error::{Context as _, Error, Result, Stage},
     schema::Schema,
-    select::{report::SelectReport, select::Query, shards::ShardSet, tables::Tables},
+    select::{
+        functions::clip_score::ClipScores, report::SelectReport, select::Query, shards::ShardSet, tables::Tables,
+    },
 };
 
 /// Whose samples are selected.
@@ -43,6 +45,8 @@ pub struct Request {
     pub verify: bool,
     /// Where to save the selection.
     pub to: Option<PathBuf>,
+    /// What `clip_score` asks, where a model is named.
+    pub model: Option<ClipScores>,
 }
 
 /// Sorts out the words: SQL has shards, a pipeline has its own.
@@ -84,6 +88,11 @@ pub fn what(words: &str, sets: &[String], shards: &[String], tables: &[String]) 
 /// Mistakes of the pipeline, the query's, or the digests of `--verify` differ.
 pub fn run(request: &Request) -> Result<()> {
     match &request.what {
+        What::Pipeline(_) if request.model.is_some() => {
+            let reason =
+                "goes with SQL, and this is a pipeline: select by SQL with --to, and name the file in scan.selection";
+            Err(Error::at(Stage::CommandLine, "--weights", reason))
+        }
         What::Pipeline(named) => of_pipeline(named, request),
         What::Sql { sql, shards, tables } => of_sql(sql, shards, tables, request),
     }
@@ -96,7 +105,8 @@ fn of_sql(sql: &str, shards: &[String], tables: &BTreeMap<String, String>, reque
     let schema = Schema { name: "any".into(), version: 0, columns: Vec::new() };
     let runtime = Runtime::new().context(Stage::Internal, "io", "the system gives no threads")?;
     let shards = runtime.block_on(ShardSet::open(shards, &schema))?;
-    let query = Query { tables: Tables::open(tables)?, ..Query::new(&shards, &schema, sql) };
+    let model = request.model.clone();
+    let query = Query { tables: Tables::open(tables)?, model, ..Query::new(&shards, &schema, sql) };
     let (selection, report) = runtime.block_on(query.select())?;
     report.warnings.iter().for_each(|warning| progress::log(&format!("warning: {warning}")));
     if request.verify {

@@ -15,6 +15,8 @@ use crate::{
     ingest::{ImportReport, ImportSettings},
     schema::Schema,
     select::{
+        functions::clip_score::ClipScores,
+        long_series::{SeriesBy, materialise_series},
         materialise::{Shape, materialise},
         sql::{Query, QueryKind, SqlSession, SqlSettings},
     },
@@ -50,12 +52,16 @@ pub struct Request {
     pub rows: usize,
     /// Where rows become shards instead of being printed.
     pub to: Option<PathBuf>,
+    /// Whose rows are series, where they are to become some.
+    pub series: Option<SeriesBy>,
     /// Columns by which rows are sorted.
     pub sort_by: Vec<String>,
     /// How shards are written.
     pub settings: ImportSettings,
     /// What sorts, joins and groups may hold.
     pub memory_megabytes: usize,
+    /// What `clip_score` asks, where a model is named.
+    pub model: Option<ClipScores>,
 }
 
 /// Runs a query and prints its rows, or writes them into shards.
@@ -76,7 +82,11 @@ pub fn run(request: &Request) -> Result<()> {
     };
     let query = runtime.block_on(async {
         let session = SqlSession::open(&settings).await?;
-        session.plan(&request.sql, &request.sort_by).await
+        request.model.iter().cloned().for_each(|model| session.give_model(model));
+        match &request.series {
+            Some(by) => session.plan(&request.sql, &by.sort_by()).await.map_err(as_of_series),
+            None => session.plan(&request.sql, &request.sort_by).await,
+        }
     })?;
     query.warnings.iter().for_each(|warning| progress::log(&format!("warning: {warning}")));
     match &request.to {
@@ -85,6 +95,14 @@ pub fn run(request: &Request) -> Result<()> {
             if query.kind != QueryKind::Rows {
                 let reason = "EXPLAIN and DESCRIBE have no rows to write; leave --to out";
                 return Err(Error::at(Stage::CommandLine, "--to", reason));
+            }
+            if let Some(by) = &request.series {
+                let report = with_progress("write", "series", |progress| {
+                    materialise_series(runtime.handle(), &query, by, to, &request.settings, progress)
+                });
+                let report = report.map_err(as_output)?;
+                output::line(&summary(&report, &to.display().to_string()))?;
+                return if request.format == Format::JsonLines { output::json(&report) } else { Ok(()) };
             }
             let report = with_progress("write", "rows", |progress| {
                 materialise(runtime.handle(), &query, to, &request.settings, progress)
@@ -95,14 +113,29 @@ pub fn run(request: &Request) -> Result<()> {
                 Shape::ImageText => summary(&report, &to),
                 Shape::References => in_order(&report, &to),
                 Shape::Plain => {
-                    progress::log(
-                        "plain Parquet: there is no binary column `image`, so training cannot read this; name one with AS image",
-                    );
+                    progress::log(match query.schema().field_with_name("text") {
+                        Ok(_) => "plain Parquet, which scan.schema = \"documents\" reads where it is",
+                        Err(_) => {
+                            "plain Parquet: there is no binary column `image`, so training cannot read this; name one with \
+                             AS image"
+                        }
+                    });
                     in_order(&report, &to)
                 }
             })?;
             if request.format == Format::JsonLines { output::json(&report) } else { Ok(()) }
         }
+    }
+}
+
+/// What series are cut by is what rows are sorted by.
+fn as_of_series(error: Error) -> Error {
+    match error {
+        Error::Stage { stage: Stage::CommandLine, place, reason, source } if place == "--sort-by" => {
+            let place = "--series".to_owned();
+            Error::Stage { stage: Stage::CommandLine, place, reason, source }
+        }
+        other => other,
     }
 }
 

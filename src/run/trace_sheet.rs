@@ -69,12 +69,7 @@ pub fn trace_sheet(values: &[f32], [items, windows, channels, steps]: [usize; 4]
                 channel * lane + (lane / 2).saturating_add_signed((-share * half).round() as isize)
             };
             for x in 0..PANEL_WIDTH_PIXELS {
-                // From the column's first step to the next column's: a line without gaps, an envelope where steps crowd.
-                let first = x * steps / PANEL_WIDTH_PIXELS;
-                let last = ((x + 1) * steps / PANEL_WIDTH_PIXELS).min(steps - 1);
-                let seen = trace[first..=last].iter().copied().filter(|value| value.is_finite());
-                let (low, high) =
-                    seen.fold((f32::MAX, f32::MIN), |(low, high), value| (low.min(value), high.max(value)));
+                let (low, high) = seen(trace, x);
                 if low <= high {
                     for y in row(high)..=row(low) {
                         sheet.put_pixel((left + x) as u32, (top + y) as u32, TRACES[channel % TRACES.len()]);
@@ -84,6 +79,24 @@ pub fn trace_sheet(values: &[f32], [items, windows, channels, steps]: [usize; 4]
         }
     }
     Ok(sheet)
+}
+
+/// Least and largest number that a line through the steps has in column `x` of a panel: an envelope where steps crowd.
+///
+/// Steps without a number leave a gap, the least above the largest.
+fn seen(trace: &[f32], x: usize) -> (f32, f32) {
+    let last = trace.len() - 1;
+    let place = |x: f64| (x / (PANEL_WIDTH_PIXELS - 1) as f64).clamp(0.0, 1.0) * last as f64;
+    let (from, to) = (place(x as f64 - 0.5), place(x as f64 + 0.5));
+    let between = |place: f64| {
+        let (before, after) = (trace[place as usize], trace[(place.ceil() as usize).min(last)]);
+        before + (after - before) * place.fract() as f32
+    };
+    let whole =
+        &trace[(from.ceil() as usize).min(last)..(to.floor() as usize + 1).max(from.ceil() as usize).min(last + 1)];
+    let all = [between(from), between(to)].into_iter().chain(whole.iter().copied());
+    let finite = all.filter(|value| value.is_finite());
+    finite.fold((f32::MAX, f32::MIN), |(low, high), value| (low.min(value), high.max(value)))
 }
 
 /// [`trace_sheet`] into a PNG file.
@@ -114,6 +127,18 @@ mod tests {
         let (first, middle, last) = (rows(&sheet, 12, 0), rows(&sheet, 204, 0), rows(&sheet, 12 + 383, 0));
         assert!(first[0] > middle[0] && middle[0] > last[0], "{first:?} {middle:?} {last:?}");
         assert!(rows(&sheet, 11, 0).is_empty());
+    }
+
+    #[test]
+    fn few_steps_are_joined_by_lines_and_missing_ones_leave_a_gap() {
+        let trace = [0.0, 1.0, 0.0, f32::NAN, 0.5];
+        let middle = |step: usize| step * (PANEL_WIDTH_PIXELS - 1) / 4;
+        let (low, high) = seen(&trace, middle(1) / 2);
+        assert!((0.4..0.6).contains(&low) && (0.4..0.6).contains(&high), "half way up: {low} {high}");
+        assert_eq!((seen(&trace, 0).0, seen(&trace, PANEL_WIDTH_PIXELS - 1).1), (0.0, 0.5));
+        let (low, high) = seen(&trace, middle(2) + middle(1) / 2);
+        assert!(low > high, "{low} {high}");
+        assert_eq!(seen(&[2.0], 7), (2.0, 2.0));
     }
 
     #[test]

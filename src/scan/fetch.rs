@@ -26,8 +26,9 @@ use datafusion::{
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use parquet::ParquetReader;
+pub(crate) use series::as_blobs;
+use series::is_series;
 pub use series::numbers_of;
-use series::{as_blobs, is_series};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{

@@ -42,7 +42,10 @@ pub struct ScanSettings {
     /// Instead of `sql`: a file that `diptych select … --to FILE` wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<String>,
-    /// With `sources`: items of an epoch. Without it an epoch ends when the source that lasts longest by its weight has
+    /// Every value of a column as a source of its own, all of one weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balance: Option<BalanceSettings>,
+    /// With `sources` or `balance`: items of an epoch. Without it an epoch ends when the source that lasts longest by its weight has
     /// been seen once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch_items: Option<u64>,
@@ -83,6 +86,15 @@ impl ScanSettings {
     }
 }
 
+/// `[scan.balance]`: items come from every value of a column equally often, exactly so in every thousand items of a lane, and by
+/// chance within a batch. Samples without a value are one group. Groups that are smaller repeat, with other draws.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BalanceSettings {
+    /// A narrow column of the schema, such as `group` or `label`, of at most 1,000 values.
+    pub column: String,
+}
+
 /// `[scan.sources.NAME]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -114,6 +126,7 @@ impl Default for ScanSettings {
             shards: vec![],
             sql: None,
             selection: None,
+            balance: None,
             epoch_items: None,
             shuffle_window_rows: default_window_rows(),
             shuffle_window_megabytes: default_window_megabytes(),

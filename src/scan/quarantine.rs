@@ -267,9 +267,11 @@ fn part_path(folder: &Path, part: usize) -> PathBuf {
     folder.join(format!("part-{part:05}.parquet"))
 }
 
-/// Complete or not at all: temporary name, fsync, rename, fsync of the folder.
-fn write_part(folder: &Path, path: &Path, rows: &[BadRow]) -> Result<()> {
-    let place = path.display().to_string();
+/// The table as a Parquet file. `place` is for messages.
+///
+/// # Errors
+/// None that a user can cause.
+pub fn encode(place: &str, rows: &[BadRow]) -> Result<Vec<u8>> {
     let text = |name: &str| Field::new(name, DataType::Utf8, false);
     let number = |name: &str| Field::new(name, DataType::UInt64, false);
     let fields = vec![text("shard"), number("row"), text("stage"), text("class"), text("message"), number("sample_id")];
@@ -286,12 +288,19 @@ fn write_part(folder: &Path, path: &Path, rows: &[BadRow]) -> Result<()> {
             numbers(|row| row.sample_id),
         ],
     )
-    .context(Stage::Scan, &place, "cannot be built")?;
+    .context(Stage::Scan, place, "cannot be built")?;
     let mut encoded = vec![];
     let mut writer =
-        ArrowWriter::try_new(&mut encoded, batch.schema(), None).context(Stage::Scan, &place, "cannot be encoded")?;
-    writer.write(&batch).context(Stage::Scan, &place, "cannot be encoded")?;
-    writer.close().context(Stage::Scan, &place, "cannot be encoded")?;
+        ArrowWriter::try_new(&mut encoded, batch.schema(), None).context(Stage::Scan, place, "cannot be encoded")?;
+    writer.write(&batch).context(Stage::Scan, place, "cannot be encoded")?;
+    writer.close().context(Stage::Scan, place, "cannot be encoded")?;
+    Ok(encoded)
+}
+
+/// Complete or not at all: temporary name, fsync, rename, fsync of the folder.
+fn write_part(folder: &Path, path: &Path, rows: &[BadRow]) -> Result<()> {
+    let place = path.display().to_string();
+    let encoded = encode(&place, rows)?;
 
     let temporary = path.with_extension("parquet.tmp");
     let save = || -> std::io::Result<()> {

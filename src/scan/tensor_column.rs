@@ -1,4 +1,4 @@
-//! Arrow's canonical `arrow.fixed_shape_tensor` over a FixedSizeList of u8 or f32.
+//! Arrow's canonical `arrow.fixed_shape_tensor` over a FixedSizeList of u8, u32 or f32.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -21,6 +21,8 @@ struct Metadata {
 pub enum Element {
     /// Pixels.
     U8,
+    /// Tokens of text.
+    U32,
     /// Samples of a series.
     F32,
 }
@@ -30,7 +32,7 @@ impl Element {
     pub fn bytes(self) -> usize {
         match self {
             Self::U8 => 1,
-            Self::F32 => 4,
+            Self::U32 | Self::F32 => 4,
         }
     }
 
@@ -38,6 +40,7 @@ impl Element {
     pub fn name(self) -> &'static str {
         match self {
             Self::U8 => "u8",
+            Self::U32 => "u32",
             Self::F32 => "f32",
         }
     }
@@ -46,6 +49,7 @@ impl Element {
     pub fn field(self) -> Arc<Field> {
         let data_type = match self {
             Self::U8 => DataType::UInt8,
+            Self::U32 => DataType::UInt32,
             Self::F32 => DataType::Float32,
         };
         Arc::new(Field::new("item", data_type, false))

@@ -140,6 +140,7 @@ impl Column {
     fn fits(&self, found: &DataType) -> bool {
         match &self.data_type {
             DataType::BinaryView => is_binary(found),
+            DataType::Utf8View => is_text(found) || is_binary(found),
             DataType::Utf8 => is_text(found) || (self.accepts_integers && (found.is_integer() || is_boolean(found))),
             DataType::List(_) => is_list_of_numbers(found),
             wanted if wanted.is_integer() => found.is_integer(),
@@ -154,6 +155,7 @@ impl Column {
         let kind = match (&self.data_type, self.accepts_integers) {
             (DataType::BinaryView, _) => "binary or struct<bytes, path>".to_owned(),
             (DataType::List(_), _) => "lists of numbers".to_owned(),
+            (DataType::Utf8View, _) => "text".to_owned(),
             (DataType::Utf8, true) => "text or whole numbers".to_owned(),
             (DataType::Utf8, false) => "text".to_owned(),
             (other, _) => other.to_string().to_lowercase(),

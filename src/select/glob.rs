@@ -20,6 +20,11 @@ impl Glob {
         Self { readings }
     }
 
+    /// Whether matching paths may lie in folders of any depth.
+    pub(crate) fn any_depth(&self) -> bool {
+        self.readings.iter().flatten().any(|part| part == "**")
+    }
+
     /// Whether a path below this folder can match.
     pub(crate) fn reaches(&self, folder: &[&str]) -> bool {
         self.readings.iter().any(|pattern| prefix_matches(pattern, folder))

@@ -1,11 +1,12 @@
 //! Which objects a URL means: a prefix, a glob within a bucket, a manifest, or one object.
 use std::collections::{BTreeMap, BTreeSet};
 
+use datafusion::object_store::path::Path;
 use datafusion::object_store::{Error as StoreError, ObjectMeta, ObjectStore, ObjectStoreExt};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::format;
-use super::glob::is_glob;
+use super::glob::{Glob, is_glob};
 use super::locate::{
     Found, Located, Manifests, head_and_glob, matching_below, path_below, shards_below, unfinished_problem,
 };
@@ -122,7 +123,7 @@ async fn folder(address: &Address, stores: &Stores) -> Result<Found> {
 
 async fn matching(address: &Address, stores: &Stores) -> Result<Found> {
     let (head, glob) = head_and_glob(&address.path);
-    let listing = Listing::below(&address.with_path(head), stores).await?;
+    let listing = Listing::reached(&address.with_path(head), &glob, stores).await?;
     let mut by_folder = BTreeMap::new();
     let suffix = format!("/{MANIFEST_FILE}");
     for file in listing.files.keys() {
@@ -144,7 +145,7 @@ async fn matching(address: &Address, stores: &Stores) -> Result<Found> {
 /// Objects of any kind that a glob matches.
 pub(super) async fn remote_files(address: &Address, stores: &Stores) -> Result<Vec<ObjectMeta>> {
     let (head, glob) = head_and_glob(&address.path);
-    let listing = Listing::below(&address.with_path(head), stores).await?;
+    let listing = Listing::reached(&address.with_path(head), &glob, stores).await?;
     let matching = listing.files.into_iter().filter(|(file, _)| glob.matches(&file.split('/').collect::<Vec<_>>()));
     Ok(matching.map(|(_, meta)| meta).collect())
 }
@@ -157,19 +158,41 @@ struct Listing {
 }
 
 impl Listing {
+    /// All of them.
     async fn below(base: &Address, stores: &Stores) -> Result<Self> {
         let prefix = stores.location(base)?;
         let objects = stores.list(Some(&prefix)).try_collect::<Vec<_>>().await;
-        let objects = objects.map_err(|error| unreachable_store(base, error))?;
+        Ok(Self::of(base, &prefix, objects.map_err(|error| unreachable_store(base, error))?))
+    }
+
+    /// Those of the folders that a glob reaches, a request or more for each: what else a bucket holds is not listed.
+    async fn reached(base: &Address, glob: &Glob, stores: &Stores) -> Result<Self> {
+        if glob.any_depth() {
+            return Self::below(base, stores).await;
+        }
+        let prefix = stores.location(base)?;
+        let (mut folders, mut objects) = (vec![prefix.clone()], Vec::new());
+        while let Some(folder) = folders.pop() {
+            let listed = stores.list_with_delimiter(Some(&folder)).await;
+            let listed = listed.map_err(|error| unreachable_store(base, error))?;
+            objects.extend(listed.objects);
+            folders.extend(listed.common_prefixes.into_iter().filter(|folder| {
+                let parts = below(folder, &prefix).map(|path| path.split('/').collect::<Vec<_>>());
+                parts.is_some_and(|parts| glob.reaches(&parts))
+            }));
+        }
+        Ok(Self::of(base, &prefix, objects))
+    }
+
+    fn of(base: &Address, prefix: &Path, objects: Vec<ObjectMeta>) -> Self {
         let mut files = BTreeMap::new();
         for object in objects {
-            let relative = object.location.as_ref().strip_prefix(prefix.as_ref());
-            let Some(relative) = relative.and_then(|rest| rest.strip_prefix('/')) else { continue };
+            let Some(relative) = below(&object.location, prefix) else { continue };
             if relative.split('/').all(|part| !part.starts_with('.')) {
                 files.insert(relative.to_owned(), object.clone());
             }
         }
-        Ok(Self { base: base.clone(), files })
+        Self { base: base.clone(), files }
     }
 
     fn names(&self) -> Vec<String> {
@@ -194,6 +217,10 @@ impl Listing {
             }
         }
     }
+}
+
+fn below<'a>(location: &'a Path, prefix: &Path) -> Option<&'a str> {
+    location.as_ref().strip_prefix(prefix.as_ref())?.strip_prefix('/')
 }
 
 fn one(meta: ObjectMeta, name: String, listed: Option<ManifestShard>) -> Located {

@@ -21,6 +21,7 @@
 //! | [`sorted`] | a warning about shards whose order spoils batches |
 
 mod blob_reads;
+pub mod by_value;
 mod collect;
 pub mod columns;
 pub mod combine;
@@ -42,6 +43,7 @@ mod ignored;
 pub mod ipc;
 pub(crate) mod locate;
 mod locate_remote;
+pub mod long_series;
 pub mod manifest;
 pub mod materialise;
 mod precedence;

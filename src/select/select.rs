@@ -17,6 +17,7 @@ use super::blob_reads;
 use super::collect::Collector;
 use super::culprit::culprit;
 use super::extra::{ExtraColumns, Gatherer, columns_of};
+use super::functions::clip_score::ClipScores;
 use super::ignored;
 use super::precedence;
 use super::provider::SAMPLE_ID;
@@ -25,6 +26,7 @@ use super::reproducible;
 use super::selection::{Provenance, SelectedGroup, Selection};
 use super::session::{default_partitions, session};
 use super::shards::{ShardSet, hex};
+use super::sql::BLOB_BATCH_ROWS;
 use super::tables::Tables;
 use super::warning::Warning;
 use crate::error::{Context, Error, Result, Stage};
@@ -86,6 +88,8 @@ pub struct Query<'a> {
     pub sql: &'a str,
     /// The tables beside `shards`.
     pub tables: Tables,
+    /// What `clip_score` asks, where the query may call it.
+    pub model: Option<ClipScores>,
 }
 
 /// A checked query, ready to run; `diptych explain` prints `physical`.
@@ -104,7 +108,7 @@ pub struct SelectPlan {
 impl<'a> Query<'a> {
     /// A query over `shards` alone.
     pub fn new(shards: &'a ShardSet, schema: &'a Schema, sql: &'a str) -> Self {
-        Self { shards, schema, sql, tables: Tables::none() }
+        Self { shards, schema, sql, tables: Tables::none(), model: None }
     }
 
     /// Runs it into a selection.
@@ -149,7 +153,8 @@ impl<'a> Query<'a> {
         precedence::check(self.sql)?;
         let context = session(self.shards, partitions)?;
         self.tables.register(&context).await?;
-        let state = context.state();
+        self.model.iter().cloned().for_each(|model| context.register_udf(model.into_udf()));
+        let mut state = context.state();
         let tables: Vec<String> = self.tables.provenance().into_iter().map(|table| table.name).collect();
         let refused = match tables.join(", ") {
             none if none.is_empty() => {
@@ -164,7 +169,12 @@ impl<'a> Query<'a> {
         let mut warnings = self.shards.warnings.clone();
         warnings.extend(reproducible::check(&plan)?);
         let optimized = state.optimize(&plan).context(Stage::Sql, QUERY, refused.as_str())?;
-        warnings.extend(blob_reads::of_shards(&optimized).context(Stage::Internal, QUERY, "cannot walk its plan")?);
+        let blobs = blob_reads::of_shards(&optimized).context(Stage::Internal, QUERY, "cannot walk its plan")?;
+        if blobs.is_some() {
+            // As queries that print: 8,192 photographs at once would be a gigabyte.
+            *state.config_mut() = state.config().clone().with_batch_size(BLOB_BATCH_ROWS);
+        }
+        warnings.extend(blobs);
         let planner = Arc::clone(state.query_planner());
         let physical = planner.create_physical_plan(&optimized, &state).await.context(Stage::Sql, QUERY, refused)?;
         Ok(SelectPlan { physical, state, extra, warnings })
@@ -179,7 +189,9 @@ impl<'a> Query<'a> {
             Err(Unfinished::Answer(error)) => return Err(error),
             Err(Unfinished::Reading(error)) => return Err(culprit(self).await.unwrap_or(error)),
         };
-        let provenance = Provenance { tables: self.tables.provenance(), ..Provenance::of(self.sql) };
+        let mut tables = self.tables.provenance();
+        tables.extend(self.model.iter().map(|model| model.provenance().clone()));
+        let provenance = Provenance { tables, ..Provenance::of(self.sql) };
         let selection = Selection::with_extra(self.shards, groups, extra, provenance)?;
         let wire = self.shards.store.wire().since(wire_before);
         let seconds = started.elapsed().as_secs_f64();

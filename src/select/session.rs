@@ -54,6 +54,7 @@ pub(crate) fn register(context: &SessionContext, set: &ShardSet) -> Result<()> {
     for function in functions::all(set) {
         context.register_udf(function);
     }
+    context.register_udf(functions::clip_score::without_weights());
     context.add_analyzer_rule(Arc::new(HeaderColumns));
     Ok(())
 }

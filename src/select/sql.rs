@@ -11,8 +11,8 @@ use datafusion::{
 use futures::{FutureExt as _, StreamExt as _};
 
 use super::{
-    blob_reads, files_as_tables::allow_files, functions, ignored, precedence, session, shards::ShardSet,
-    spilling_pool::SpillingPool, warning::Warning,
+    blob_reads, files_as_tables::allow_files, functions, functions::clip_score::ClipScores, ignored, precedence,
+    session, shards::ShardSet, spilling_pool::SpillingPool, tables::Tables, warning::Warning,
 };
 use crate::{
     error::{Cause, Context as _, Error, Result, Stage},
@@ -23,7 +23,7 @@ use crate::{
 /// What messages call the SQL.
 const QUERY: &str = "the query";
 /// Rows of a batch where a query reads blobs: 8,192 photographs at once would be a gigabyte.
-const BLOB_BATCH_ROWS: usize = 256;
+pub(super) const BLOB_BATCH_ROWS: usize = 256;
 /// Memory below which a query has fewer parallel parts.
 const SMALLEST_PART_BYTES: usize = 32 << 20;
 /// Memory of a part below which its batches are small.
@@ -93,9 +93,35 @@ impl SqlSession {
         };
         match &shards {
             Some(set) => session::register(&context, set)?,
-            None => functions::over([]).into_iter().for_each(|function| context.register_udf(function)),
+            None => {
+                functions::over([]).into_iter().for_each(|function| context.register_udf(function));
+                context.register_udf(functions::clip_score::without_weights());
+            }
         }
         Ok(Self { context, shards })
+    }
+
+    /// What the table `shards` is, where there is one.
+    pub fn shards(&self) -> Option<&ShardSet> {
+        self.shards.as_ref()
+    }
+
+    /// Lets queries call `clip_score` of a model.
+    pub fn give_model(&self, model: ClipScores) {
+        self.context.register_udf(model.into_udf());
+    }
+
+    /// Lets queries name further tables.
+    ///
+    /// # Errors
+    /// As [`Tables::register`].
+    pub async fn give_tables(&self, tables: &Tables) -> Result<()> {
+        tables.register(&self.context).await
+    }
+
+    /// Runs scans in one part, so that rows of `shards` come in the order of their ids where the query keeps it.
+    pub fn keep_order(&self) {
+        self.context.state_ref().write().config_mut().options_mut().execution.target_partitions = 1;
     }
 
     /// With the remedy where a table is not there.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use datafusion::object_store::path::Path;
 use datafusion::object_store::{
-    Attributes, Error, GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta, ObjectStore, Result,
+    Attributes, Error, GetOptions, GetRange, GetResult, GetResultPayload, ListResult, ObjectMeta, ObjectStore, Result,
 };
 use futures::stream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
@@ -129,6 +129,12 @@ impl RemoteStore {
     /// Everything below a prefix.
     pub(super) async fn list(&self, prefix: &Path) -> Result<Vec<ObjectMeta>> {
         self.patiently(prefix, || async { self.inner.list(Some(prefix)).try_collect().await.map_err(Failure::of) })
+            .await
+    }
+
+    /// The objects of one folder, and the folders in it.
+    pub(super) async fn list_folder(&self, prefix: &Path) -> Result<ListResult> {
+        self.patiently(prefix, || async { self.inner.list_with_delimiter(Some(prefix)).await.map_err(Failure::of) })
             .await
     }
 

@@ -185,8 +185,15 @@ impl ObjectStore for Stores {
         self.list(prefix).try_filter(move |meta| std::future::ready(meta.location > offset)).boxed()
     }
 
-    async fn list_with_delimiter(&self, _prefix: Option<&Path>) -> Result<ListResult> {
-        self.refuse("list_with_delimiter")
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        let routed = prefix.map(|prefix| self.route(prefix)).transpose()?.flatten();
+        let Some((route, remote, key)) = routed else { return self.local.list_with_delimiter(prefix).await };
+        let ListResult { common_prefixes, objects } = remote.list_folder(&key).await?;
+        let placed = |meta: ObjectMeta| under(route, &meta.location).map(|location| ObjectMeta { location, ..meta });
+        Ok(ListResult {
+            common_prefixes: common_prefixes.iter().map(|folder| under(route, folder)).collect::<Result<_>>()?,
+            objects: objects.into_iter().map(placed).collect::<Result<_>>()?,
+        })
     }
 
     async fn copy_opts(&self, _from: &Path, _to: &Path, _options: CopyOptions) -> Result<()> {

@@ -52,10 +52,15 @@ pub fn count(text: &str) -> usize {
     count
 }
 
-/// The text that ids stand for, as a model sees it: cleaned, a space behind every word, without start and end.
+/// The text that the ids of a caption stand for, as a model sees it: cleaned, a space behind every word, without start and end.
 pub fn text(ids: &[u32]) -> String {
-    let inner = ids.iter().filter(|&&id| id < START_OF_TEXT).filter_map(|&id| u16::try_from(id).ok());
-    TOKENIZER.decode(inner.filter_map(|id| Token::from_u16(id, &TOKENIZER))).trim_end().to_owned()
+    text_of(ids.iter().copied().filter(|&id| id < START_OF_TEXT))
+}
+
+/// What ids stand for, to be read by people: with a space behind each word. Ids of no token are left out.
+pub fn text_of(ids: impl IntoIterator<Item = u32>) -> String {
+    let token = |id: u32| Token::from_u16(u16::try_from(id).ok()?, &TOKENIZER);
+    TOKENIZER.decode(ids.into_iter().filter_map(token)).trim_end().to_owned()
 }
 
 /// Appends the ids of cleaned text.

@@ -1,8 +1,10 @@
-//! Text into the numbers that a text tower reads.
+//! Text into the numbers that a text tower or an encoder of sentences reads.
 //!
 //! | file | holds |
 //! |---|---|
 //! | [`clip`] | CLIP's byte-pair encoding: ids of a caption |
+//! | [`sentences`] | documents into sentences |
+//! | [`tokenizer`] | sentences into ids, of CLIP or of bytes |
 //! | [`clean`] | what CLIP does to a caption before |
 //! | [`mend`], [`mojibake`] | repairs of broken Unicode, the part of it that `ftfy` does in Python |
 //! | [`unescape`] | HTML's character references |
@@ -11,4 +13,6 @@ pub mod clean;
 pub mod clip;
 pub mod mend;
 pub mod mojibake;
+pub mod sentences;
+pub mod tokenizer;
 pub mod unescape;

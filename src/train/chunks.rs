@@ -40,7 +40,7 @@ pub fn step<M: Method>(
     // Gradients are not wanted, but it stays in training mode: evaluation mode would give other embeddings.
     let mut without_graph = method.clone().no_grad();
     let embedded = pieces.iter().map(|&piece| embed(&mut without_graph, content, step, piece));
-    let embedded = Embedded::cat(embedded.collect::<Result<_>>()?);
+    let embedded = Embedded::cat(&embedded.collect::<Result<Vec<_>>>()?);
     let embedded = embedded.ok_or_else(|| Error::at(Stage::Train, "", "a batch without items"))?;
     let leaves = embedded.sides.map(|side| side.detach().require_grad()); // [items, width]
     let output = method.loss_of(Embedded { sides: leaves.clone(), identities: embedded.identities })?;

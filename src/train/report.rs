@@ -4,7 +4,9 @@
 //! `scores.json`, `views.png`, `environment.json`. What is missing is left out.
 
 pub(crate) mod base64;
+mod by_text;
 mod chart;
+pub(crate) mod matches;
 mod sections;
 mod steps_ahead;
 mod tables;
@@ -25,11 +27,13 @@ use self::{
 use crate::{
     Result,
     error::{Context, Error, Stage},
-    evaluate::scores::Scores,
+    evaluate::{matches::Matches, scores::Scores},
 };
 
 /// Name of the page in a run folder.
 pub const REPORT_FILE: &str = "report.html";
+/// Name of the captions with their best images in a run folder.
+pub const MATCHES_FILE: &str = "matches.json";
 
 /// Everything a page shows.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +43,7 @@ struct Page {
     pipeline: Option<String>,
     scores: Option<Scores>,
     views: Option<Vec<u8>>,
+    matches: Option<Matches>,
     environment: Vec<(String, String)>,
 }
 
@@ -62,6 +67,7 @@ pub fn write_report(run: &Path) -> Result<PathBuf> {
         pipeline: text(run, "pipeline.toml")?,
         scores,
         views: bytes(run, "views.png")?,
+        matches: text(run, MATCHES_FILE)?.and_then(|json| serde_json::from_str(&json).ok()),
         environment: environment(text(run, "environment.json")?.as_deref()),
     };
     let (path, temporary) = (run.join(REPORT_FILE), run.join(".report.html.tmp"));
@@ -123,6 +129,42 @@ fn processor() -> Option<String> {
     let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+/// What the picture of a run's first batch shows.
+#[derive(Debug, PartialEq, Eq)]
+struct Shown {
+    title: &'static str,
+    note: &'static str,
+    /// Of the style sheet: pixels of small images stay sharp, thin lines must not fall between them.
+    class: &'static str,
+}
+
+impl Shown {
+    /// By the pairing of the pipeline as resolved.
+    fn of(pipeline: Option<&str>) -> Self {
+        let table = pipeline.and_then(|text| toml::from_str::<toml::Table>(text).ok());
+        let pair = table.as_ref().and_then(|table| table.get("pair")?.as_table()?.keys().next()).map(String::as_str);
+        match pair {
+            Some("context_future") => Self {
+                class: "traces",
+                title: "Windows of series",
+                note: "Each panel is a window as training sees it, time from left to right, a lane per channel from the \
+                       top. Windows of one series stand side by side. A channel has one scale over the whole sheet; the \
+                       grey line is zero.",
+            },
+            Some("image_text") => Self {
+                class: "views",
+                title: "Images and texts",
+                note: "Images as augmented, under each the text as the model reads it.",
+            },
+            Some("one_view") => Self { title: "Views", note: "Each is one image, augmented.", class: "views" },
+            Some("two_views") | None => {
+                Self { title: "View pairs", note: "Each pair is one image, augmented twice.", class: "views" }
+            }
+            Some(_) => Self { title: "Rows of a batch", note: "As training sees them.", class: "traces" },
+        }
+    }
 }
 
 /// `metrics.jsonl` by key.
@@ -218,16 +260,15 @@ impl Page {
         if let Some(scores) = &self.scores {
             let _ = writeln!(html, "<h2>Scores beside their floors</h2>\n{}", tables::scores(scores));
         }
+        if let Some(found) = &self.matches {
+            let _ = writeln!(html, "<h2>Best images of captions</h2>\n{}", matches::section(found));
+        }
         html.push_str(&self.charts());
-        let has_texts = self.pipeline.as_ref().is_some_and(|pipeline| pipeline.contains("[pair.image_text]"));
-        let (heading, note) = match has_texts {
-            true => ("Images and texts", "Images as augmented, under each the text as the model reads it."),
-            false => ("View pairs", "Each pair is one image, augmented twice."),
-        };
         if let Some(png) = &self.views {
+            let Shown { title, note, class } = Shown::of(self.pipeline.as_deref());
             let _ = writeln!(
                 html,
-                "<h2>{heading}</h2>\n<img class=\"views\" alt=\"{heading}\" src=\"data:image/png;base64,{}\">\
+                "<h2>{title}</h2>\n<img class=\"{class}\" alt=\"{title}\" src=\"data:image/png;base64,{}\">\
                  <p class=\"note\">{note}</p>",
                 base64::encode(png)
             );
@@ -274,10 +315,14 @@ impl Page {
     fn charts(&self) -> String {
         let mut rest = self.metrics.clone();
         let mut html = String::new();
-        for (title, specs) in SECTIONS {
+        let steps_ahead = steps_ahead::figures(&rest.method);
+        for (at, (title, specs)) in SECTIONS.into_iter().enumerate() {
+            // What a method predicts says more than how fast it was.
+            if at == 1 {
+                section(&mut html, "Steps ahead", &steps_ahead);
+            }
             section(&mut html, title, &specs.iter().map(|spec| rest.chart(spec)).collect::<String>());
         }
-        section(&mut html, "Steps ahead", &steps_ahead::figures(&rest.method));
         let further = rest.series.into_iter().map(|(key, points)| {
             let (title, note) = (key.replace('_', " "), String::new());
             Chart { title, note, series: vec![Series { name: key, points }], from_zero: false, wide: false }.figure()
@@ -347,6 +392,14 @@ mod tests {
             assert!(!html.contains(outside), "{outside}");
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 5, "no temporary file is left");
+    }
+
+    #[test]
+    fn the_picture_is_named_for_what_the_pairing_makes() {
+        let title = |pair: &str| Shown::of(Some(&format!("seed = 1\n[pair.{pair}]\ncolumn = \"x\"\n"))).title;
+        assert_eq!((title("context_future"), title("two_views")), ("Windows of series", "View pairs"));
+        assert_eq!((title("one_view"), title("another")), ("Views", "Rows of a batch"));
+        assert_eq!(Shown::of(None), Shown::of(Some("not TOML [")));
     }
 
     #[test]

@@ -271,12 +271,20 @@ fn the_sql_of_every_built_in_pipeline_is_accepted() {
     fs::create_dir(&recorded).unwrap();
     recordings(&recorded, 4);
     imported(&recorded, &series, &ImportSettings::default()).unwrap();
+    let (texts, documents) = (workshop.path("texts"), workshop.path("documents"));
+    fs::create_dir(&texts).unwrap();
+    fs::write(texts.join("a.txt"), "One. Two. Three.").unwrap();
+    imported(&texts, &documents, &ImportSettings::default()).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         for (name, _) in EMBEDDED {
             let pipeline = Plan::read(name, &[]).unwrap().pipeline;
             let schema = Schema::named(&pipeline.scan.schema).unwrap();
-            let folder = if schema.name == "time_series" { series.clone() } else { workshop.path("shards") };
+            let folder = match schema.name.as_str() {
+                "time_series" => series.clone(),
+                "documents" => documents.clone(),
+                _ => workshop.path("shards"),
+            };
             let shards = ShardSet::open(&[folder.to_str().unwrap().to_owned()], &schema).await.unwrap();
             let evaluate = pipeline.evaluate.unwrap();
             for sql in [pipeline.scan.sql.as_ref().unwrap(), &evaluate.bank_sql, &evaluate.query_sql] {

@@ -37,7 +37,7 @@ fn described() -> Described {
 }
 
 /// Weights in `folder`, and an image beside them.
-fn prepare(folder: &Path, naming: Naming) -> (PathBuf, PathBuf) {
+pub(crate) fn prepare(folder: &Path, naming: Naming) -> (PathBuf, PathBuf) {
     let described = described();
     let init = InitOptions { seed: 3, compat_torch: false };
     let clip = Clip::new(&described.settings, init, &Device::flex()).expect("sizes");

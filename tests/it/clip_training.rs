@@ -314,3 +314,75 @@ fn a_loss_that_is_not_tiled_equals_one_that_is() {
         }
     }
 }
+
+/// Weights, pixels and tokens of `tests/golden/clip.py`, under the method and its optimizer instead of by hand.
+#[test]
+fn ten_sgd_steps_of_the_method_have_pytorchs_losses() {
+    use diptych::batch::{Input, Pairs};
+    use diptych::evaluate::clip::transformers;
+    use diptych::model::clip::Naming;
+    use diptych::train::optimizer::Optimizer;
+    use diptych::train::safetensors::from_owned_bytes;
+    use diptych::train::{SgdSettings, parameters::gradients};
+
+    use crate::gradients::uniform;
+
+    const WORDS: [usize; 3] = [4, 7, 1];
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/clip.safetensors");
+    let (golden, notes) = from_owned_bytes(path, std::fs::read(path).expect("there")).expect("safetensors");
+    let case = serde_json::from_str::<serde_json::Value>(&notes["cases"]).expect("JSON")["transformers"].clone();
+    let entries = case["entries"].as_object().expect("entries").iter().map(|(name, shape)| {
+        let shape: Vec<usize> = serde_json::from_value(shape.clone()).expect("a shape");
+        let count: usize = shape.iter().product();
+        if name == "logit_scale" {
+            return (name.clone(), TensorData::new(vec![2.0_f32], [1]));
+        }
+        let (base, spread) = match shape.len() {
+            1 => (if name.ends_with("weight") { 1.0 } else { 0.0 }, 0.2),
+            _ => (0.0, (6.0 / (count / shape[0]) as f64).sqrt()),
+        };
+        let values: Vec<f32> = uniform(name, count).iter().map(|u| (base + spread * (2.0 * u - 1.0)) as f32).collect();
+        (name.clone(), TensorData::new(values, shape))
+    });
+    let (entries, _) = Naming::Transformers.to_open_clip(entries.collect());
+    let entries = entries.into_iter().map(|(name, data)| (format!("towers.{name}"), data)).collect();
+
+    let device = Device::flex().autodiff();
+    let towers = transformers::described(("config", &case["config"].to_string()), None).expect("a CLIP").settings;
+    let settings = Settings {
+        embedding_width: towers.embedding_width,
+        activation: towers.activation,
+        vision: towers.vision.clone(),
+        text: towers.text,
+        pixel_mean: [0.5; 3],
+        pixel_deviation: [0.25; 3],
+        ..Settings::default()
+    };
+    let mut method = state::restore(method(&settings, &device), &entries).expect("every entry has its place");
+    let side = towers.vision.image_side_pixels();
+    // The script's pixels are what is left once mean and deviation are taken off.
+    let pixels: Vec<f32> =
+        uniform("pixels", 3 * 3 * side * side).iter().map(|u| ((4.0 * u - 2.0) * 0.25 + 0.5) as f32).collect();
+    let tokens: Vec<Vec<u32>> = WORDS
+        .iter()
+        .enumerate()
+        .map(|(row, words)| {
+            let inner = uniform(&format!("tokens.{row}"), *words).into_iter().map(|u| (u * 48.0) as u32);
+            [48].into_iter().chain(inner).chain([49]).collect()
+        })
+        .collect();
+    let sgd = OptimizerSettings::Sgd(SgdSettings { rate: 0.05, momentum: 0.0, ..SgdSettings::default() });
+    let mut optimizer = Optimizer::new(&sgd, None, &method, &device);
+    let losses = golden["transformers.losses"].as_slice::<f32>().expect("f32").to_vec();
+    assert_eq!(losses.len(), 10);
+    for (step, expected) in losses.into_iter().enumerate() {
+        let images = Tensor::<4>::from_data(TensorData::new(pixels.clone(), [3, 3, side, side]), &device);
+        let pairs = Pairs { images, captions: PairCaptions::of_distinct_images(tokens.clone()) };
+        let output = method.train_loss(Input::Pairs(pairs), step as u64).expect("pairs");
+        let gradients = gradients(&method, output.loss.backward());
+        let found = output.loss.inner().into_data().try_into_vec::<f32>().expect("f32")[0];
+        assert!((found - expected).abs() < 1e-4, "loss {found} at step {step}, PyTorch {expected}");
+        method = optimizer.step(method, gradients, 0.05, step as u64 + 1);
+        method.after_step();
+    }
+}

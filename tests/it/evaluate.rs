@@ -18,6 +18,7 @@ const CLASSES: usize = 5;
 fn settings() -> EvaluateSettings {
     EvaluateSettings {
         further_labels: vec![],
+        abx_group: None,
         bank_sql: String::new(),
         query_sql: String::new(),
         label: "label".into(),
@@ -25,6 +26,8 @@ fn settings() -> EvaluateSettings {
         knn_every_epochs: 0,
         labels_per_class: vec![1, 10, 100],
         label_draws: 10,
+        zero_shot: None,
+        retrieval: None,
     }
 }
 

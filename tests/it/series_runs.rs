@@ -88,20 +88,20 @@ impl Data {
     }
 }
 
-fn lines(run: &Path) -> Vec<Value> {
+pub(crate) fn lines(run: &Path) -> Vec<Value> {
     let text = fs::read_to_string(run.join("metrics.jsonl")).expect("metrics");
     let values = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON lines"));
     values.filter(|line| line.get("batch_digest").is_some()).collect()
 }
 
 /// By step.
-fn checkpoints(run: &Path) -> BTreeMap<u64, PathBuf> {
+pub(crate) fn checkpoints(run: &Path) -> BTreeMap<u64, PathBuf> {
     let entries = fs::read_dir(run.join("checkpoints")).expect("checkpoints").map(|entry| entry.expect("one").path());
     let step = |path: &Path| path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok();
     entries.filter_map(|path| Some((step(&path)?, path))).collect()
 }
 
-fn tensors(checkpoint: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn tensors(checkpoint: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     for file in ["weights.safetensors", "optimizer.safetensors", "ema.safetensors"] {
         let bytes = fs::read(checkpoint.join(file)).expect(file);
@@ -112,7 +112,7 @@ fn tensors(checkpoint: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     for entry in fs::read_dir(from).expect("a folder") {
         let entry = entry.expect("an entry");
@@ -125,7 +125,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn assert_equal_runs(run: &Path, whole: &Path) {
+pub(crate) fn assert_equal_runs(run: &Path, whole: &Path) {
     let (found, expected) = (lines(run), lines(whole));
     assert_eq!(found.len(), expected.len());
     for (line, expected) in found.iter().zip(&expected) {
@@ -177,4 +177,46 @@ fn windows_are_checked_previewed_and_measured_before_any_training() {
     assert!(told.contains("48 in 3 batches"), "{told}");
     let told = data.ok(&["select", "cpc.toml", "--set", "pair.context_future.window_steps=410"]);
     assert!(told.contains("68 of 96 rows"), "the default SQL leaves short series out: {told}");
+}
+
+#[test]
+fn groups_of_any_size_give_as_many_items_and_a_balanced_run_is_resumed_to_the_bit() {
+    let data = Data::new();
+    let (whole, resumed) = (data.path("whole"), data.path("resumed"));
+    // All of anna's recordings, and half of the others'.
+    let sets = [
+        "--set",
+        "scan.sql=SELECT sample_id FROM shards WHERE \"group\" = 'anna' OR label < '5'",
+        "--set",
+        "scan.balance={ column = \"group\" }",
+    ];
+    let told = data.ok(&[&["select", "cpc.toml", "--json", "--verify"][..], &sets].concat());
+    let report: Value = serde_json::from_str(told.lines().last().expect("a line")).expect("JSON");
+    let sources = report["sources"].as_object().expect("a source per group");
+    assert_eq!(sources.keys().collect::<Vec<_>>(), ["0000-anna", "0001-bert", "0002-cleo"]);
+    let numbers =
+        |key: &str| sources.values().map(|source| source[key].as_u64().expect("a number")).collect::<Vec<_>>();
+    assert_eq!(numbers("items"), [32, 16, 16]);
+    let epoch = numbers("epoch_items");
+    assert!(epoch.iter().all(|items| items.abs_diff(epoch[0]) <= 2) && epoch[0] >= 32, "{epoch:?}");
+
+    data.ok(&[&["train", "cpc.toml", "--run", "whole", "--set", "augment.decode_threads=1"][..], &sets].concat());
+    let steps: Vec<u64> = checkpoints(&whole).into_keys().collect();
+    assert!(steps.len() > 16, "{steps:?}");
+    copy(&whole, &resumed);
+    for (step, checkpoint) in checkpoints(&resumed) {
+        if step > CUT {
+            fs::remove_dir_all(checkpoint).expect("a checkpoint");
+        }
+    }
+    data.ok(&["train", "--resume", "resumed", "--set", "augment.decode_threads=3"]);
+    assert_equal_runs(&resumed, &whole);
+    let told = data.ok(&[&["explain", "cpc.toml"][..], &sets].concat());
+    assert!(told.contains("select 0001-bert: those whose group is bert"), "{told}");
+    // A group of fewer samples than lanes could not fill them.
+    let few = ["--set", "scan.lanes=20", "--set", "scan.shuffle_window_rows=64"];
+    let words = [&["select", "cpc.toml"][..], &sets, &few].concat();
+    let output = Command::new(DIPTYCH).args(words).current_dir(data.folder.path()).output().expect("diptych runs");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && told.contains("\"bert\" has 16, \"cleo\" has 16"), "{told}");
 }

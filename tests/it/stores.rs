@@ -5,7 +5,7 @@ use std::{
     path::Path,
     process::{Command, Output, Stdio},
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU8, Ordering},
     },
     time::{Duration, Instant},
@@ -132,6 +132,42 @@ fn a_bucket_holds_the_same_data_set_as_the_disk() {
     }
     let one = open(&format!("{}/b.parquet", prefix()), stores(address, &patience())).unwrap();
     assert_eq!((one.shards.len(), one.rows()), (1, 120));
+}
+
+/// What is asked for in listings until the shards of a glob are known.
+fn folders_listed(place: &Place, pattern: &str) -> Vec<String> {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = asked.clone();
+    let proxy = faulty(place.server.address, move |_, line| {
+        if line.contains("list-type=2") {
+            let prefix = line.split(['?', '&', ' ']).find_map(|word| word.strip_prefix("prefix=")).unwrap_or_default();
+            seen.lock().unwrap().push(prefix.replace("%2F", "/"));
+        }
+        Fault::Pass
+    });
+    open(&format!("s3://{BUCKET}/{pattern}"), stores(proxy, &patience())).unwrap();
+    let asked = asked.lock().unwrap();
+    asked.clone()
+}
+
+#[test]
+fn a_glob_lists_the_folders_that_it_reaches_and_no_other() {
+    let place = Place::new();
+    let other = place.server.bucket().join("sets/other/deep");
+    fs::create_dir_all(&other).unwrap();
+    fs::write(other.join("a.parquet"), "no Parquet").unwrap();
+    let store = stores(place.server.address, &patience());
+    let listed = Arc::new(store);
+    let asked = |pattern: String| io().block_on(ShardSet::open_through(&[pattern], &schema(), listed.clone()));
+    for pattern in ["sets/t*/*.parquet", "se?s/train/{a,b,c}.parquet", "*/train/*.parquet", "sets/train/*"] {
+        assert_eq!(asked(format!("s3://{BUCKET}/{pattern}")).unwrap().shards.len(), 3, "{pattern}");
+    }
+    assert!(asked(format!("s3://{BUCKET}/sets/*.parquet")).unwrap_err().report().contains("sets/*.parquet"));
+    let found = asked(format!("s3://{BUCKET}/sets/*/*/*.parquet")).unwrap_err().report();
+    assert!(found.contains("sets/other/deep/a.parquet"), "{found}");
+    let requests = folders_listed(&place, "sets/t*/*.parquet");
+    assert_eq!(requests, ["sets/", "sets/train/"]);
+    assert_eq!(folders_listed(&place, "sets/**/b.parquet"), ["sets/"], "one flat listing");
 }
 
 #[test]

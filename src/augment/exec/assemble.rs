@@ -71,6 +71,7 @@ pub(super) fn assemble(
     let numbers = kernel.shape().iter().product::<usize>() as i32;
     let values: ArrayRef = match kernel.element() {
         Element::U8 => Arc::new(UInt8Array::new(ScalarBuffer::from(pixels), None)),
+        Element::U32 => Arc::new(UInt32Array::new(ScalarBuffer::from(aligned(pixels)), None)),
         Element::F32 => Arc::new(Float32Array::new(ScalarBuffer::from(aligned(pixels)), None)),
     };
     let tensors = FixedSizeListArray::try_new(kernel.element().field(), numbers, values, None);
@@ -127,7 +128,7 @@ fn groups(values: &ArrayRef, rows_per_item: usize) -> Result<UInt32Array> {
     Ok(numbered(named))
 }
 
-/// Memory that f32 may be read from in place. Allocators align blocks of such sizes far more strictly, so that the copy is
+/// Memory that numbers of 32 bits may be read from in place. Allocators align blocks of such sizes far more strictly, so that the copy is
 /// for one that does not.
 fn aligned(pixels: Buffer) -> Buffer {
     match pixels.as_ptr().align_offset(align_of::<f32>()) {

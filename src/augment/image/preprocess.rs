@@ -1,4 +1,6 @@
 //! What a released CLIP does to an image before it looks at it.
+use std::fmt;
+
 use super::{
     precise_resize::{Interpolation, resize_plane},
     scratch::guarded,
@@ -48,6 +50,16 @@ pub enum CropRounding {
     HalfToEven,
     /// Down: transformers.
     Down,
+}
+
+impl fmt::Display for Preprocess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.resize {
+            ResizeTo::ShorterSidePixels(side) => write!(f, "shorter side to {side} pixels")?,
+            ResizeTo::SquarePixels(side) => write!(f, "both sides to {side} pixels")?,
+        }
+        write!(f, " ({:?}), {} pixels from the centre", self.interpolation, self.crop_side_pixels)
+    }
 }
 
 impl Default for Preprocess {

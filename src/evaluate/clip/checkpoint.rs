@@ -110,7 +110,11 @@ pub fn write(folder: &Path, naming: Naming, clip: &Clip, described: &Described) 
     Ok(folder.join(name))
 }
 
-fn file_of(weights: &Path) -> Result<PathBuf> {
+/// The file with the weights: the one named, or that of a folder.
+///
+/// # Errors
+/// The folder has none of the usual names.
+pub fn file_of(weights: &Path) -> Result<PathBuf> {
     if !weights.is_dir() {
         return Ok(weights.to_owned());
     }

@@ -5,11 +5,15 @@
 //! | [`checkpoint`] | weights with the settings beside them, in and out |
 //! | [`transformers`], [`open_clip`] | those settings as the two libraries write them |
 //! | [`clip_score`] | variants of CLIPScore, by name |
+//! | [`embedder`] | encoded images and texts into unit embeddings |
+//! | [`pair_scores`] | an image and a text per row into scores, for SQL |
 //! | [`score`] | images x texts into logits, probabilities, cosines, scores |
 
 pub mod checkpoint;
 pub mod clip_score;
+pub mod embedder;
 pub mod open_clip;
+pub mod pair_scores;
 pub mod score;
 pub mod transformers;
 

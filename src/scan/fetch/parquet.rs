@@ -23,7 +23,7 @@ use super::{BLOB, BLOB_PATH, Fetcher, Reading, in_flight, is_series, pages};
 use crate::{
     error::{Context, Error, Result, Stage},
     scan::failure::panic_text,
-    schema::in_files::InFile,
+    schema::in_files::{InFile, is_text},
     select::shards::Shard,
 };
 
@@ -74,9 +74,10 @@ impl ParquetReader {
         Ok(Self { metadata, options, mask, places: places.to_vec(), image_leaf, found })
     }
 
-    /// Whether blobs do not lie in the memory that was fetched. Numbers never do: their pages are unpacked into lists.
+    /// Whether blobs do not lie in the memory that was fetched. Numbers and texts never do: their pages are unpacked into
+    /// lists, and into texts without gaps.
     fn is_unpacked(&self, row_group: usize) -> bool {
-        if self.places[BLOB].as_ref().is_some_and(|place| is_series(&place.data_type)) {
+        if self.places[BLOB].as_ref().is_some_and(|place| is_series(&place.data_type) || is_text(&place.data_type)) {
             return true;
         }
         let group = self.metadata.metadata().row_group(row_group);

@@ -39,7 +39,7 @@ pub fn numbers_of(shard: &Shard, column: &str) -> Numbers {
 }
 
 /// The same rows as binary views over the numbers' memory.
-pub(super) fn as_blobs(column: &ArrayRef, place: &str) -> Result<ArrayRef> {
+pub(crate) fn as_blobs(column: &ArrayRef, place: &str) -> Result<ArrayRef> {
     let cannot = || format!("holds {}, which is no list of numbers", column.data_type());
     let item = match column.data_type() {
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => item.data_type(),

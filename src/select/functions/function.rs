@@ -70,7 +70,7 @@ pub(super) enum Takes {
 
 impl Takes {
     /// The type in which the argument arrives; `None` where a value of type `given` cannot be one.
-    fn coerce(self, given: &DataType) -> Option<DataType> {
+    pub(super) fn coerce(self, given: &DataType) -> Option<DataType> {
         match (self, given) {
             (_, DataType::Dictionary(_, values)) => self.coerce(values),
             (Self::Image, DataType::Null) => Some(DataType::BinaryView),
@@ -116,6 +116,8 @@ pub(super) struct Function {
     /// How many of the last arguments may be left out.
     optional: usize,
     gives: DataType,
+    /// Whether it gives what its first argument is, whatever [`Self::gives`].
+    gives_first: bool,
     body: Body,
     documentation: Documentation,
     signature: Signature,
@@ -131,13 +133,19 @@ impl Function {
         documentation: Documentation,
     ) -> Self {
         let signature = Signature::user_defined(Volatility::Immutable);
-        Self { name, takes, optional: 0, gives, body, documentation, signature }
+        Self { name, takes, optional: 0, gives, gives_first: false, body, documentation, signature }
     }
 
     /// The same, and its last `count` arguments may be left out.
     #[must_use]
     pub(super) fn with_optional(self, count: usize) -> Self {
         Self { optional: count, ..self }
+    }
+
+    /// The same, whose values are of its first argument's type.
+    #[must_use]
+    pub(super) fn giving_its_first(self) -> Self {
+        Self { gives_first: true, ..self }
     }
 
     /// For a session.
@@ -182,8 +190,8 @@ impl ScalarUDFImpl for Function {
         self.takes.iter().zip(given).map(coerce).collect()
     }
 
-    fn return_type(&self, _given: &[DataType]) -> Result<DataType> {
-        Ok(self.gives.clone())
+    fn return_type(&self, given: &[DataType]) -> Result<DataType> {
+        Ok(given.first().filter(|_| self.gives_first).unwrap_or(&self.gives).clone())
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {

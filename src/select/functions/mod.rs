@@ -9,10 +9,12 @@
 //! | [`image_luma_mean`], [`image_sharpness`] | dark, blurred and empty images |
 //! | [`image_sha256`] | the name of its bytes |
 //! | [`resize_jpeg`] | a smaller copy |
-//! | [`text_words`], [`text_chars`], [`text_clip_tokens`] | how long a caption is |
+//! | [`clip_score`] | how well a text fits an image, where a model is given |
+//! | [`text_words`], [`text_chars`], [`text_sentences`], [`text_clip_tokens`] | how long a text is |
 //! | [`text_language`], [`text_normalize`] | its language; one spelling of it |
 //! | [`tokenize`] | what CLIP reads of it |
 //! | [`series_steps`], [`series_seconds`], [`series_rms`], [`series_finite`] | how long, loud and whole a series is |
+//! | [`series_windows`], [`series_slice`] | where windows of a series are, and what is in one |
 //! | [`sample_uniform`] | a random number per sample, the same in every run |
 //!
 //! A function of an image is NULL for NULL and for what is no image: bad data is an answer, never an error.
@@ -20,6 +22,7 @@ use datafusion::logical_expr::ScalarUDF;
 
 use super::shards::ShardSet;
 
+pub mod clip_score;
 pub(crate) mod encoded_images;
 pub mod function;
 pub mod hamming;
@@ -41,11 +44,14 @@ mod series_argument;
 pub mod series_finite;
 pub mod series_rms;
 pub mod series_seconds;
+pub mod series_slice;
 pub mod series_steps;
+pub mod series_windows;
 pub mod text_chars;
 pub mod text_clip_tokens;
 pub mod text_language;
 pub mod text_normalize;
+pub mod text_sentences;
 pub mod text_words;
 pub mod tokenize;
 
@@ -79,6 +85,7 @@ pub fn over(fingerprints: impl IntoIterator<Item = [u8; 32]>) -> Vec<ScalarUDF> 
         resize_jpeg::resize_jpeg(),
         text_words::text_words(),
         text_chars::text_chars(),
+        text_sentences::text_sentences(),
         text_language::text_language(),
         text_normalize::text_normalize(),
         text_clip_tokens::text_clip_tokens(),
@@ -87,6 +94,8 @@ pub fn over(fingerprints: impl IntoIterator<Item = [u8; 32]>) -> Vec<ScalarUDF> 
         series_seconds::series_seconds(),
         series_rms::series_rms(),
         series_finite::series_finite(),
+        series_windows::series_windows(),
+        series_slice::series_slice(),
         ScalarUDF::from(sample_uniform::SampleUniform::new(fingerprints)),
     ]
 }
@@ -187,6 +196,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn windows_end_within_their_series_and_slices_are_what_they_say() {
+        let session = SessionContext::new();
+        over([]).into_iter().for_each(|function| session.register_udf(function));
+        let printed = async |sql: &str| {
+            let batches = session.sql(sql).await?.collect().await?;
+            Ok::<_, datafusion::error::DataFusionError>(pretty_format_batches(&batches)?.to_string())
+        };
+        // Every number of every window, of series of other lengths and types, one of them too short and one NULL.
+        let series = "(VALUES (1, [1, 2, 3, 4, 5, 6]), (2, [7, 8]), (3, NULL), (4, [9, 10, 11]), (5, [12, 13, 14, 15])) AS t(id, s)";
+        for layout in ["s", "arrow_cast(s, 'LargeList(Int16)')"] {
+            let sql = format!(
+                "SELECT id, series_slice(s, 2, w.start, w.length) AS part FROM (SELECT id, s, unnest(series_windows(s, 2, 2, 1)) AS w \
+                 FROM (SELECT id, {layout} AS s FROM {series})) ORDER BY id, w.start"
+            );
+            let table = printed(&sql).await.unwrap();
+            let parts: Vec<&str> = table.lines().filter(|line| line.contains('[')).collect();
+            let expected = ["| 1  | [1, 2, 3, 4]     |", "| 1  | [3, 4, 5, 6]     |", "| 5  | [12, 13, 14, 15] |"];
+            assert_eq!(parts, expected, "{table}");
+        }
+        let table =
+            printed("SELECT series_slice([1, 2], 1, 1, 2) AS a, series_slice([1, 2], 1, 2, 0) AS b").await.unwrap();
+        assert!(table.contains("|   | [] |"), "{table}");
+        for (call, part) in [("series_windows([1], 1, 1, 0)", "above 0"), ("series_slice([1], 0, 0, 1)", "0 channels")]
+        {
+            let error = printed(&format!("SELECT {call}")).await.unwrap_err().to_string();
+            assert!(error.contains(part), "{call}: {error}");
+        }
+    }
+
+    #[tokio::test]
     async fn other_arguments_are_refused_by_name() {
         let session = SessionContext::new();
         over([]).into_iter().for_each(|function| session.register_udf(function));
@@ -196,6 +235,7 @@ mod tests {
             ("image_width(named_struct('path', 'a'))", "struct with the field `bytes`"),
             ("text_words(3)", "text_words(text) takes text, not Int64"),
             ("series_rms(['a'])", "takes a list of numbers"),
+            ("series_windows([1.0], 1, 1)", "was given 3 arguments"),
             ("hamming(1.5, 2)", "takes a whole number"),
         ] {
             let error = session.sql(&format!("SELECT {call}")).await.unwrap_err().to_string();

@@ -3,7 +3,7 @@ use datafusion::{
     arrow::{
         array::{Array, ArrayRef, AsArray, Float64Array},
         compute::cast,
-        datatypes::{DataType, Float64Type},
+        datatypes::{DataType, Float64Type, UInt64Type},
     },
     common::{Result, exec_err},
 };
@@ -17,6 +17,18 @@ pub(super) fn of_series<T>(series: &ArrayRef, value: impl Fn(&Float64Array) -> O
 /// Number of values of each row; `None` for NULL.
 pub(super) fn steps(series: &ArrayRef) -> Result<Vec<Option<u64>>> {
     each_row(series, |values| Ok(Some(values.len() as u64)))
+}
+
+/// Steps of `channels` numbers of each row; `None` for NULL and where the values fill no whole step.
+pub(super) fn whole_steps(function: &str, series: &ArrayRef, channels: &ArrayRef) -> Result<Vec<Option<u64>>> {
+    let channels = channels.as_primitive::<UInt64Type>();
+    let of_row =
+        |(row, values): (usize, Option<u64>)| match (values, channels.is_valid(row).then(|| channels.value(row))) {
+            (_, Some(0)) => exec_err!("{function}: 0 channels; give a number above 0"),
+            (Some(values), Some(channels)) if values.is_multiple_of(channels) => Ok(Some(values / channels)),
+            _ => Ok(None),
+        };
+    steps(series)?.into_iter().enumerate().map(of_row).collect()
 }
 
 /// One row at a time: nothing as long as the column is copied.

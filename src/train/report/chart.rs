@@ -6,6 +6,8 @@ use super::escape;
 
 /// Points of a line after thinning; the page stays small however long the run was.
 const MOST_POINTS: usize = 400;
+/// So few points are shown one by one.
+const MOST_DOTS: usize = 16;
 const HEIGHT: f64 = 210.0;
 const LEFT: f64 = 58.0;
 const RIGHT: f64 = 12.0;
@@ -72,9 +74,9 @@ impl Chart {
                 number(tick)
             );
         }
-        for tick in
-            ticks(x_low, x_high, if self.wide { 12 } else { 7 }).into_iter().filter(|t| (x_low..=x_high).contains(t))
-        {
+        // Steps of training and steps ahead are counted: there is nothing between two of them.
+        let is_shown = |tick: &f64| (x_low..=x_high).contains(tick) && tick.fract() == 0.0;
+        for tick in ticks(x_low, x_high, if self.wide { 12 } else { 7 }).into_iter().filter(is_shown) {
             let x = to_x(tick);
             let _ = write!(
                 svg,
@@ -110,9 +112,13 @@ impl Chart {
 /// A band from lowest to highest of what was thinned away, and the mean as a line.
 fn draw(svg: &mut String, series: &Series, at: usize, to_x: &impl Fn(f64) -> f64, to_y: &impl Fn(f64) -> f64) {
     let thinned = thin(&series.points);
-    if let [only] = thinned.as_slice() {
-        let _ =
-            write!(svg, "<circle class=\"d{at}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\"/>", to_x(only.x), to_y(only.mean));
+    if thinned.len() <= MOST_DOTS {
+        for point in &thinned {
+            let (x, y) = (to_x(point.x), to_y(point.mean));
+            let _ = write!(svg, "<circle class=\"d{at}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/>");
+        }
+    }
+    if thinned.len() == 1 {
         return;
     }
     if thinned.len() < series.points.len() {
@@ -229,6 +235,13 @@ mod tests {
         assert_eq!(ticks(0.0, 10.0, 5), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
         let around = ticks(4.2, 5.9, 5);
         assert!(around[0] <= 4.2 && *around.last().unwrap() >= 5.9, "{around:?}");
+    }
+
+    #[test]
+    fn few_points_are_dots_over_whole_numbers() {
+        let figure = chart(vec![(1.0, 0.8), (2.0, 0.5), (3.0, 0.25)]).figure();
+        assert_eq!(figure.matches("<circle").count(), 3);
+        assert!(figure.contains(">2</text>") && !figure.contains(">1.5</text>"), "{figure}");
     }
 
     #[test]

@@ -89,10 +89,11 @@ pub(crate) const SECTIONS: [(&str, &[Spec]); 4] = [
         &[
             free(
                 "Cosine",
-                "Positives rise towards 1, negatives stay near 0. Both near 1 are a collapse.",
+                "Of what should meet (two views, or a prediction and its frame), which rises, and of what should not, which \
+                 stays low. Both near 1 are a collapse.",
                 &[("positive_cosine", "positive"), ("negative_cosine", "negative")],
             ),
-            from_zero("Alignment", "Mean squared distance of the two views: falls.", &[("alignment", "alignment")]),
+            from_zero("Alignment", "Mean squared distance of what should meet: falls.", &[("alignment", "alignment")]),
             free(
                 "Uniformity",
                 "Log of the mean Gaussian potential: falls; 0 is a collapse.",

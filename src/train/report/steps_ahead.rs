@@ -35,9 +35,10 @@ pub(super) fn figures(reported: &[Reported]) -> String {
         by_step("Loss k steps ahead", mean, &[("step_losses", "InfoNCE"), ("chance_losses", "chance")]),
         by_step(
             "Information k steps ahead, nats",
-            "ln(1 + N) − loss: a lower bound of the mutual information of context and future; it cannot pass the ceiling."
+            "ln(1 + N) − loss, which cannot pass the ceiling. Over windows that training has not seen it is a lower bound of the \
+             mutual information of context and future; these are training's own batches, which a model may know by heart."
                 .to_owned(),
-            &[("information_nats", "bound"), ("chance_losses", "ceiling")],
+            &[("information_nats", "ln(1 + N) − loss"), ("chance_losses", "ceiling")],
         ),
         while_training(reported),
     ]

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{chart::number, escape};
-use crate::evaluate::scores::{Score, Scores, Verdict};
+use super::{by_text, chart::number, escape};
+use crate::evaluate::scores::{Discrimination, Figure, Score, Scores, Verdict};
 
 /// One table for each label column, losing lines marked, protocols folded away below.
 pub(crate) fn scores(scores: &Scores) -> String {
@@ -24,6 +24,15 @@ pub(crate) fn scores(scores: &Scores) -> String {
         for (name, score) in &lines {
             html.push_str(&line(name, score));
         }
+        for (name, found) in scores.abx.get(label).into_iter().flat_map(Discrimination::lines) {
+            let Figure { error, ci95: [low, high], untrained, floor, samples, .. } = found;
+            let _ = writeln!(
+                html,
+                "<tr><td>{}, error</td><td><b>{error:.3} <small>[{low:.3} {high:.3}]</small></b></td><td>{untrained:.3}</td>\
+                 <td>{floor:.3}</td><td>of {samples} queries; less is better, guessing is 0.5</td></tr>",
+                escape(&name)
+            );
+        }
         html.push_str("</tbody></table></div>\n<p class=\"note\">In brackets: 95 % intervals. The difference is paired by sample. Transform: ");
         let _ = write!(
             html,
@@ -34,11 +43,15 @@ pub(crate) fn scores(scores: &Scores) -> String {
         for (name, score) in &lines {
             let _ = write!(html, "<li>{}: {}</li>", escape(name), escape(&score.protocol));
         }
+        if let Some(abx) = scores.abx.get(label) {
+            let _ = write!(html, "<li>ABX: {}</li>", escape(&abx.protocol));
+        }
         for (n, reason) in scores.left_out.get(label).into_iter().flatten() {
             let _ = write!(html, "<li>kNN, {n} labels per class, is left out: {}</li>", escape(reason));
         }
         html.push_str("</ul></details>\n");
     }
+    html.push_str(&by_text::tables(scores));
     html
 }
 

@@ -1,0 +1,312 @@
+//! Retrieval: which text belongs to an image and which image to a text, among all of a set.
+//!
+//! An image with several captions is found by any of them (Karpathy and Fei-Fei 2015); each caption looks for its one image.
+//! Candidates of equal score count by expectation, see [`Place`]: equal captions of different images are equal scores.
+
+use std::fmt;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::{embeddings::Embeddings, place::Place, statistics::clustered_95};
+use crate::error::{Error, Result, Stage};
+
+/// Best images of a caption that the report shows.
+const SHOWN: usize = 5;
+
+/// `[evaluate.retrieval]` of a pipeline whose method has a text tower.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetrievalSettings {
+    /// Query over `shards` that returns `image` and `caption`, a text or a list of texts. Rows with the same `image_key`,
+    /// else the same `sample_id`, where one is returned, are captions of one image.
+    pub sql: String,
+    /// Captions whose best images the report shows; 0: none.
+    #[serde(default = "default_pictures")]
+    pub pictures: usize,
+}
+
+fn default_pictures() -> usize {
+    16
+}
+
+/// One value for each length of the list that is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct AtRank<T> {
+    /// Among the first.
+    pub r1: T,
+    /// Among the first five.
+    pub r5: T,
+    /// Among the first ten.
+    pub r10: T,
+}
+
+impl<T> AtRank<T> {
+    fn of(mut value: impl FnMut(usize) -> T) -> Self {
+        Self { r1: value(1), r5: value(5), r10: value(10) }
+    }
+}
+
+/// One direction.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Direction {
+    /// Share of queries with a right candidate among the first k.
+    #[serde(flatten)]
+    pub recall: AtRank<f64>,
+    /// 95 % intervals; captions of one image are one cluster.
+    pub ci95: AtRank<[f64; 2]>,
+    /// The same of a model that knows nothing.
+    pub chance: AtRank<f64>,
+    /// Median over queries of the expected rank of the first right candidate, from 1.
+    pub median_rank: f64,
+    /// Queries.
+    pub queries: usize,
+    /// Candidates of each.
+    pub candidates: usize,
+}
+
+/// Both directions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Retrieval {
+    /// An image looks for any of its captions.
+    pub image_to_text: Direction,
+    /// A caption looks for its image.
+    pub text_to_image: Direction,
+    /// Rows that cannot be used: a bad image, or no caption.
+    pub left_out: usize,
+    /// How the figures were made.
+    pub protocol: String,
+}
+
+/// Ranks all texts for each image and all images for each text. `image_of` says which image each text belongs to.
+///
+/// # Errors
+/// There is nothing to rank, the widths differ, or an image has no text.
+pub fn retrieval(images: &Embeddings, texts: &Embeddings, image_of: &[usize]) -> Result<Retrieval> {
+    let fail = |reason: String| Err(Error::at(Stage::Evaluate, "evaluate.retrieval", reason));
+    if images.rows() == 0 || texts.rows() == 0 {
+        return fail("there are no pairs; does the query return rows with an image and a caption?".to_owned());
+    }
+    if images.width() != texts.width() || image_of.len() != texts.rows() {
+        return Err(Error::internal("images and texts of a retrieval do not fit together"));
+    }
+    let mut texts_of = vec![0_usize; images.rows()];
+    for &image in image_of {
+        match texts_of.get_mut(image) {
+            Some(count) => *count += 1,
+            None => return Err(Error::internal("a text of an image that is not there")),
+        }
+    }
+    if texts_of.contains(&0) {
+        return Err(Error::internal("an image without a text cannot look for one"));
+    }
+    let lost = || Error::internal("a query has no right candidate");
+    let of_images: Vec<Option<Place>> = (0..images.rows())
+        .into_par_iter()
+        .map(|image| Place::of(&texts.cosines(images.row(image)), |text| image_of[text] == image))
+        .collect();
+    let of_texts: Vec<Option<Place>> = (0..texts.rows())
+        .into_par_iter()
+        .map(|text| Place::of(&images.cosines(texts.row(text)), |image| image_of[text] == image))
+        .collect();
+    let of_images = of_images.into_iter().collect::<Option<Vec<Place>>>().ok_or_else(lost)?;
+    let of_texts = of_texts.into_iter().collect::<Option<Vec<Place>>>().ok_or_else(lost)?;
+
+    let chance_of_images = AtRank::of(|k| {
+        let hits = texts_of.iter().map(|&right| Place::of_chance(texts.rows(), right).hit_at(k));
+        hits.sum::<f64>() / images.rows() as f64
+    });
+    let chance_of_texts = AtRank::of(|k| Place::of_chance(images.rows(), 1).hit_at(k));
+    let by_itself: Vec<usize> = (0..images.rows()).collect();
+    Ok(Retrieval {
+        image_to_text: direction(&of_images, &by_itself, images.rows(), texts.rows(), chance_of_images),
+        text_to_image: direction(&of_texts, image_of, images.rows(), images.rows(), chance_of_texts),
+        left_out: 0,
+        protocol: format!(
+            "cosines of {} images and {} texts, all against all; an image is found by any of its captions; ties count by \
+             expectation; intervals by clusters of images",
+            images.rows(),
+            texts.rows()
+        ),
+    })
+}
+
+fn direction(
+    places: &[Place],
+    cluster_of: &[usize],
+    clusters: usize,
+    candidates: usize,
+    chance: AtRank<f64>,
+) -> Direction {
+    let at = |k: usize| {
+        let mut hits = vec![Vec::new(); clusters];
+        for (place, &cluster) in places.iter().zip(cluster_of) {
+            hits[cluster].push(place.hit_at(k));
+        }
+        clustered_95(&hits)
+    };
+    let mut ranks: Vec<f64> = places.iter().map(Place::rank).collect();
+    ranks.sort_by(f64::total_cmp);
+    let middle = ranks.len() / 2;
+    let median_rank = match ranks.len() % 2 {
+        0 => (ranks[middle - 1] + ranks[middle]) / 2.0,
+        _ => ranks[middle],
+    };
+    Direction {
+        recall: AtRank::of(|k| at(k).0),
+        ci95: AtRank::of(|k| at(k).1),
+        chance,
+        median_rank,
+        queries: places.len(),
+        candidates,
+    }
+}
+
+/// One of the best images of a text.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Match {
+    /// Which image.
+    pub image: usize,
+    /// How alike they are.
+    pub cosine: f32,
+    /// Whether the text is a caption of it.
+    pub is_right: bool,
+}
+
+/// The best images of a text, the best first; of equal ones the earlier.
+pub fn best_images(images: &Embeddings, text: &[f32], right: usize) -> Vec<Match> {
+    let cosines = images.cosines(text);
+    let mut order: Vec<usize> = (0..cosines.len()).collect();
+    order.sort_by(|&a, &b| cosines[b].total_cmp(&cosines[a]));
+    let found = |image: usize| Match { image, cosine: cosines[image], is_right: image == right };
+    order.into_iter().take(SHOWN).map(found).collect()
+}
+
+impl fmt::Display for Retrieval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:<34}{:<28}{:<28}{:<28}{:<12}",
+            "retrieval [95 % interval] (chance)", "R@1", "R@5", "R@10", "median rank"
+        )?;
+        for (name, direction) in [("image to text", &self.image_to_text), ("text to image", &self.text_to_image)] {
+            let Direction { recall, ci95, chance, .. } = direction;
+            write!(f, "{:<34}", format!("{name}, 1 of {}", direction.candidates))?;
+            for (share, [low, high], chance) in
+                [(recall.r1, ci95.r1, chance.r1), (recall.r5, ci95.r5, chance.r5), (recall.r10, ci95.r10, chance.r10)]
+            {
+                write!(f, "{:<28}", format!("{share:.3} [{low:.3} {high:.3}] ({chance:.3})"))?;
+            }
+            writeln!(f, "{:<12.1}", direction.median_rank)?;
+        }
+        if self.left_out > 0 {
+            writeln!(f, "  {} rows have a bad image or no caption and are left out", self.left_out)?;
+        }
+        write!(f, "  {}", self.protocol)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of the plane at these angles, in degrees.
+    fn at_angles(degrees: &[f64]) -> Embeddings {
+        let values: Vec<f32> = degrees
+            .iter()
+            .flat_map(|angle| [libm::cos(angle.to_radians()) as f32, libm::sin(angle.to_radians()) as f32])
+            .collect();
+        Embeddings::of(&values, 2).expect("finite")
+    }
+
+    #[test]
+    fn planted_pairs_are_all_found() {
+        let images = at_angles(&[0.0, 90.0, 180.0]);
+        let texts = at_angles(&[2.0, 358.0, 91.0, 178.0]);
+        let found = retrieval(&images, &texts, &[0, 0, 1, 2]).expect("fits");
+        assert_eq!(found.image_to_text.recall, AtRank { r1: 1.0, r5: 1.0, r10: 1.0 });
+        assert_eq!(found.text_to_image.recall, AtRank { r1: 1.0, r5: 1.0, r10: 1.0 });
+        assert_eq!((found.image_to_text.median_rank, found.text_to_image.median_rank), (1.0, 1.0));
+        assert_eq!((found.image_to_text.queries, found.image_to_text.candidates), (3, 4));
+        assert_eq!((found.text_to_image.queries, found.text_to_image.candidates), (4, 3));
+        // Two of four texts are right for the first image, one for the others.
+        assert!((found.image_to_text.chance.r1 - (0.5 + 0.25 + 0.25) / 3.0).abs() < 1e-12);
+        assert!((found.text_to_image.chance.r1 - 1.0 / 3.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn ranks_are_those_by_hand() {
+        // The second text lies nearer to image 0 than to its own.
+        let images = at_angles(&[0.0, 90.0]);
+        let texts = at_angles(&[5.0, 40.0]);
+        let found = retrieval(&images, &texts, &[0, 1]).expect("fits");
+        assert_eq!((found.image_to_text.recall.r1, found.text_to_image.recall.r1), (1.0, 0.5));
+        assert_eq!(found.text_to_image.median_rank, 1.5);
+        let swapped = retrieval(&texts, &images, &[0, 1]).expect("fits");
+        assert_eq!((swapped.image_to_text.recall.r1, swapped.text_to_image.recall.r1), (0.5, 1.0));
+    }
+
+    #[test]
+    fn equal_captions_of_different_images_are_half_right() {
+        let images = at_angles(&[0.0, 1.0, 90.0]);
+        let texts = at_angles(&[0.5, 0.5, 90.0]);
+        let found = retrieval(&images, &texts, &[0, 1, 2]).expect("fits");
+        assert!((found.image_to_text.recall.r1 - 2.0 / 3.0).abs() < 1e-12, "{found}");
+    }
+
+    #[test]
+    fn a_model_that_knows_nothing_is_at_chance_in_both_directions() {
+        let images = at_angles(&[30.0; 20]);
+        let texts = at_angles(&[30.0; 100]);
+        let image_of: Vec<usize> = (0..100).map(|text| text / 5).collect();
+        let found = retrieval(&images, &texts, &image_of).expect("fits");
+        for direction in [found.image_to_text, found.text_to_image] {
+            let (recall, chance) = (direction.recall, direction.chance);
+            assert!((recall.r1 - chance.r1).abs() < 1e-9 && (recall.r10 - chance.r10).abs() < 1e-9, "{direction:?}");
+        }
+        assert!((found.image_to_text.chance.r1 - 0.05).abs() < 1e-12);
+        assert!((found.text_to_image.chance.r10 - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn captions_of_one_image_make_the_interval_wider() {
+        // Forty images: five captions of each odd one point the wrong way.
+        let angles: Vec<f64> = (0..40).map(|image| 9.0 * f64::from(image)).collect();
+        let turned = |image: u32| if image % 2 == 1 { 9.0 } else { 0.0 };
+        let captions: Vec<f64> = (0..200).map(|text| 9.0 * f64::from(text / 5) + turned(text / 5)).collect();
+        let image_of: Vec<usize> = (0..200).map(|text| text / 5).collect();
+        let found = retrieval(&at_angles(&angles), &at_angles(&captions), &image_of).expect("fits").text_to_image;
+        assert_eq!(found.recall.r1, 0.5);
+        let width = found.ci95.r1[1] - found.ci95.r1[0];
+        let alone = crate::evaluate::statistics::wilson_95(100, 200);
+        assert!(width > 2.0 * (alone[1] - alone[0]), "{width}");
+    }
+
+    #[test]
+    fn json_has_the_shape_that_scripts_rely_on() {
+        let images = at_angles(&[0.0, 90.0]);
+        let found = retrieval(&images, &images, &[0, 1]).expect("fits");
+        let json = serde_json::to_value(&found).expect("JSON");
+        for direction in ["image_to_text", "text_to_image"] {
+            assert_eq!((&json[direction]["r1"], &json[direction]["r10"]), (&1.0.into(), &1.0.into()));
+            assert!(json[direction]["ci95"]["r5"].is_array() && json[direction]["chance"]["r1"].is_f64());
+        }
+        assert_eq!(serde_json::from_value::<Retrieval>(json).expect("the same"), found);
+    }
+
+    #[test]
+    fn the_best_images_stand_in_order_and_the_right_one_is_marked() {
+        let images = at_angles(&[50.0, 0.0, 10.0, 10.0, 90.0, 70.0, 60.0]);
+        let found = best_images(&images, &[1.0, 0.0], 0);
+        assert_eq!(found.iter().map(|found| found.image).collect::<Vec<_>>(), [1, 2, 3, 0, 6]);
+        assert_eq!(found.iter().filter(|found| found.is_right).count(), 1);
+        assert!(found[3].is_right);
+    }
+
+    #[test]
+    fn nothing_to_rank_is_an_error_with_the_question_to_ask() {
+        let none = Embeddings::new(2);
+        let error = retrieval(&none, &none, &[]).expect_err("nothing").to_string();
+        assert!(error.contains("evaluate.retrieval") && error.contains("does the query return"), "{error}");
+    }
+}

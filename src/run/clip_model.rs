@@ -1,0 +1,157 @@
+//! The CLIP that a command line names: released weights, or a run.
+use std::{
+    fmt,
+    fs::File,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use burn::tensor::Device;
+
+use super::{export::described, folder::RunFolder, methods::PlannedMethod, progress};
+use crate::{
+    device,
+    error::{Context as _, Error, Result, Stage},
+    evaluate::clip::{
+        checkpoint,
+        clip_score::ClipScore,
+        embedder::Embedder,
+        pair_scores::{check_pairwise, pair_scores},
+    },
+    method::Method as _,
+    model::clip::Naming,
+    pipeline::Plan,
+    select::{
+        functions::clip_score::{ClipScores, NAME},
+        tables::TableProvenance,
+    },
+    train::{
+        checkpoint::{Checkpoint, latest},
+        state::restore,
+    },
+};
+
+/// Where a model lies.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// A safetensors file, or the folder in which it is.
+    Weights(PathBuf),
+    /// The folder of a run, of which the newest checkpoint counts.
+    Run(PathBuf),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Weights(path) | Self::Run(path)) = self;
+        path.display().fmt(f)
+    }
+}
+
+/// A model that embeds, and on which device.
+#[derive(Debug, Clone)]
+pub struct ClipModel {
+    /// Where it lies.
+    pub place: Place,
+    /// As `--device` names it.
+    pub device: String,
+}
+
+impl ClipModel {
+    /// Reads the weights.
+    ///
+    /// # Errors
+    /// The weights' and their configuration's; a run without a checkpoint, or of a method without a text tower.
+    pub fn open(&self) -> Result<Embedder> {
+        let device = device::parse(&self.device)?;
+        match &self.place {
+            Place::Weights(weights) => Embedder::new(checkpoint::read(weights, None, &device)?, device),
+            Place::Run(run) => {
+                let (folder, plan) = RunFolder::open(run, &[])?;
+                let newest = newest(&folder)?;
+                let weights = newest.tensors.ema.as_ref().unwrap_or(&newest.tensors.weights);
+                of_method(&plan, &restore(PlannedMethod::new(&plan, &device)?, weights)?, &device)
+            }
+        }
+    }
+
+    /// What `clip_score` asks in SQL.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; a variant that says nothing of an image and one text.
+    pub fn scores(&self, variant: ClipScore) -> Result<ClipScores> {
+        check_pairwise(variant)?;
+        // Parts of a query take turns: the model has all cores anyway, and memory for one batch is enough.
+        let embedder = Mutex::new(self.open()?);
+        let (file, hash) = self.identity()?;
+        let provenance = TableProvenance {
+            name: format!("{NAME} ({})", variant.name()),
+            files: vec![file.display().to_string()],
+            blake3: blake3::hash(format!("{hash} {}", variant.name()).as_bytes()).to_hex().to_string(),
+        };
+        let scores = move |images: &[Option<&[u8]>], texts: &[Option<&str>]| {
+            let embedder = embedder.lock().unwrap_or_else(PoisonError::into_inner);
+            pair_scores(&embedder, variant, images, texts)
+        };
+        Ok(ClipScores::new(Arc::new(scores), provenance))
+    }
+
+    /// Where the weights are and what is in them.
+    fn identity(&self) -> Result<(PathBuf, String)> {
+        match &self.place {
+            Place::Weights(weights) => {
+                let file = checkpoint::file_of(weights)?;
+                let hash = hash(&file)?;
+                Ok((file, hash))
+            }
+            Place::Run(run) => {
+                let newest = newest(&RunFolder::open(run, &[])?.0)?;
+                // Optimizer and averages among them: other steps are other models anyway.
+                let hashes: Vec<String> = newest.state.files.into_values().collect();
+                Ok((newest.folder, hashes.join(" ")))
+            }
+        }
+    }
+}
+
+/// The newest checkpoint of a run that is whole.
+///
+/// # Errors
+/// There is none.
+pub(super) fn newest(folder: &RunFolder) -> Result<Checkpoint> {
+    let named = folder.path().display().to_string();
+    let Some((newest, damaged)) = latest(folder.path())? else {
+        let reason = format!("there is no checkpoint yet; go on with diptych train --resume {named}");
+        return Err(Error::at(Stage::Evaluate, named, reason));
+    };
+    damaged.iter().for_each(|damage| progress::log(&format!("warning: {damage}")));
+    Ok(newest)
+}
+
+/// The towers of a run's method; images go through its evaluation recipe.
+///
+/// # Errors
+/// It has no text tower; its evaluation recipe is no resize and crop.
+pub(super) fn of_method(plan: &Plan, method: &PlannedMethod, device: &Device) -> Result<Embedder> {
+    let Some(method) = method.clip() else {
+        let reason = format!(
+            "is a run of {}, which has no text tower; zero_shot, retrieval and embeddings of texts are of method.clip",
+            method.name()
+        );
+        return Err(Error::at(Stage::Evaluate, plan.named.as_str(), reason));
+    };
+    let checkpoint = checkpoint::Checkpoint {
+        clip: method.towers().clone(),
+        described: described(plan)?,
+        naming: Naming::OpenClip,
+        left_out: vec![],
+    };
+    Embedder::new(checkpoint, device.clone())
+}
+
+fn hash(file: &Path) -> Result<String> {
+    let place = file.display().to_string();
+    let mut hasher = blake3::Hasher::new();
+    let opened = File::open(file).context(Stage::Checkpoint, &place, "cannot be read")?;
+    hasher.update_reader(opened).context(Stage::Checkpoint, &place, "cannot be read")?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
