@@ -46,9 +46,18 @@ impl PairLogits {
         Self { images, texts, scale, own, right, relation, numbers }
     }
 
-    /// How far the diagonal is above what is right for rows and for columns, `[pairs, 1]` each: 0 but under soft targets.
+    /// How far the diagonal is above what is right for rows and for columns, `[pairs, 1]` each: 0 but under soft targets
+    /// where something else is right as well.
+    ///
+    /// A constant 0, not a difference of equals: slopes of 1 and −1 would swallow the small ones that they are added to.
     pub(super) fn own_above(&self) -> [Tensor<2>; 2] {
-        self.right.clone().map(|right| self.own.clone() - right)
+        match self.softening() {
+            None => [self.own.zeros_like(), self.own.zeros_like()],
+            Some(relation) => {
+                let shared = relation.weights.clone().lower_scalar(1.0).float(); // [pairs, 1]
+                self.right.clone().map(|right| (self.own.clone() - right) * shared.clone())
+            }
+        }
     }
 
     /// How far each logit of a tile is above what is right for its row and for its column, `[length, pairs]` each; far

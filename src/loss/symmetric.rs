@@ -69,8 +69,9 @@ pub fn symmetric_with(
         let logits = PairLogits::new(images, texts, scale, relation, pairs);
         let [rows, columns] = logits.above(0, pairs);
         let [own_rows, own_columns] = logits.own_above();
-        let rows = Excess::over(1, rows).loss(own_rows);
-        let columns = Excess::over(0, columns).loss(own_columns.transpose());
+        let own_columns = own_columns.transpose(); // [1, pairs]
+        let rows = Excess::over(1, rows).not_below(&own_rows).loss(own_rows);
+        let columns = Excess::over(0, columns).not_below(&own_columns).loss(own_columns);
         return Ok(Symmetric::of(rows, columns));
     };
     let [i, t, s] = [&images, &texts, &scale].map(|of| of.clone().without_autodiff());
@@ -78,6 +79,7 @@ pub fn symmetric_with(
     let [rows, columns] = logits.excess(tile_rows);
     let [own_rows, own_columns] = logits.own_above();
     let own_columns = own_columns.transpose(); // [1, pairs]
+    let (rows, columns) = (rows.not_below(&own_rows), columns.not_below(&own_columns));
     let found = Symmetric::of(rows.loss(own_rows.clone()), columns.loss(own_columns.clone()));
     if !images.is_tracked() && !texts.is_tracked() && !scale.is_tracked() {
         return Ok(found);

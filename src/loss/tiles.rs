@@ -68,8 +68,15 @@ impl Excess {
         Self { shift: Tensor::cat(shifts, 0), sum: Tensor::cat(sums, 0) }
     }
 
-    /// ln(exp(own) + Σ exp(x)), where `own` is 0 or near it and no x too many above: without the cancellation that the
-    /// plain logarithm has where the sum is small.
+    /// The same with a shift that is not below `own` either, which may be above 0 under soft targets.
+    #[must_use]
+    pub(super) fn not_below(self, own: &Tensor<2>) -> Self {
+        let shift = self.shift.clone().max_pair(own.clone().detach());
+        Self { sum: self.sum * (self.shift - shift.clone()).exp(), shift }
+    }
+
+    /// ln(exp(own) + Σ exp(x)), without the cancellation that the plain logarithm has where `own` is 0 and the sum small.
+    /// The shift is [not below](Self::not_below) `own`.
     pub(super) fn loss(&self, own: Tensor<2>) -> Tensor<2> {
         (self.sum.clone() + ((own - self.shift.clone()).exp() - 1.0)).log1p() + self.shift.clone()
     }
@@ -174,7 +181,11 @@ mod tests {
             assert!((values(loss)[0] - expected).abs() < 1e-4);
             assert!((share - 1.0).abs() < 1e-4, "{share}");
         }
-        let tiny = Excess::over(1, rows(vec![-25.0]));
+        // An own far above everything else, as a text may be among those that share its image.
+        let (own, far) = (rows(vec![150.0]), Excess::over(1, rows(vec![-3.0, 1.0])).not_below(&rows(vec![150.0])));
+        assert_eq!(values(far.loss(own.clone())), [150.0]);
+        assert_eq!(values(far.share(&far.softmax(own))), [0.0]);
+        let tiny = Excess::over(1, rows(vec![-25.0])).not_below(&zero);
         let share = tiny.share(&tiny.softmax(zero.clone()));
         assert!((values(tiny.loss(zero))[0] / (-25.0_f32).exp() - 1.0).abs() < 1e-6);
         assert!((values(share)[0] / (-25.0_f32).exp() - 1.0).abs() < 1e-6);

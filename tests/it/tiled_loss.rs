@@ -26,14 +26,19 @@ fn floats<const D: usize>(of: Tensor<D>) -> Vec<f32> {
 type Found = (f32, Vec<Vec<f32>>);
 
 /// Values within 1e-6 of the whole's, gradients within 1e-5, relative to their largest.
-fn close(whole: &Found, tiled: &Found, what: &str) {
+///
+/// Logits near 100 have a last digit of 8e-6, and it is their differences that are exponentiated: there the bounds grow
+/// with the logits.
+fn close(whole: &Found, tiled: &Found, largest_logit: f32, what: &str) {
     let scale = whole.0.abs().max(1e-3);
-    assert!((whole.0 - tiled.0).abs() <= 1e-6 * scale, "{what}: {} in tiles, {} as a whole", tiled.0, whole.0);
+    let of_value = 1e-6 * (largest_logit / 10.0).max(1.0);
+    let of_gradients = 1e-5 * (largest_logit / 30.0).max(1.0);
+    assert!((whole.0 - tiled.0).abs() <= of_value * scale, "{what}: {} in tiles, {} as a whole", tiled.0, whole.0);
     assert_eq!(whole.1.len(), tiled.1.len());
     for (index, (whole, tiled)) in whole.1.iter().zip(&tiled.1).enumerate() {
         let largest = whole.iter().fold(1e-30_f32, |largest, x| largest.max(x.abs()));
         let gap = whole.iter().zip(tiled).fold(0.0_f32, |gap, (a, b)| gap.max((a - b).abs()));
-        assert!(gap <= 1e-5 * largest, "{what}: gradient {index} is off by {gap} of {largest}");
+        assert!(gap <= of_gradients * largest, "{what}: gradient {index} is off by {gap} of {largest}");
     }
 }
 
@@ -72,8 +77,7 @@ fn nt_xent_in_tiles_is_nt_xent() {
             let whole = run(None);
             for &tile in tiles {
                 let what = format!("{items} items at {temperature}, tiles of {tile}");
-                // Views that agree to the last digits leave few of the gradient's: it is along the rows but for rounding.
-                close(&whole, &run(Some(tile)), &what);
+                close(&whole, &run(Some(tile)), 1.0 / temperature as f32, &what);
             }
         }
     }
@@ -113,7 +117,7 @@ fn both_losses_of_pairs_in_tiles_are_those_of_the_whole() {
                 let whole = run(None);
                 for &tile in tiles {
                     let what = format!("{pairs} pairs, SigLIP {siglip}, {policy:?}, ln s = {scale}, tiles of {tile}");
-                    close(&whole, &run(Some(tile)), &what);
+                    close(&whole, &run(Some(tile)), scale.exp(), &what);
                 }
             }
         }
@@ -148,7 +152,7 @@ fn a_side_that_is_not_trained_takes_no_gradient_and_the_other_keeps_its_own() {
         let gradients = loss.loss.backward();
         (floats(loss.loss)[0], vec![floats(y.grad(&gradients).expect("tracked"))])
     };
-    close(&run(None), &run(Some(4)), "locked images");
+    close(&run(None), &run(Some(4)), 7.4, "locked images");
 }
 
 #[test]
