@@ -14,9 +14,9 @@ use super::places;
 ///
 /// Reads class folders, a folder with metadata.csv|jsonl|parquet, IDX files, WebDataset (.tar, .tar.gz), img2dataset's
 /// Parquet or tars, Parquet with encoded images (Hugging Face's and others), and CSV, TSV, JSON lines or Parquet of paths;
-/// folders of WAV, FLAC, Ogg and MP3 likewise, .ts and UCR files, CSV of one series each; folders of text,
-/// and with --as documents CSV and JSON lines with a document per row. Class folders below train/ and test/ set the column `split`. Rows are written in a keyed random order. Files that cannot be decoded go to a quarantine
-/// table beside the shards.
+/// folders of WAV, FLAC, Ogg and MP3 likewise, .ts and UCR files, CSV of one series each; with --as documents folders of
+/// text, and CSV and JSON lines with a document per row. Class folders below train/ and test/ set the column `split`. Rows
+/// are written in a keyed random order. Files that cannot be decoded go to a quarantine table beside the shards.
 #[derive(Debug, Args)]
 pub(crate) struct ImportWords {
     /// Folder, file, or pattern such as 'shard-{000..012}.tar'; synthetic:shapes makes a small set of coloured shapes.

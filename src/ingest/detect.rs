@@ -70,8 +70,8 @@ pub(super) fn detect(
         std::mem::swap(&mut listing.images, &mut listing.audio);
         modality = Modality::Audio;
     }
-    // And so are folders of documents; beside anything else a text is its description.
-    if is_of_documents(&listing, settings.read_as) {
+    // And so are folders of documents; unasked, texts are what lies beside data.
+    if settings.read_as == Some(Kind::Documents) && !listing.texts.is_empty() {
         std::mem::swap(&mut listing.images, &mut listing.texts);
         modality = Modality::Text;
     }
@@ -245,20 +245,13 @@ fn judged(listing: &Listing, place: &str) -> Result<Kind> {
         }
         (false, false, false) => {
             let reason = format!(
-                "holds no images (jpg, jpeg, png, webp, gif), no audio (wav, flac, ogg, mp3), no .ts, no text (txt, text, md, rst), no metadata.csv, .jsonl or .parquet, no IDX files, no .tar, \
+                "holds no images (jpg, jpeg, png, webp, gif), no audio (wav, flac, ogg, mp3), no .ts, no metadata.csv, .jsonl or .parquet, no IDX files, no .tar, \
                  .parquet or table of paths; name the folder or file that does, or its kind with --as ({})",
                 Kind::list()
             );
             Err(Error::at(Stage::Import, place, reason))
         }
     }
-}
-
-/// Whether texts are what is to be imported.
-fn is_of_documents(listing: &Listing, read_as: Option<Kind>) -> bool {
-    let others = [&listing.images, &listing.audio, &listing.archives, &listing.parquet, &listing.ts, &listing.tables];
-    let is_alone = others.iter().all(|files| files.is_empty()) && listing.idx.is_empty();
-    !listing.texts.is_empty() && (read_as == Some(Kind::Documents) || (read_as.is_none() && is_alone))
 }
 
 /// Whether a table is named like those of the UCR archive: `GunPoint_TRAIN.tsv`.

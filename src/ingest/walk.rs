@@ -233,7 +233,8 @@ mod tests {
         assert_eq!(found.metadata, [Path::new("metadata.jsonl")]);
         assert_eq!(found.idx, [Path::new("raw/train-images-idx3-ubyte.gz")]);
         let skipped: Vec<_> = found.skipped.iter().map(|(k, n)| (k.as_str(), *n)).collect();
-        assert_eq!(skipped, [(".bmp", 1), (".txt", 1), ("hidden", 1), ("no extension, no image", 1)]);
+        assert_eq!(skipped, [(".bmp", 1), ("hidden", 1), ("no extension, no image", 1)]);
+        assert_eq!(found.texts, [Listed { path: "c/notes.txt".into(), bytes: 0 }]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use diptych::{
-    ingest::ImportSettings,
+    ingest::{ImportSettings, Kind},
     pipeline::{EMBEDDED, Plan},
     schema::Schema,
     select::{select::select, shards::ShardSet},
@@ -274,7 +274,8 @@ fn the_sql_of_every_built_in_pipeline_is_accepted() {
     let (texts, documents) = (workshop.path("texts"), workshop.path("documents"));
     fs::create_dir(&texts).unwrap();
     fs::write(texts.join("a.txt"), "One. Two. Three.").unwrap();
-    imported(&texts, &documents, &ImportSettings::default()).unwrap();
+    let as_documents = ImportSettings { read_as: Some(Kind::Documents), ..ImportSettings::default() };
+    imported(&texts, &documents, &as_documents).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         for (name, _) in EMBEDDED {

@@ -143,12 +143,12 @@ fn tables_and_folders_of_text_become_rows_that_say_what_they_are() {
         assert_eq!(bytes.value(row) as usize, document(number).len());
         assert_eq!(texts(&batch, "group")[row], Some(format!("writer {}", number % 4)));
     }
-    // Folders of files, by their names alone; their folders are classes.
+    // Folders of files; their folders are classes.
     let from = folder.path().join("from");
     write(&from, "train/news/1.txt", "One. Two.");
     write(&from, "train/verse/2.md", "A rose\n\nis a rose");
     write(&from, "test/verse/3.txt", [0xff, 0xfe]);
-    let report = imported(&from, &folder.path().join("files"), &ImportSettings::default()).expect("an import");
+    let report = imported(&from, &folder.path().join("files"), &settings).expect("an import");
     assert_eq!((report.kind.as_str(), report.rows, report.quarantined), ("class_folders", 2, 1));
     let labels: BTreeSet<_> = all(&folder.path().join("files"), "label").into_iter().collect();
     assert_eq!(labels, [Some("news".to_owned()), Some("verse".to_owned())].into());
