@@ -78,6 +78,11 @@ pub fn run(request: &Request) -> Result<()> {
         Error::at(Stage::Augment, place, "is no image that can be decoded").caused_by(bad)
     })?;
     let image_seconds = begin.elapsed().as_secs_f64();
+    // A NaN would be `null` in JSON, and a CLIPScore of 0.
+    if scores.iter().flatten().any(|pair| !pair.is_finite()) {
+        let reason = "gives scores that are no finite numbers, so the weights are damaged; fetch them again";
+        return Err(Error::at(Stage::Checkpoint, request.weights.display().to_string(), reason));
+    }
     let name = |path: &PathBuf| path.display().to_string();
     let images = request.images.iter().map(name).zip(scores).map(|(image, texts)| Image { image, texts }).collect();
     let report = Report {
