@@ -79,6 +79,11 @@ pub fn run(request: &Request) -> Result<()> {
     let scores = request.images.iter().zip(scorer.score(&images)?);
     let scores = scores.map(|(path, score)| score.map_err(|bad| undecodable(path, bad))).collect::<Result<Vec<_>>>()?;
     let image_seconds = begin.elapsed().as_secs_f64();
+    // A NaN would be `null` in JSON, and a CLIPScore of 0.
+    if scores.iter().flatten().any(|pair| !pair.is_finite()) {
+        let reason = "gives scores that are no finite numbers, so the weights are damaged; fetch them again";
+        return Err(Error::at(Stage::Checkpoint, request.weights.display().to_string(), reason));
+    }
     let name = |path: &PathBuf| path.display().to_string();
     let images = request.images.iter().map(name).zip(scores).map(|(image, texts)| Image { image, texts }).collect();
     let report = Report {

@@ -27,6 +27,7 @@ mod tests {
         // Where there is a tag, references are decoded twice and no more.
         assert_eq!(clean("<b>&amp;amp;amp;"), "<b>&amp;");
         assert_eq!(clean("&amp;amp;amp;amp;"), "&");
+        assert_eq!(clean(&format!("&{}", "amp;".repeat(100))), "&");
         assert_eq!(clean("ΟΔΟΣ"), "οδος");
         assert_eq!(clean("a\u{200b}b"), "a\u{200b}b");
     }

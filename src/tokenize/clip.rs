@@ -68,12 +68,17 @@ fn encode(text: &str, ids: &mut Vec<u32>) {
     let mut found: Vec<Token> = Vec::new();
     let mut rest = text;
     // Between `<` and a letter there is a boundary anyway, so that two halves of a mark are what text of their letters is.
-    while let Some(at) = MARKS.iter().filter_map(|mark| rest.find(mark)).min() {
+    while let Some(at) = first_mark(rest) {
         TOKENIZER.encode(&rest[..=at], &mut found);
         rest = &rest[at + 1..];
     }
     TOKENIZER.encode(rest, &mut found);
     ids.extend(found.into_iter().map(|token| u32::from(token.to_u16())));
+}
+
+fn first_mark(text: &str) -> Option<usize> {
+    let mut signs = text.match_indices('<').map(|(at, _)| at);
+    signs.find(|&at| MARKS.iter().any(|mark| text[at..].starts_with(mark)))
 }
 
 /// The text in pieces of bounded length, cut at spaces where there are some.

@@ -8,7 +8,7 @@ use super::{
     unescape::{WINDOWS_1252, unescape_complete},
 };
 
-/// Repairs feed each other (a reference decoded shows a wrong encoding); more rounds than these never change anything.
+/// Repairs feed each other (a reference decoded shows a wrong encoding); text that takes more rounds was made to.
 const MOST_ROUNDS: usize = 16;
 
 /// Line by line: references, wrong encodings, ligatures, widths, quotes, line ends, control characters, composition.

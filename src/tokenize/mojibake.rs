@@ -1,23 +1,40 @@
-//! UTF-8 that somebody read as windows-1252: `â€™` for `’`.
+//! UTF-8 that somebody read as windows-1252 or Latin-1: `â€™` for `’`.
 //!
-//! A text is repaired where its characters, written back as windows-1252, are the bytes of UTF-8. Texts that mean what
-//! they say hardly ever are: every letter beyond ASCII would have to be a capital with an accent and be followed by a sign.
+//! Text that looks garbled is read again: its characters, written back as windows-1252, are bytes of UTF-8. All of it where
+//! that works, else the stretches that look garbled by themselves.
 use std::borrow::Cow;
 
-use super::unescape::WINDOWS_1252;
+use super::{garbled::is_garbled, unescape::WINDOWS_1252};
 
-/// Leads of two bytes that are believed where the text around them is sound: `Â` and `Ã`, in front of Latin-1.
-const LATIN_LEADS: [u8; 2] = [0xc2, 0xc3];
+/// Times that a text is taken to have been misread; each doubles what is not ASCII, so real text has two at most.
+const MOST_LAYERS: usize = 8;
+/// What became of bytes that windows-1252 lacks.
+const LOST: char = '\u{fffd}';
+/// Leads whose second byte is often A0, a no-break space that became a space.
+const LEADS_BEFORE_A0: [u8; 6] = [0xc2, 0xc3, 0xc5, 0xce, 0xd0, 0xd9];
 
 /// The text as it was before it was misread; itself where it was not.
 pub fn repaired(text: &str) -> Cow<'_, str> {
+    let mut text = Cow::Borrowed(text);
+    for _ in 0..MOST_LAYERS {
+        match read_again(&text) {
+            Some(meant) => text = Cow::Owned(meant),
+            None => break,
+        }
+    }
+    text
+}
+
+fn read_again(text: &str) -> Option<String> {
     if text.is_ascii() {
-        return Cow::Borrowed(text);
+        return None;
     }
-    if let Some(whole) = text.chars().map(byte).collect::<Option<Vec<u8>>>().and_then(|b| String::from_utf8(b).ok()) {
-        return Cow::Owned(whole);
+    let characters: Vec<char> = text.chars().collect();
+    if !is_garbled(&characters) {
+        return None;
     }
-    in_parts(text)
+    let meant = whole(&characters).unwrap_or_else(|| in_parts(&characters));
+    (meant != text).then_some(meant)
 }
 
 /// The byte that windows-1252 writes for a character; bytes without one stand for the control characters of Latin-1.
@@ -28,42 +45,87 @@ fn byte(character: char) -> Option<u8> {
     }
 }
 
-/// Repairs the sequences that cannot be anything else.
-fn in_parts(text: &str) -> Cow<'_, str> {
+/// All of the text; `None` where a character beyond ASCII is no part of a misread one.
+fn whole(text: &[char]) -> Option<String> {
     let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        match sequence(rest) {
-            Some((meant, length)) => {
-                out.push(meant);
-                rest = &rest[length..];
-            }
-            None => {
-                out.push(first);
-                rest = &rest[first.len_utf8()..];
+    let mut at = 0;
+    while let Some(&first) = text.get(at) {
+        if first.is_ascii() || first == LOST {
+            out.push(first);
+            at += 1;
+        } else if let Some((meant, count)) = sequence(&text[at..]) {
+            out.push(meant);
+            at += count;
+        } else {
+            out.push(before_space(&text[at..])?);
+            at += 2;
+            // `Ã la` is most often `à la`, whose two spaces became one.
+            if first == 'Ã' && !is_portuguese(&text[at..]) {
+                out.push(' ');
             }
         }
     }
-    if out == text { Cow::Borrowed(text) } else { Cow::Owned(out) }
+    Some(out)
 }
 
-/// A misread character at the start of `text`, and how many bytes it takes there.
-fn sequence(text: &str) -> Option<(char, usize)> {
-    let lead = byte(text.chars().next()?)?;
+/// A character of two bytes, the second of which became a space.
+fn before_space(text: &[char]) -> Option<char> {
+    let lead = byte(text[0]).filter(|lead| LEADS_BEFORE_A0.contains(lead) && text.get(1) == Some(&' '))?;
+    char::from_u32((u32::from(lead) & 0x1f) << 6 | 0x20)
+}
+
+/// Whether à and this make one word: `às`, `àquele`, `àquela`, `àquilo`; or the space is there already.
+fn is_portuguese(rest: &[char]) -> bool {
+    [" ", "quele", "quela", "quilo", "s "].iter().any(|word| {
+        let mut letters = rest.iter();
+        word.chars().all(|letter| letters.next() == Some(&letter))
+    })
+}
+
+/// Reads stretches again that look garbled.
+fn in_parts(text: &[char]) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut at = 0;
+    while at < text.len() {
+        let (mut end, mut meant) = (at, String::new());
+        while let Some((character, count)) = sequence(&text[end..]) {
+            meant.push(character);
+            end += count;
+        }
+        if end == at {
+            out.push(text[at]);
+            at += 1;
+        } else {
+            match is_garbled(&text[at..end]) {
+                true => out.push_str(&meant),
+                false => out.extend(&text[at..end]),
+            }
+            at = end;
+        }
+    }
+    out
+}
+
+/// A misread character at the start of `text`, and how many characters it takes there. Where some of them are lost, so is it.
+fn sequence(text: &[char]) -> Option<(char, usize)> {
+    let lead = byte(*text.first()?)?;
     let count = match lead {
-        _ if LATIN_LEADS.contains(&lead) => 2,
+        0xc2..=0xdf => 2,
         0xe0..=0xef => 3,
         0xf0..=0xf4 => 4,
         _ => return None,
     };
-    let mut bytes = [0; 4];
-    let mut length = 0;
-    for (slot, character) in bytes[..count].iter_mut().zip(text.chars()) {
-        *slot = byte(character)?;
-        length += character.len_utf8();
+    let followers = text.get(1..count)?;
+    let mut bytes = [lead, 0, 0, 0];
+    for (slot, &character) in bytes[1..].iter_mut().zip(followers) {
+        *slot = if character == LOST { 0x80 } else { byte(character)? };
+    }
+    if followers.contains(&LOST) {
+        let continues = bytes[1..count].iter().all(|byte| matches!(byte, 0x80..=0xbf));
+        return continues.then_some((LOST, count));
     }
     let meant = std::str::from_utf8(&bytes[..count]).ok()?.chars().next()?;
-    Some((meant, length))
+    Some((meant, count))
 }
 
 #[cfg(test)]
@@ -80,24 +142,46 @@ mod tests {
 
     #[test]
     fn misread_text_is_read_again() {
-        for text in ["don’t", "café", "“x” – y…", "日本語", "🙂 ok", "naïve Ñandú", "50 €", "a\u{a0}b"]
+        for text in
+            ["don’t", "café", "“x” – y…", "日本語", "🙂 ok", "naïve Ñandú", "50 €", "a\u{a0}b", "šuplji", "مربع"]
         {
             assert_eq!(repaired(&misread(text)), text, "{text}");
+            assert_eq!(repaired(&misread(&misread(text))), text, "{text}, twice");
         }
     }
 
     #[test]
     fn sound_text_stays() {
-        for text in
-            ["café", "Ångström", "São Paulo", "ÀÉÎÕÜ", "日本語 ’", "price: 5€", "Ünïcödé", "naïve “quoted”", "¿Qué?"]
-        {
-            assert!(matches!(repaired(text), Cow::Borrowed(_)) || repaired(text) == text, "{text}");
+        for text in [
+            "café",
+            "Ångström",
+            "São Paulo",
+            "ÀÉÎÕÜ",
+            "日本語 ’",
+            "price: 5€",
+            "Ünïcödé",
+            "naïve “quoted”",
+            "¿Qué?",
+            // These end with the bytes of other characters' UTF-8.
+            "symbole signifiant «\u{a0}réservé\u{a0}»",
+            "“le café…”",
+            "voilà\u{a0}» 日本",
+        ] {
+            assert_eq!(repaired(text), text);
         }
     }
 
     #[test]
     fn misread_parts_of_sound_text_are_read_again() {
         assert_eq!(repaired("日本 donâ€™t cafÃ©"), "日本 don’t café");
+        assert_eq!(repaired("日本 Å¡uplji"), "日本 šuplji");
         assert_eq!(repaired("日本 São Ãs"), "日本 São Ãs");
+    }
+
+    #[test]
+    fn what_was_lost_on_the_way_is_guessed_where_it_is_a_space_and_marked_where_not() {
+        assert_eq!(repaired("voilÃ  le sÃ mi"), "voilà le sà mi");
+        assert_eq!(repaired("Ã s vezes"), "às vezes");
+        assert_eq!(repaired("â€œquotedâ€\u{fffd}"), "“quoted\u{fffd}");
     }
 }

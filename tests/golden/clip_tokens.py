@@ -4,8 +4,9 @@
     python tests/golden/clip_tokens.py                    writes clip_tokens.json beside this file
     python tests/golden/clip_tokens.py CAPTIONS.txt IDS.jsonl
                  compares a corpus, a caption per line, with what
-                 diptych sql "SELECT tokenize(caption) AS ids FROM 'captions.jsonl'" --json
-                 printed of the same captions; prints how many differ, and the first of those
+                 diptych sql "SELECT caption, tokenize(caption) AS ids FROM 'captions.jsonl'" --json
+                 printed of the same captions, in any order: large files are read in parts, side by side;
+                 prints how many differ, and the first of those
 
 The one exception: captions with a literal <start_of_text> or <end_of_text>, which open_clip turns into its marks.
 """
@@ -63,8 +64,8 @@ if __name__ == "__main__":
     if len(sys.argv) == 3:
         lines = pathlib.Path(sys.argv[1]).read_text(encoding="utf-8").split("\n")[:-1]
         theirs = [ids(line) for line in lines]
-        ours = [json.loads(line)["ids"] for line in open(sys.argv[2], encoding="utf-8")]
-        assert len(ours) == len(theirs), (len(ours), len(theirs))
+        found = {row["caption"]: row["ids"] for row in map(json.loads, open(sys.argv[2], encoding="utf-8"))}
+        ours = [found[line] for line in lines]
         wrong = [at for at, (a, b) in enumerate(zip(ours, theirs)) if a != b]
         print(f"{len(wrong)} of {len(lines)} differ")
         for at in wrong[:20]:

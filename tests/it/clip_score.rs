@@ -114,3 +114,35 @@ fn what_is_wrong_is_said_and_fails() {
     std::fs::remove_file(folder.path().join("config.json")).expect("removed");
     fails(&words(&weights, &image, &[]), "has neither config.json nor open_clip_config.json");
 }
+
+#[test]
+fn damage_is_called_damage_and_settings_are_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (weights, image) = prepare(folder.path(), Naming::Transformers);
+    let fails = |part: &str| {
+        let output = run(&words(&weights, &image, &["--json"]));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(part), "{said}");
+    };
+    let with = |name: &str, change: fn(&mut Value), part: &str| {
+        let path = folder.path().join(name);
+        let before = std::fs::read_to_string(&path).expect("written before");
+        let mut value: Value = serde_json::from_str(&before).expect("JSON");
+        change(&mut value);
+        std::fs::write(&path, value.to_string()).expect("written");
+        fails(part);
+        std::fs::write(&path, before).expect("written");
+    };
+    let preprocessor = "preprocessor_config.json";
+    with(preprocessor, |value| value["size"]["shortest_edge"] = 8.into(), "resized to 8 pixels and cropped to 16");
+    with(preprocessor, |value| value["size"]["shortest_edge"] = (u64::MAX / 2).into(), "and 16384");
+    with(preprocessor, |value| value["image_std"][1] = 0.into(), "normalises no image");
+    let multiple = "vision.image_side_pixels: 16 is no multiple of vision.patch_side_pixels, 5";
+    with("config.json", |value| value["vision_config"]["patch_size"] = 5.into(), multiple);
+    let mut bytes = std::fs::read(&weights).expect("written before");
+    let header = u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes"));
+    // All of the numbers, as NaN.
+    bytes[8 + header as usize..].fill(0xff);
+    std::fs::write(&weights, bytes).expect("written");
+    fails("no finite numbers");
+}

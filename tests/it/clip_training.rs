@@ -215,9 +215,10 @@ fn training_finds_texts_of_images_and_images_of_texts_by_either_loss() {
         let [before, after] = [first, last].map(|lines| mean(lines, |line| line.loss));
         assert!(after < 0.7 * before, "{more}: {before} {after}");
         for name in ["image_to_text_accuracy", "text_to_image_accuracy"] {
-            // A third of the texts stand twice in a batch of 16 of 24, and count half each.
+            // Half of the pairs of a batch of 16 have a text that stands there twice or more, which halves what they count:
+            // .75 is the most there is, and a sixteenth is chance.
             let accuracy = mean(last, |line| line.method[name][0]);
-            assert!(accuracy > 0.4, "{more}: {name} {accuracy}");
+            assert!(accuracy > 0.35, "{more}: {name} {accuracy}");
         }
         assert!(mean(last, |line| line.method["duplicate_captions"][0]) > 1.0);
         assert!(metrics.iter().all(|line| line.method["duplicate_images"] == [0.0]));

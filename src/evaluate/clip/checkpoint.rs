@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 
 use super::{Described, open_clip, transformers};
+use crate::augment::image::preprocess::ResizeTo;
 use crate::error::{Context as _, Error, Result, Stage};
 use crate::model::clip::{Activation, Clip, Naming};
 use crate::train::safetensors::{from_owned_bytes, to_bytes_with};
@@ -31,6 +32,9 @@ const PREPROCESS_NOTE: &str = "preprocess";
 /// The one tokenizer and the one way to read a text off that are known here.
 const TOKENIZER: &str = "clip_bpe_49408";
 const POOLING: &str = "end_of_text";
+
+/// Sides to which images are resized; a larger one is no side but damage.
+const MOST_SIDE_PIXELS: usize = 1 << 14;
 
 /// A model that is ready, and where it comes from.
 #[derive(Debug)]
@@ -67,10 +71,7 @@ pub fn read(weights: &Path, activation: Option<Activation>, device: &Device) -> 
     if let Some(wanted) = activation.filter(|wanted| *wanted != found) {
         return Err(mismatch(&place, &format!("--activation says {}", wanted.name()), found));
     }
-    let side = described.settings.vision.image_side_pixels();
-    if described.preprocess.crop_side_pixels != side {
-        let crop = described.preprocess.crop_side_pixels;
-        let reason = format!("images are cropped to {crop} pixels, but the model looks at {side}");
+    if let Some(reason) = contradiction(&described) {
         return Err(Error::at(Stage::Checkpoint, folder.display().to_string(), reason));
     }
     let (entries, left_out) = naming.to_open_clip(entries);
@@ -182,10 +183,34 @@ fn mismatch(place: &str, says: &str, found: Activation) -> Error {
     Error::at(Stage::Checkpoint, place, reason)
 }
 
-/// The same error at a place.
+/// What of the images' preprocessing fits neither the model nor any image.
+fn contradiction(described: &Described) -> Option<String> {
+    let (preprocess, side) = (&described.preprocess, described.settings.vision.image_side_pixels());
+    let crop = preprocess.crop_side_pixels;
+    let (ResizeTo::ShorterSidePixels(resized) | ResizeTo::SquarePixels(resized)) = preprocess.resize;
+    if crop != side {
+        return Some(format!("images are cropped to {crop} pixels, but the model looks at {side}"));
+    }
+    if resized < crop || resized > MOST_SIDE_PIXELS {
+        let bounds = format!("between these {crop} and {MOST_SIDE_PIXELS}");
+        return Some(format!(
+            "images are resized to {resized} pixels and cropped to {crop}; the first must be {bounds}"
+        ));
+    }
+    let is_usable = |deviation: &f32| deviation.is_finite() && *deviation > 0.0;
+    let usable = preprocess.deviation.iter().all(is_usable) && preprocess.mean.iter().all(|mean| mean.is_finite());
+    (!usable).then(|| {
+        format!("a mean of {:?} or a deviation of {:?} normalises no image", preprocess.mean, preprocess.deviation)
+    })
+}
+
+/// The same error at a place, behind which the inner one's stands, if it has one.
 fn at(place: &str, error: Error) -> Error {
     match error {
-        Error::Stage { stage, reason, source, .. } => Error::Stage { stage, place: place.to_owned(), reason, source },
+        Error::Stage { stage, place: inner, reason, source } => {
+            let reason = if inner.is_empty() { reason } else { format!("{inner}: {reason}") };
+            Error::Stage { stage, place: place.to_owned(), reason, source }
+        }
         other => other,
     }
 }

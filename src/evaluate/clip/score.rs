@@ -22,6 +22,13 @@ pub struct Pair {
     pub clip_score: f32,
 }
 
+impl Pair {
+    /// Whether these are numbers; they are not where weights are damaged, or their scale is.
+    pub fn is_finite(&self) -> bool {
+        self.logit.is_finite() && self.cosine.is_finite()
+    }
+}
+
 /// Texts, embedded once for any number of images.
 #[derive(Debug)]
 pub struct Scorer<'a> {

@@ -29,6 +29,10 @@ struct Config {
     text_config: TextConfig,
     #[serde(default)]
     vision_config: VisionConfig,
+    /// Of files from before 2023; where it is there, transformers reads it in place of `text_config`.
+    text_config_dict: Option<TextConfig>,
+    /// In place of `vision_config`.
+    vision_config_dict: Option<VisionConfig>,
 }
 fn default_projection() -> usize {
     512
@@ -104,7 +108,8 @@ pub fn settings(place: &str, text: &str) -> Result<ClipSettings> {
     if let Some(kind) = config.model_type.filter(|kind| kind != "clip") {
         return refuse(format!("model_type is {kind:?}; only \"clip\" is read"));
     }
-    let (text, vision) = (config.text_config, config.vision_config);
+    let text = config.text_config_dict.unwrap_or(config.text_config);
+    let vision = config.vision_config_dict.unwrap_or(config.vision_config);
     if text.hidden_act != vision.hidden_act {
         return refuse(format!(
             "the towers have different activations, {:?}, {:?}",
@@ -355,6 +360,8 @@ mod tests {
         for (text, part) in [
             (r#"{"model_type": "siglip"}"#, "siglip"),
             (r#"{"text_config": {"hidden_act": "gelu"}}"#, "different activations"),
+            (r#"{"text_config_dict": {"hidden_act": "gelu"}}"#, "different activations"),
+            (r#"{"vision_config_dict": {"num_channels": 1}, "vision_config": {}}"#, "num_channels"),
             (r#"{"text_config": {"hidden_act": "relu"}, "vision_config": {"hidden_act": "relu"}}"#, "relu"),
             (r#"{"vision_config": {"num_channels": 4}}"#, "num_channels"),
             (r#"{"text_config": {"layer_norm_eps": 1e-6}}"#, "layer_norm_eps"),

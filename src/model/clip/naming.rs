@@ -163,14 +163,14 @@ fn from_transformers((name, data): (String, TensorData)) -> (String, TensorData)
     (rename(&name, 1).unwrap_or(name), data)
 }
 
-/// Puts queries, keys and values that are all there and of one shape below each other.
+/// Puts queries, keys and values that are all there, of floating point and of one shape below each other.
 fn joined(mut entries: Entries) -> Entries {
     let queries: Vec<String> = entries.keys().filter(|name| name.contains(".self_attn.q_proj.")).cloned().collect();
     for query in queries {
         let Some((path, kind)) = query.rsplit_once("self_attn.q_proj.") else { continue };
         let names = PARTS.map(|part| format!("{path}self_attn.{part}.{kind}"));
-        let shapes: Vec<_> =
-            names.iter().filter_map(|name| entries.get(name).map(|data| data.shape().clone())).collect();
+        let parts = names.iter().filter_map(|name| entries.get(name)).filter(|data| data.dtype().is_float());
+        let shapes: Vec<_> = parts.map(|data| data.shape().clone()).collect();
         let Some(block) = renamed(path, &TOWERS, 1) else { continue };
         if shapes.len() < PARTS.len()
             || shapes.iter().any(|shape| *shape != shapes[0])
@@ -215,6 +215,11 @@ fn thirds(data: &TensorData) -> [TensorData; 3] {
 
 fn transposed(data: TensorData) -> TensorData {
     let [rows, columns] = [data.shape()[0], data.shape()[1]];
+    if !data.dtype().is_float() {
+        // Only so that it is refused for what it is: integers are no weights.
+        let (bytes, _, dtype) = data.into_parts();
+        return TensorData::from_bytes(bytes, [columns, rows], dtype);
+    }
     let values = floats(data);
     let turned = (0..values.len()).map(|at| values[at % rows * columns + at / rows]).collect();
     TensorData::new::<f32, _>(turned, [columns, rows])
@@ -290,6 +295,18 @@ mod tests {
         assert_eq!(left_out, ["visual.bn1.num_batches_tracked"]);
         assert!(entries.contains_key("visual.attnpool.q_proj.weight"));
         assert!(Naming::of(&Entries::from([("conv1.weight".to_owned(), counted(&[1]))])).is_err());
+    }
+
+    #[test]
+    fn integers_stay_what_they_are_so_that_they_are_refused() {
+        let integers = || TensorData::new(vec![1_i64; 6], [2, 3]);
+        let names = PARTS.map(|part| format!("text_model.encoder.layers.0.self_attn.{part}.weight"));
+        let mut theirs: Entries = names.iter().map(|name| (name.clone(), integers())).collect();
+        theirs.insert("text_projection.weight".to_owned(), integers());
+        let (entries, _) = Naming::Transformers.to_open_clip(theirs);
+        assert!(names.iter().all(|name| entries.contains_key(name)), "{:?}", entries.keys());
+        let projection = &entries["text_projection"];
+        assert_eq!((projection.dtype(), projection.shape().as_slice()), (DType::I64, &[3, 2][..]));
     }
 
     #[test]
