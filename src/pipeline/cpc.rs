@@ -286,45 +286,41 @@ mod tests {
 
     #[test]
     fn what_no_batch_can_give_is_told_before_any_step() {
-        let ops = "augment.series=[{ random_segment = { steps = 700 } }]";
-        let (windows, rows) = ("pair.context_future.windows_per_series", "prefetch.batch_rows");
-        let steps = "pair.context_future.window_steps";
-        for (named, sets, key, words) in [
-            ("cpc", &["method.cpc.predicted_frames=16"][..], "predicted_frames", "becomes 16; 2719 steps or more"),
-            ("cpc", &[ops], "predicted_frames", "a window of 700 steps becomes 4"),
-            (
-                "cpc",
-                &["method.cpc.negatives=within_sequence", "method.cpc.predicted_frames=15"],
-                "predicted_frames",
-                "one frame",
-            ),
-            ("cpc_series", &["method.cpc.negatives=same_group"], "negatives", "below [pair.context_future]"),
-            ("cpc_series", &[&format!("{windows}=20")], "negatives", "all 20 rows"),
-            (
-                "cpc",
-                &["method.cpc.encoder={ patches = { encoder = { convnet = {} } } }"],
-                "encoder",
-                "encoder.waveform",
-            ),
+        let segment = "augment.series=[{ random_segment = { steps = 700 } }]";
+        let [all, half] = [20, 10].map(|windows| format!("pair.context_future.windows_per_series={windows}"));
+        let within = "method.cpc.negatives=within_sequence";
+        let same_group = "method.cpc.negatives=same_group";
+        let patches = "method.cpc.encoder={ patches = { encoder = { convnet = {} } } }";
+        let wrong: [(&str, &[&str], &str, &str); 9] = [
+            ("cpc", &["method.cpc.predicted_frames=16"], "predicted_frames", "becomes 16; 2719 steps or more"),
+            ("cpc", &[segment], "predicted_frames", "a window of 700 steps becomes 4"),
+            ("cpc", &[within, "method.cpc.predicted_frames=15"], "predicted_frames", "one frame"),
+            ("cpc_series", &[same_group], "negatives", "below [pair.context_future]"),
+            ("cpc_series", &[&all], "negatives", "all 20 rows"),
+            ("cpc", &[patches], "encoder", "encoder.waveform"),
             ("cpc_patches", &["method.cpc.encoder={ waveform = {} }"], "encoder", "encoder.patches"),
             ("cpc_patches", &["method.cpc.predicted_frames=7"], "predicted_frames", "becomes 7; 72 pixels or more"),
-            ("cpc_patches", &["method.cpc.negatives=same_group"], "negatives", "images have no groups"),
-        ] {
+            ("cpc_patches", &[same_group], "negatives", "images have no groups"),
+        ];
+        for (named, sets, key, words) in wrong {
             let found = of(named, sets);
             assert_eq!(found.len(), 1, "{sets:?}: {found:#?}");
             assert!(found[0].0 == format!("method.cpc.{key}") && found[0].1.contains(words), "{sets:?}: {found:#?}");
         }
-        for (named, sets) in [
-            ("cpc", &["method.cpc.predicted_frames=15"][..]),
-            ("cpc", &["method.cpc.negatives=same_group"]),
-            ("cpc", &["method.cpc.negatives=within_sequence", "method.cpc.predicted_frames=14"]),
-            ("cpc_series", &[&format!("{windows}=10")]),
+        let right: [(&str, &[&str]); 5] = [
+            ("cpc", &["method.cpc.predicted_frames=15"]),
+            ("cpc", &[same_group]),
+            ("cpc", &[within, "method.cpc.predicted_frames=14"]),
+            ("cpc_series", &[&half]),
             ("cpc_patches", &["method.cpc.predicted_frames=6"]),
-        ] {
-            assert_eq!(of(named, sets), [], "{sets:?}");
+        ];
+        for (named, sets) in right {
+            let found = of(named, sets);
+            assert!(found.is_empty(), "{sets:?}: {found:#?}");
         }
-        let found = of("cpc_series", &[&format!("{steps}=4000000000"), &format!("{rows}=20")]);
-        assert!(found.iter().any(|(key, text)| *key == steps && text.contains("too large")), "{found:#?}");
+        let found = of("cpc_series", &["pair.context_future.window_steps=4000000000"]);
+        let told = |(key, text): &(String, String)| key.ends_with("window_steps") && text.contains("too large");
+        assert!(found.iter().any(told), "{found:#?}");
     }
 
     #[test]

@@ -66,6 +66,8 @@ struct Measured {
 /// # Errors
 /// Mistakes of the pipeline, the data's.
 pub fn run(request: &Request) -> Result<()> {
+    // As training does, so that what is measured is what training gets.
+    memory::keep_freed_blocks();
     let plan = request.pipeline.plan()?;
     let data = Data::open(&plan)?;
     let selection = choose(&data, &plan)?.mixture;

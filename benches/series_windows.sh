@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Windows of series per second, from shards to batches, beside a PyTorch DataLoader over the same arrays in memory:
+#   PYTHON=venv/bin/python benches/series_windows.sh BIN SHARDS [ROUNDS] [SECONDS]
+# SHARDS hold audio of one channel with a split, such as 3,000 spoken digits imported from a folder with metadata.csv.
+# In turn, round by round: diptych on one core, PyTorch on that core with no worker and with one, then both on two cores
+# (PyTorch with one worker and with two). Prints a JSON line each. Read the figure per processor second where the machine
+# is shared: it counts all threads and processes, and hardly feels the neighbours.
+set -euo pipefail
+bin=$1 shards=$(realpath "$2") rounds=${3:-4} seconds=${4:-10}
+here=$(cd "$(dirname "$0")" && pwd)
+python=${PYTHON:-python3}
+
+ours() { # CORES THREADS
+  local measured spent
+  { TIMEFORMAT='%U %S'; spent=$( { time measured=$(taskset -c "$1" "$bin" bench cpc --json --seconds "$seconds" \
+      --set "scan.shards=[\"$shards\"]" --set "augment.decode_threads=$2" 2>/dev/null | tail -n 1); \
+      printf '%s' "$measured" >&3; } 2>&1 ); } 3>"$scratch"
+  "$python" - "$spent" "$2" "$scratch" <<'P'
+import json, sys
+spent, threads, path = sys.argv[1:]
+found = json.load(open(path))
+processor = sum(map(float, spent.split()))
+print(json.dumps({"reader": "diptych", "cores": int(threads), "windows_per_second": round(found["samples_per_second"], 1),
+                  "windows_per_processor_second": round(found["samples"] / processor, 1)}), flush=True)
+P
+}
+
+theirs() { # CORES COUNT WORKERS
+  taskset -c "$1" "$python" "$here/peers/series_windows.py" "$shards" --workers "$3" --seconds "$seconds" |
+    sed "s/^{/{\"reader\": \"torch\", \"cores\": $2, /"
+}
+
+scratch=$(mktemp)
+trap 'rm -f "$scratch"' EXIT
+for _ in $(seq "$rounds"); do
+  ours 0 1
+  theirs 0 1 0
+  theirs 0 1 1
+  ours 0,1 2
+  theirs 0,1 2 1
+  theirs 0,1 2 2
+done
