@@ -61,8 +61,8 @@ optimizer.adamw = { rate = 1e-3, betas = [0.9, 0.98], epsilon = 1e-6, weight_dec
 report_every_steps = 1
 
 [evaluate]
-bank_sql = "SELECT sample_id FROM shards WHERE split = 'train'"
-query_sql = "SELECT sample_id FROM shards WHERE split = 'train'"
+bank_sql = "SELECT sample_id FROM shards WHERE sample_uniform(sample_id, 7) < 0.6"
+query_sql = "SELECT sample_id FROM shards WHERE sample_uniform(sample_id, 7) >= 0.6"
 labels_per_class = []
 "#;
 
