@@ -71,7 +71,7 @@ fn whole(text: &[char]) -> Option<String> {
 /// A character of two bytes, the second of which became a space.
 fn before_space(text: &[char]) -> Option<char> {
     let lead = byte(text[0]).filter(|lead| LEADS_BEFORE_A0.contains(lead) && text.get(1) == Some(&' '))?;
-    char::from_u32((u32::from(lead) & 0x1f) << 6 | 0x20)
+    char::from_u32(((u32::from(lead) & 0x1f) << 6) | 0x20)
 }
 
 /// Whether à and this make one word: `às`, `àquele`, `àquela`, `àquilo`; or the space is there already.
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn misread_parts_of_sound_text_are_read_again() {
         assert_eq!(repaired("日本 donâ€™t cafÃ©"), "日本 don’t café");
-        assert_eq!(repaired("日本 Å¡uplji"), "日本 šuplji");
+        assert_eq!(repaired("日本 Ä\u{8d}aj"), "日本 čaj");
         assert_eq!(repaired("日本 São Ãs"), "日本 São Ãs");
     }
 

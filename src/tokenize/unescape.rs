@@ -158,9 +158,7 @@ mod tests {
     #[test]
     fn ampersands_without_references_cost_what_they_are_long() {
         let text = "& ".repeat(2_000_000);
-        let begin = std::time::Instant::now();
+        // Where each one looks for its semicolon to the end of the text, this never ends.
         assert_eq!(unescape_complete(&text), text);
-        // A search for each one's semicolon takes minutes; this takes a hundredth of a second.
-        assert!(begin.elapsed().as_secs() < 20);
     }
 }
