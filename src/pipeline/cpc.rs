@@ -162,14 +162,9 @@ pub(super) fn check_batches(reading: &mut Reading, pipeline: &Pipeline, side_pix
         }
         _ => return,
     };
-    let pair_key = format!("pair.{}", pair.name());
+    // Told by `meets`.
     if !takes {
-        let problem = format!("does not encode what {pair_key} makes");
-        let remedy = match pair {
-            PairSettings::OneView(_) => "encoder.patches, or another pairing",
-            _ => "encoder.waveform or encoder.series, or another pairing",
-        };
-        return reading.note_about(&[&format!("{KEY}.encoder"), &pair_key], problem, remedy);
+        return;
     }
     let (ahead, Some(frames)) = (settings.predicted_frames, settings.encoder.frames(extent)) else { return };
     let key = format!("{KEY}.predicted_frames");
@@ -297,8 +292,8 @@ mod tests {
             ("cpc", &[within, "method.cpc.predicted_frames=15"], "predicted_frames", "one frame"),
             ("cpc_series", &[same_group], "negatives", "below [pair.context_future]"),
             ("cpc_series", &[&all], "negatives", "all 20 rows"),
-            ("cpc", &[patches], "encoder", "encoder.waveform"),
-            ("cpc_patches", &["method.cpc.encoder={ waveform = {} }"], "encoder", "encoder.patches"),
+            ("cpc", &[patches], "encoder.patches", "encoder.waveform"),
+            ("cpc_patches", &["method.cpc.encoder={ waveform = {} }"], "encoder.waveform", "encoder.patches"),
             ("cpc_patches", &["method.cpc.predicted_frames=7"], "predicted_frames", "becomes 7; 72 pixels or more"),
             ("cpc_patches", &[same_group], "negatives", "images have no groups"),
         ];

@@ -14,7 +14,7 @@ use crate::{
     error::{Context as _, Error, Result, Stage},
     evaluate::clip::{Described, checkpoint},
     method::MethodSettings,
-    model::clip::{Naming, VisionSettings},
+    model::clip::{ClipSettings, Naming, VisionSettings},
     pipeline::Plan,
     train::{checkpoint::latest, state::restore},
 };
@@ -37,7 +37,7 @@ pub struct Request {
 /// the folder holds something.
 pub fn run(request: &Request) -> Result<()> {
     let (folder, plan) = RunFolder::open(&request.run, &[])?;
-    let described = described(&plan)?;
+    let mut described = described(&plan)?;
     check_new(&request.to)?;
     let Some((newest, damaged)) = latest(folder.path())? else {
         let named = request.run.display().to_string();
@@ -48,7 +48,8 @@ pub fn run(request: &Request) -> Result<()> {
     let weights = newest.tensors.ema.as_ref().unwrap_or(&newest.tensors.weights);
     let method = restore(PlannedMethod::new(&plan, &device::parse("cpu")?)?, weights)?;
     let clip = method.clip().ok_or_else(|| Error::internal("settings of CLIP made another method"))?;
-    let naming = request.naming.unwrap_or_else(|| naming_of(&described));
+    let naming = request.naming.unwrap_or_else(|| naming_of(&described.settings));
+    described.preprocess.crop_rounding = crop_rounding_of(naming);
     let file = checkpoint::write(&request.to, naming, clip.towers(), &described)?;
     let (step, averaged) = (newest.state.progress.step, if newest.tensors.ema.is_some() { ", averaged" } else { "" });
     output::line(&format!("{}: weights of step {step}{averaged}, as {} names them", file.display(), naming.name()))
@@ -71,21 +72,30 @@ pub fn described(plan: &Plan) -> Result<Described> {
         return Err(Error::at(Stage::CommandLine, "augment.evaluation", reason));
     };
     let narrow = |values: [f64; 3]| values.map(|value| value as f32);
+    let towers = settings.towers();
     let preprocess = Preprocess {
         resize: ResizeTo::ShorterSidePixels(resize.side_pixels as usize),
         interpolation: Interpolation::Bilinear,
         crop_side_pixels: crop.side_pixels as usize,
-        crop_rounding: CropRounding::HalfToEven,
+        crop_rounding: crop_rounding_of(naming_of(&towers)),
         mean: narrow(settings.pixel_mean),
         deviation: narrow(settings.pixel_deviation),
     };
-    Ok(Described { settings: settings.towers(), preprocess })
+    Ok(Described { settings: towers, preprocess })
+}
+
+/// What a configuration of this kind is taken to mean.
+fn crop_rounding_of(naming: Naming) -> CropRounding {
+    match naming {
+        Naming::Transformers => CropRounding::Down,
+        Naming::OpenClip => CropRounding::HalfToEven,
+    }
 }
 
 /// transformers' `CLIPModel` has neither the paper's ResNets nor a bias.
-fn naming_of(described: &Described) -> Naming {
-    match &described.settings.vision {
-        VisionSettings::VisionTransformer(_) if !described.settings.logit_bias => Naming::Transformers,
+fn naming_of(settings: &ClipSettings) -> Naming {
+    match &settings.vision {
+        VisionSettings::VisionTransformer(_) if !settings.logit_bias => Naming::Transformers,
         _ => Naming::OpenClip,
     }
 }
@@ -114,8 +124,8 @@ mod tests {
         // Without a recipe a border of an eighth is left out.
         assert_eq!(found.preprocess.resize, ResizeTo::ShorterSidePixels(74));
         assert_eq!((found.preprocess.crop_side_pixels, found.preprocess.mean), (64, [0.5; 3]));
-        assert_eq!(naming_of(&found), Naming::Transformers);
-        assert_eq!(naming_of(&described(&plan("siglip", &[])).unwrap()), Naming::OpenClip);
+        assert_eq!(naming_of(&found.settings), Naming::Transformers);
+        assert_eq!(naming_of(&described(&plan("siglip", &[])).unwrap().settings), Naming::OpenClip);
         let crop = "augment.evaluation=[{ center_crop = { side_pixels = 64 } }]";
         assert!(described(&plan("clip", &[crop])).unwrap_err().to_string().contains("augment.evaluation"));
         assert!(described(&plan("simclr_small", &[])).unwrap_err().to_string().contains("not CLIP"));

@@ -1,13 +1,10 @@
 //! A selection cut by the values of a column: what `[scan.balance]` mixes.
 use std::collections::BTreeMap;
 
-use datafusion::{
-    arrow::{
-        array::{Array as _, AsArray as _, UInt32Array, UInt64Array},
-        compute::{cast, take},
-        datatypes::{DataType, UInt64Type},
-    },
-    common::utils::quote_identifier,
+use datafusion::arrow::{
+    array::{Array as _, AsArray as _, UInt32Array, UInt64Array},
+    compute::{cast, take},
+    datatypes::{DataType, UInt64Type},
 };
 use futures::StreamExt as _;
 
@@ -22,6 +19,11 @@ use super::{
 };
 use crate::error::{Context as _, Error, Result, Stage};
 
+/// As an identifier, whatever SQL thinks of the name: `group` is a word of its own.
+fn quoted(column: &str) -> String {
+    format!("\"{}\"", column.replace('"', "\"\""))
+}
+
 /// The samples of `selection`, which is bound to `set`, by their value of `column`; `None` are those without one. Repeats and
 /// extra values stay with the samples. Reads the column of all shards once.
 ///
@@ -33,7 +35,7 @@ pub async fn by_value(
     column: &str,
     most: usize,
 ) -> Result<BTreeMap<Option<String>, Selection>> {
-    let sql = format!("SELECT {SAMPLE_ID}, {} FROM {SHARDS_TABLE}", quote_identifier(column));
+    let sql = format!("SELECT {SAMPLE_ID}, {} FROM {SHARDS_TABLE}", quoted(column));
     let failed = "cannot be cut by its values; see the cause";
     let context = session(set, default_partitions())?;
     let frame = context.sql(&sql).await.context(Stage::Select, column, failed)?;

@@ -41,7 +41,7 @@ pub(super) fn unescape_complete(text: &str) -> Cow<'_, str> {
         if name == AMPERSAND {
             // Of `&amp;amp;amp;` each round of repairs would decode one.
             let more =
-                after[name.len()..].as_bytes().chunks_exact(name.len()).take_while(|next| *next == name.as_bytes());
+                after.as_bytes()[name.len()..].chunks_exact(name.len()).take_while(|next| *next == name.as_bytes());
             return Some(("&".to_owned(), name.len() * (1 + more.count())));
         }
         if name.starts_with('#') {

@@ -149,7 +149,7 @@ fn tables_and_folders_of_text_become_rows_that_say_what_they_are() {
     write(&from, "train/verse/2.md", "A rose\n\nis a rose");
     write(&from, "test/verse/3.txt", [0xff, 0xfe]);
     let report = imported(&from, &folder.path().join("files"), &settings).expect("an import");
-    assert_eq!((report.kind.as_str(), report.rows, report.quarantined), ("class_folders", 2, 1));
+    assert_eq!((report.kind.as_str(), report.rows, report.quarantined), ("class_folders_with_splits", 2, 1));
     let labels: BTreeSet<_> = all(&folder.path().join("files"), "label").into_iter().collect();
     assert_eq!(labels, [Some("news".to_owned()), Some("verse".to_owned())].into());
 }
@@ -285,7 +285,7 @@ predicted_frames = 2
 negatives = "batch_same_time"
 
 [train]
-epochs = 8
+epochs = 30
 optimizer.adamw = { rate = 3e-3 }
 rate_scaling = "none"
 ema_decay = 0.9

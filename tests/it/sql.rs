@@ -417,7 +417,7 @@ fn functions_are_listed_and_documented() {
     assert!(page.contains("> SELECT hamming(5, 6)") && page.contains("different_bits"), "{page}");
     let json: Value = serde_json::from_str(ok(&["functions", "--json"]).trim()).unwrap();
     let functions = json["functions"].as_array().unwrap();
-    assert_eq!(functions.len(), 27);
+    assert_eq!(functions.len(), 30);
     assert!(functions.iter().all(|f| f["arguments"].as_array().is_some_and(|arguments| !arguments.is_empty())));
     assert!(fails(2, &["functions", "image_widht"]).contains("image_width"));
 }
