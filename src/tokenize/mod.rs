@@ -6,12 +6,11 @@
 //! | [`sentences`] | documents into sentences |
 //! | [`tokenizer`] | sentences into ids, of CLIP or of bytes |
 //! | [`clean`] | what CLIP does to a caption before |
-//! | [`mend`], [`mojibake`], `garbled` | repairs of broken Unicode, the part of it that `ftfy` does in Python |
+//! | [`mend`], [`mojibake`] | repairs of broken Unicode, the part of it that `ftfy` does in Python |
 //! | [`unescape`] | HTML's character references |
 
 pub mod clean;
 pub mod clip;
-mod garbled;
 pub mod mend;
 pub mod mojibake;
 pub mod sentences;

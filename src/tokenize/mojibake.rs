@@ -4,7 +4,7 @@
 //! that works, else the stretches that look garbled by themselves.
 use std::borrow::Cow;
 
-use super::{garbled::is_garbled, unescape::WINDOWS_1252};
+use super::unescape::WINDOWS_1252;
 
 /// Times that a text is taken to have been misread; each doubles what is not ASCII, so real text has two at most.
 const MOST_LAYERS: usize = 8;
@@ -30,11 +30,45 @@ fn read_again(text: &str) -> Option<String> {
         return None;
     }
     let characters: Vec<char> = text.chars().collect();
-    if !is_garbled(&characters) {
+    if !(0..characters.len()).any(|at| is_out_of_place(&characters, at)) {
         return None;
     }
     let meant = whole(&characters).unwrap_or_else(|| in_parts(&characters));
     (meant != text).then_some(meant)
+}
+
+/// Whether a misread character stands here that nobody would have written.
+///
+/// A word that ends with a marked letter, and the punctuation behind it, may be the bytes of another character by chance:
+/// `réservé »` ends with those of a Chinese one. Other neighbours of this kind are no writing.
+fn is_out_of_place(text: &[char], at: usize) -> bool {
+    let lead = text[at];
+    let before = at.checked_sub(1).map(|before| text[before]);
+    let is_behind_small = before.is_some_and(char::is_lowercase);
+    let Some((_, count)) = sequence(&text[at..]) else {
+        // Behind small letters or at the start of a word: not the last letter of `IRMÃ`.
+        let is_cut = matches!(lead, 'Â' | 'Ã') && text.get(at + 1) == Some(&' ');
+        return is_cut && before.is_none_or(|before| before.is_lowercase() || before.is_whitespace());
+    };
+    let followers = &text[at + 1..at + count];
+    if matches!(lead, 'Â' | 'Ã') || (lead.is_uppercase() && is_behind_small) {
+        return true;
+    }
+    let closes = followers.iter().all(|&sign| is_closing(sign)) || matches!(followers, ['\u{a0}', '€' | '£' | '¢']);
+    let ends_a_word = closes && before.is_some_and(char::is_alphabetic);
+    // `à « …`, with the space of French typography.
+    let is_french =
+        lead.is_lowercase() && followers[0] == '\u{a0}' && followers[1..].iter().all(|&sign| is_quote(sign));
+    !(ends_a_word || (is_french && count > 2))
+}
+
+/// What stands right behind a word. German closes with the marks that English opens with.
+fn is_closing(sign: char) -> bool {
+    is_quote(sign) && !matches!(sign, '«' | '„' | '‚') || "\u{a0}…–—™®°".contains(sign)
+}
+
+fn is_quote(sign: char) -> bool {
+    "«»‹›“”„‘’‚".contains(sign)
 }
 
 /// The byte that windows-1252 writes for a character; bytes without one stand for the control characters of Latin-1.
@@ -96,7 +130,7 @@ fn in_parts(text: &[char]) -> String {
             out.push(text[at]);
             at += 1;
         } else {
-            match is_garbled(&text[at..end]) {
+            match (at..end).any(|at| is_out_of_place(text, at)) {
                 true => out.push_str(&meant),
                 false => out.extend(&text[at..end]),
             }
@@ -166,6 +200,12 @@ mod tests {
             "symbole signifiant «\u{a0}réservé\u{a0}»",
             "“le café…”",
             "voilà\u{a0}» 日本",
+            "perché’” città",
+            "„Spaß“, „Fuß“",
+            "grâce à\u{a0}«\u{a0}lui\u{a0}»",
+            "NOËL… MÜLLER™ IRMÃ MARIA",
+            "50\u{a0}€ à 20 °C, così\u{a0}€ 5",
+            "œuvre, Å, 2×4 ½ ª º, ¿Qué? ¡Sí!",
         ] {
             assert_eq!(repaired(text), text);
         }
