@@ -82,7 +82,8 @@ pub(super) fn detect(
     let kind = match settings.read_as {
         Some(Kind::AudioFolder) if listing.metadata.is_empty() => check_forced(Kind::ClassFolders, &listing, &place)?,
         Some(Kind::AudioFolder) => check_forced(Kind::MetadataFolder, &listing, &place)?,
-        Some(Kind::Documents) if listing.images.is_empty() => check_forced(Kind::Documents, &listing, &place)?,
+        // Images beside tables are not what was asked for.
+        Some(Kind::Documents) if modality != Modality::Text => check_forced(Kind::Documents, &listing, &place)?,
         Some(Kind::Documents) if listing.metadata.is_empty() => Kind::ClassFolders,
         Some(Kind::Documents) => Kind::MetadataFolder,
         Some(kind) => check_forced(kind, &listing, &place)?,

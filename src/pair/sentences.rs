@@ -145,9 +145,15 @@ impl SampleKernel for Sentences {
         let sentences = unit.of(text);
         let least = self.least_sentences();
         if sentences.len() < least {
+            let remedy = match unit {
+                SentenceUnit::Sentences => format!(
+                    "add `sentences >= {least}` to the WHERE of scan.sql, or `text_sentences({column}) >= {least}` where \
+                     the shards do not count them"
+                ),
+                SentenceUnit::Lines => "leave such documents out with the WHERE of scan.sql".to_owned(),
+            };
             let message = format!(
-                "{column} has {} {}, fewer than the {least} that {} takes; add `sentences >= {least}` to the WHERE of \
-                 scan.sql, or `text_sentences({column}) >= {least}` where the shards do not count them",
+                "{column} has {} {}, fewer than the {least} that {} takes; {remedy}",
                 sentences.len(),
                 unit.name(),
                 self.name

@@ -21,6 +21,7 @@ use crate::{
     },
     scan::EVERY_SAMPLE,
     schema::{Role, Schema},
+    tokenize::sentences::SentenceUnit,
     train::{Compat, schedule::Schedule},
 };
 
@@ -258,7 +259,11 @@ fn least(pair: &PairSettings) -> Option<(&'static str, usize)> {
         PairSettings::TwoViews(_) | PairSettings::OneView(_) | PairSettings::ImageText(_) => return None,
         PairSettings::ContextFuture(pair) => ContextFuture::training(pair, &AugmentSettings::default()),
         PairSettings::PastFuture(pair) => PastFuture::training(pair, &AugmentSettings::default()),
-        PairSettings::Sentences(pair) => return Some(("sentences", Sentences::training(pair).least_sentences())),
+        // Shards count sentences, and no lines.
+        PairSettings::Sentences(pair) => {
+            let is_counted = pair.unit == SentenceUnit::Sentences;
+            return is_counted.then(|| ("sentences", Sentences::training(pair).least_sentences()));
+        }
     };
     kernel.ok().map(|kernel| ("steps", kernel.least_steps()))
 }
@@ -444,6 +449,15 @@ mod tests {
         let sets = ["pair.context_future.windows_per_series=4".into(), "pair.context_future.hop_steps=10".into()];
         let plan = Plan::parse("p.toml", &text, &sets).unwrap();
         assert_eq!(plan.pipeline.scan.sql.as_deref(), Some("SELECT sample_id FROM shards WHERE steps >= 2590"));
+    }
+
+    #[test]
+    fn without_sql_documents_are_left_out_by_their_sentences_only_where_windows_are_of_sentences() {
+        let (_, text) = EMBEDDED.iter().find(|(name, _)| *name == "cpc_text").unwrap();
+        let text = text.lines().filter(|line| !line.starts_with("sql = ")).collect::<Vec<_>>().join("\n");
+        let sql = |sets: &[String]| Plan::parse("p.toml", &text, sets).unwrap().pipeline.scan.sql.unwrap();
+        assert_eq!(sql(&[]), "SELECT sample_id FROM shards WHERE sentences >= 8");
+        assert_eq!(sql(&["pair.sentences.unit=lines".into()]), EVERY_SAMPLE);
     }
 
     #[test]

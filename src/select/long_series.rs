@@ -272,7 +272,16 @@ fn microseconds(column: &ArrayRef, is_dated: bool) -> Result<Vec<Option<i64>>> {
     }
     let seconds = cast(column, &DataType::Float64).context(Stage::Import, PLACE, reason)?;
     let seconds = seconds.as_primitive::<Float64Type>().iter();
-    Ok(seconds.map(|seconds| seconds.filter(|x| x.is_finite()).map(|x| (x * MICROSECONDS).round() as i64)).collect())
+    let of_row = |seconds: Option<f64>| match seconds.filter(|x| x.is_finite()).map(|x| (x * MICROSECONDS).round()) {
+        None => Ok(None),
+        Some(x) if x.abs() < i64::MAX as f64 => Ok(Some(x as i64)),
+        Some(_) => {
+            let reason = "numbers of a time are seconds, and one is beyond all dates; divide what counts smaller units, or write \
+                          to_timestamp_nanos(…) or to_timestamp_micros(…)";
+            Err(Error::at(Stage::Import, PLACE, reason))
+        }
+    };
+    seconds.map(of_row).collect()
 }
 
 impl Source for LongSeries {

@@ -165,6 +165,11 @@ fn texts_beside_other_files_are_skipped_unless_they_are_asked_for() {
     let settings = ImportSettings { read_as: Some(Kind::Documents), ..ImportSettings::default() };
     let report = imported(&from, &folder.path().join("texts"), &settings).expect("an import");
     assert_eq!((report.rows, report.samples.as_str(), report.skipped.get(".png")), (1, "documents", Some(&1)));
+    let tables = folder.path().join("tables");
+    write(&tables, "news.jsonl", "{\"text\": \"One. Two.\"}\n");
+    write(&tables, "logo.png", super::import::png(1));
+    let report = imported(&tables, &folder.path().join("news"), &settings).expect("an import");
+    assert_eq!((report.rows, report.samples.as_str(), report.skipped.get(".png")), (1, "documents", Some(&1)));
     let references = ImportSettings { reference: true, ..settings };
     let error = imported(&from, &folder.path().join("index"), &references).expect_err("no images").to_string();
     assert!(error.contains("only images are read from where they are"), "{error}");

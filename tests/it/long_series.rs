@@ -127,6 +127,11 @@ fn rows_that_make_no_series_are_told_with_a_remedy() {
             "no entity or no time",
         ),
         (
+            "SELECT machine, 1700000000000000000 AS at, pressure FROM 'readings.csv'".to_owned(),
+            "machine,at",
+            "numbers of a time are seconds",
+        ),
+        (
             format!(
                 "SELECT 1 AS machine, at, avg(pressure) AS pressure, min(label) AS label FROM ({QUERY}) WHERE pressure > 0 GROUP BY at"
             ),

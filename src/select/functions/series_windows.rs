@@ -25,8 +25,9 @@ pub fn series_windows() -> ScalarUDF {
         Group::Series,
         "series_windows(series, channels, window_steps, hop_steps)",
         "Where windows of a series begin and how long they are, in steps: at 0, hop_steps, 2 hop_steps, … as long as they end \
-         within it. Offsets alone, no sample is copied; series_slice takes them, after unnest. An empty list where the series \
-         is shorter than a window; NULL where its values fill no whole step.",
+         within it. Offsets alone; series_slice takes them, after unnest, which repeats the columns beside it for every window: \
+         a series of minutes takes gigabytes there, so cut such ones into rows first. An empty list where the series is \
+         shorter than a window; NULL where its values fill no whole step.",
         &[
             ("series", "A list of numbers, the channels of each step side by side."),
             ("channels", "Numbers per step, above 0."),
