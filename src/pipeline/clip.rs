@@ -1,6 +1,7 @@
 //! Settings of `[method.clip]` and `[pair.image_text]` that could be read but cannot be right.
 use super::{Pipeline, mistakes::Reading, ranges::at_least};
 use crate::{
+    augment::recipe::ImageOpSettings,
     error::Error,
     method::{MethodSettings, clip::Settings},
     model::clip::VisionSettings,
@@ -59,6 +60,10 @@ pub(super) fn meets(reading: &mut Reading, pipeline: &Pipeline, side_pixels: u32
         let problem = format!("the tower looks at {wanted} pixels a side, and the recipe makes {side_pixels}");
         let key = format!("{KEY}.{}.image_side_pixels", tower(&method.vision));
         reading.note_about(&[&key, "augment.image"], problem, "write the same number in both");
+    } else if let Some(evaluated) = evaluated(&pipeline.augment.evaluation).filter(|&side| side != wanted) {
+        let problem = format!("the tower looks at {wanted} pixels a side, and the evaluation recipe makes {evaluated}");
+        let key = format!("{KEY}.{}.image_side_pixels", tower(&method.vision));
+        reading.note_about(&["augment.evaluation", &key], problem, "write the same number in both, or leave it out");
     }
     let reads = method.text.context_tokens;
     let longest = pair.context_tokens.unwrap_or(reads);
@@ -68,6 +73,16 @@ pub(super) fn meets(reading: &mut Reading, pipeline: &Pipeline, side_pixels: u32
         reading.note_about(&[key, &format!("{KEY}.text.context_tokens")], problem, format!("at most {reads}"));
     }
     at_least(reading, key, longest as u64, LEAST_CONTEXT_TOKENS.min(reads as u64));
+}
+
+/// Side of the square that an evaluation recipe ends with. A view of another size would go through the tower all the same,
+/// with the positions of other patches.
+fn evaluated(recipe: &[ImageOpSettings]) -> Option<usize> {
+    recipe.iter().rev().find_map(|op| match op {
+        ImageOpSettings::RandomResizedCrop(crop) => Some(crop.side_pixels as usize),
+        ImageOpSettings::CenterCrop(crop) => Some(crop.side_pixels as usize),
+        _ => None,
+    })
 }
 
 fn tower(vision: &VisionSettings) -> &'static str {
@@ -133,6 +148,9 @@ mod tests {
     fn images_must_have_the_size_that_the_tower_takes() {
         let found = keys(&["method.clip.vision.vision_transformer.image_side_pixels=72"]);
         assert_eq!(found, ["method.clip.vision.vision_transformer.image_side_pixels"]);
+        let smaller = "augment.evaluation=[{ resize = { side_pixels = 64 } }, { center_crop = { side_pixels = 48 } }]";
+        assert_eq!(keys(&[smaller]), ["augment.evaluation"]);
+        assert!(plan(&["augment.evaluation=[]"]).is_ok());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     batch::Batch,
     device,
-    error::{Error, Result, Stage},
+    error::{Context as _, Error, Result, Stage},
     evaluate::{
         EvaluateSettings,
         abx::Triples,
@@ -172,21 +172,28 @@ pub fn run(run: &Path, sets: &[String], json: bool) -> Result<()> {
     let trained = restore(untrained.clone(), weights)?;
     let averaged = if newest.tensors.ema.is_some() { ", averaged weights" } else { "" };
     progress::log(&format!("checkpoint {}{averaged}", newest.folder.display()));
+    // Opened first: a method without a text tower is told before minutes of classification are spent.
+    let embedder = match settings.zero_shot.is_some() || settings.retrieval.is_some() {
+        true => Some(clip_model::of_method(&plan, &trained, &device)?),
+        false => None,
+    };
     let mut scores = match settings.classifies() {
         true => classified(&plan, &data, &settings, [&trained, &untrained], &device)?,
         false => Scores { seed: plan.pipeline.seed, ..Scores::default() },
     };
     let mut matches = None;
-    if settings.zero_shot.is_some() || settings.retrieval.is_some() {
-        let embedder = clip_model::of_method(&plan, &trained, &device)?;
-        matches = clip_evaluation::add(&mut scores, &settings, &data, &embedder)?;
+    if let Some(embedder) = &embedder {
+        matches = clip_evaluation::add(&mut scores, &settings, &data, embedder)?;
     }
     let line = scores.to_json_line().map_err(|error| Error::internal("scores are no JSON").caused_by(error))?;
     // Computed for long, so shown whatever becomes of the files.
     output::line(&scores.to_string())?;
     let written = folder
         .write("scores.json", format!("{line}\n").as_bytes())
-        .and_then(|()| matches.iter().try_for_each(|matches| save_matches(&folder, matches)))
+        .and_then(|()| match &matches {
+            Some(matches) => save_matches(&folder, matches),
+            None => forget_matches(&folder),
+        })
         .and_then(|()| write_report(folder.path()));
     if let Ok(report) = &written {
         output::line(&format!("see {}", report.display()))?;
@@ -200,6 +207,17 @@ pub fn run(run: &Path, sets: &[String], json: bool) -> Result<()> {
 fn save_matches(folder: &RunFolder, matches: &Matches) -> Result<()> {
     let json = serde_json::to_vec(matches).map_err(|error| Error::internal("matches are no JSON").caused_by(error))?;
     folder.write(MATCHES_FILE, &json)
+}
+
+/// Pictures of an earlier evaluation would stand in the report beside scores that they do not belong to.
+fn forget_matches(folder: &RunFolder) -> Result<()> {
+    let path = folder.path().join(MATCHES_FILE);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).context(Stage::Output, path.display().to_string(), "cannot be removed")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Features classified by kNN and a linear probe, of the trained method beside its floors.
