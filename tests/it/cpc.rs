@@ -321,7 +321,7 @@ fn on_white_noise(
 /// Chance where frames share no step.
 fn at_chance(accuracies: &[(f64, f64)], chance: f64, first_disjoint: usize) {
     for (index, (mean, sigma)) in accuracies.iter().enumerate().skip(first_disjoint - 1) {
-        assert!((mean - chance).abs() < 3.5 * sigma, "k = {}: {mean} ± {sigma}, chance {chance}", index + 1);
+        assert!((mean - chance).abs() <= 3.5 * sigma, "k = {}: {mean} ± {sigma}, chance {chance}", index + 1);
     }
 }
 
@@ -355,7 +355,7 @@ fn white_noise_through_the_papers_encoder_is_at_chance_from_the_third_frame_on()
         let field = waveform.as_series().receptive_field();
         assert_eq!((field.width_steps, field.hop_steps, field.first_disjoint_k()), (465, 160, 3));
         let (steps, encoder) = (field.window_steps(6), FrameEncoderSettings::Waveform(waveform));
-        let (accuracies, chance) = on_white_noise(encoder, steps, [16, 32, 4, 100], 1e-2);
+        let (accuracies, chance) = on_white_noise(encoder, steps, [16, 32, 4, 100], 1e-3);
         // So few updates do not teach this encoder to find the steps that frames share; the small one above they do.
         at_chance(&accuracies, chance, 3);
     }

@@ -198,7 +198,7 @@ fn groups_of_any_size_give_as_many_items_and_a_balanced_run_is_resumed_to_the_bi
         |key: &str| sources.values().map(|source| source[key].as_u64().expect("a number")).collect::<Vec<_>>();
     assert_eq!(numbers("items"), [32, 17, 16]);
     let epoch = numbers("epoch_items");
-    assert!(epoch.iter().all(|items| items.abs_diff(epoch[0]) <= 2) && epoch[0] >= 32, "{epoch:?}");
+    assert!(epoch.iter().all(|items| items.abs_diff(epoch[0]) <= 2) && epoch[0] >= 24, "{epoch:?}");
 
     data.ok(&[&["train", "cpc.toml", "--run", "whole", "--set", "augment.decode_threads=1"][..], &sets].concat());
     let steps: Vec<u64> = checkpoints(&whole).into_keys().collect();
@@ -218,5 +218,5 @@ fn groups_of_any_size_give_as_many_items_and_a_balanced_run_is_resumed_to_the_bi
     let words = [&["select", "cpc.toml"][..], &sets, &few].concat();
     let output = Command::new(DIPTYCH).args(words).current_dir(data.folder.path()).output().expect("diptych runs");
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && told.contains("\"bert\" has 16, \"cleo\" has 16"), "{told}");
+    assert!(!output.status.success() && told.contains("\"bert\" has 17, \"cleo\" has 16"), "{told}");
 }
