@@ -15,7 +15,7 @@
 //! | [`held_out`] | the part of the bank on which k and λ are chosen |
 //! | [`statistics`] | intervals: single, paired, over draws |
 //! | [`embeddings`], [`place`] | unit rows and their cosines; ranks with honest ties |
-//! | [`retrieval`], [`matches`] | images to texts and back; captions with their best images, for a page |
+//! | [`retrieval`], [`mod@matches`] | images to texts and back; captions with their best images, for a page |
 //! | [`zero_shot`], [`templates`] | classes by their prompts |
 //! | [`clip`] | released CLIPs: their files and their scores |
 //! | [`protocol`], [`scores`] | all of it for all representations; as JSON and as a table |

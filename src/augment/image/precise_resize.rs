@@ -1,6 +1,6 @@
 //! Resizing as PIL does it, to the last bit: what models that were evaluated with PIL expect.
 //!
-//! Augmentation resamples faster and within one level of PIL ([`super::resample`]); a released model's preprocessing is
+//! Augmentation resamples faster and within one level of PIL (`resample`); a released model's preprocessing is
 //! part of the model. Rows are resampled first, rounded to bytes, then columns; weights have 22 bits of fraction.
 
 /// Fraction bits of a weight: sums of bytes times weights that add up to one, and overshoot, fit an i32.
