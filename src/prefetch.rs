@@ -5,10 +5,7 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -70,7 +67,7 @@ pub fn check_capacity(capacity_bytes: u64, batch_bytes: u64) -> Result<()> {
     Err(Error::at(Stage::Prefetch, "prefetch.capacity_megabytes", reason))
 }
 
-/// Who waited for whom.
+/// Who waited for whom; waits that are not over count as long as they have lasted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Waits {
     /// The trainer for a batch.
@@ -81,12 +78,42 @@ pub struct Waits {
 
 #[derive(Debug, Default)]
 struct Clocks {
-    trainer_nanoseconds: AtomicU64,
-    data_nanoseconds: AtomicU64,
+    trainer: Clock,
+    data: Clock,
 }
 
-fn add(clock: &AtomicU64, since: Instant) {
-    clock.fetch_add(u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+/// How long one side waited: waits that are over, and the beginning of the one that is not.
+#[derive(Debug, Default)]
+struct Clock {
+    state: Mutex<(Duration, Option<Instant>)>,
+}
+
+impl Clock {
+    fn state(&self) -> MutexGuard<'_, (Duration, Option<Instant>)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The wait ends with what comes back.
+    fn begin(&self) -> Waiting<'_> {
+        self.state().1 = Some(Instant::now());
+        Waiting(self)
+    }
+
+    fn waited(&self) -> Duration {
+        let (over, since) = *self.state();
+        over + since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+}
+
+struct Waiting<'a>(&'a Clock);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        if let Some(since) = state.1.take() {
+            state.0 += since.elapsed();
+        }
+    }
 }
 
 enum Message {
@@ -148,9 +175,9 @@ async fn fill(
         let polled = AssertUnwindSafe(stream.next()).catch_unwind().await;
         let message = match polled {
             Ok(Some(Ok(batch))) => {
-                let waiting = Instant::now();
+                let waiting = clocks.data.begin();
                 let charge = budget.charge(batch.get_array_memory_size() as u64).await;
-                add(&clocks.data_nanoseconds, waiting);
+                drop(waiting);
                 Message::Batch(batch, charge)
             }
             Ok(Some(Err(error))) => Message::Failed(from_datafusion(error, Stage::Prefetch)),
@@ -175,9 +202,9 @@ impl Queue {
         if self.is_finished {
             return Ok(None);
         }
-        let waiting = Instant::now();
+        let waiting = self.clocks.trainer.begin();
         let message = self.messages.blocking_recv();
-        add(&self.clocks.trainer_nanoseconds, waiting);
+        drop(waiting);
         match message {
             Some(Message::Batch(batch, _charge)) => Ok(Some(batch)),
             Some(Message::End) => {
@@ -197,11 +224,7 @@ impl Queue {
 
     /// Waits so far.
     pub fn waits(&self) -> Waits {
-        let read = |clock: &AtomicU64| Duration::from_nanos(clock.load(Ordering::Relaxed));
-        Waits {
-            trainer_waited: read(&self.clocks.trainer_nanoseconds),
-            data_waited: read(&self.clocks.data_nanoseconds),
-        }
+        Waits { trainer_waited: self.clocks.trainer.waited(), data_waited: self.clocks.data.waited() }
     }
 
     /// Bytes of the batches that wait now.
@@ -224,6 +247,8 @@ impl Drop for Queue {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use datafusion::{
         arrow::{
             array::{AsArray, UInt8Array},
@@ -233,6 +258,7 @@ mod tests {
         physical_plan::stream::RecordBatchStreamAdapter,
     };
     use futures::{Stream, stream};
+    use tokio::sync::oneshot;
 
     use super::*;
     use crate::scan::failure::into_datafusion;
@@ -265,8 +291,9 @@ mod tests {
         batch.column(0).as_primitive::<UInt8Type>().value(0)
     }
 
+    /// Waits until it is so. A minute is long enough for any machine, and ends what would hang.
     fn settle(mut is_done: impl FnMut() -> bool) -> bool {
-        (0..200).any(|_| {
+        (0..12_000).any(|_| {
             std::thread::sleep(Duration::from_millis(5));
             is_done()
         })
@@ -379,35 +406,37 @@ mod tests {
     }
 
     #[test]
-    fn both_sides_see_their_waits() {
+    fn both_sides_see_their_waits_while_they_last() {
+        const A_WHILE: Duration = Duration::from_millis(20);
         let runtime = runtime();
-        // A side sleeps while the other waits; how long it really slept is measured, not assumed.
-        let slept = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&slept);
-        let slow = stream::iter(0..3).then(move |n| {
-            let counted = Arc::clone(&counted);
-            async move {
-                let start = Instant::now();
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                add(&counted, start);
-                Ok(batch(n, BATCH_BYTES))
-            }
+        // Nothing comes until it is let: the trainer waits, and nobody waits for room.
+        let (let_go, gate) = oneshot::channel();
+        let held = stream::once(async move {
+            let () = gate.await.expect("let go");
+            Ok(batch(7, BATCH_BYTES))
         });
-        let mut queue = prefetch(stream(slow), capacity(2), runtime.handle());
-        while queue.next_batch().expect("no failure").is_some() {}
-        let Waits { trainer_waited, data_waited } = queue.waits();
-        let slept = Duration::from_nanos(slept.load(Ordering::Relaxed));
-        assert!(trainer_waited > slept / 2 && trainer_waited > data_waited, "{:?}, slept {slept:?}", queue.waits());
+        let mut queue = prefetch(stream(held), capacity(2), runtime.handle());
+        let clocks = Arc::clone(&queue.clocks);
+        std::thread::scope(|scope| {
+            let trainer = scope.spawn(|| queue.next_batch().expect("no failure").expect("a batch"));
+            assert!(settle(|| clocks.trainer.waited() > A_WHILE));
+            assert_eq!(clocks.data.waited(), Duration::ZERO);
+            let_go.send(()).expect("the stream waits for it");
+            assert_eq!(number(&trainer.join().expect("no panic")), 7);
+        });
+        let waited = queue.waits().trainer_waited;
+        assert!(waited > A_WHILE && waited == queue.waits().trainer_waited, "the wait is over and goes on counting");
 
         let fast = stream::iter((0..8).map(|n| Ok(batch(n, BATCH_BYTES))));
         let mut queue = prefetch(stream(fast), capacity(2), runtime.handle());
         assert!(settle(|| queue.waiting_bytes() == capacity(2)));
-        let start = Instant::now();
-        std::thread::sleep(Duration::from_millis(60));
-        let slept = start.elapsed();
+        // From here on nothing but a wait for room takes the data half's time.
+        let before = queue.waits().data_waited;
+        assert!(settle(|| queue.waits().data_waited > before + A_WHILE));
+        assert_eq!(queue.waits().trainer_waited, Duration::ZERO);
         while queue.next_batch().expect("no failure").is_some() {}
-        let Waits { trainer_waited, data_waited } = queue.waits();
-        assert!(data_waited > slept / 2 && data_waited > trainer_waited, "{:?}, slept {slept:?}", queue.waits());
+        let waited = queue.waits().data_waited;
+        assert!(waited > before + A_WHILE && waited == queue.waits().data_waited, "{:?}", queue.waits());
     }
 
     #[test]
