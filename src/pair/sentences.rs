@@ -150,7 +150,9 @@ impl SampleKernel for Sentences {
                     "add `sentences >= {least}` to the WHERE of scan.sql, or `text_sentences({column}) >= {least}` where \
                      the shards do not count them"
                 ),
-                SentenceUnit::Lines => "leave such documents out with the WHERE of scan.sql".to_owned(),
+                SentenceUnit::Lines => {
+                    format!("add `text_sentences({column}, 'lines') >= {least}` to the WHERE of scan.sql")
+                }
             };
             let message = format!(
                 "{column} has {} {}, fewer than the {least} that {} takes; {remedy}",

@@ -25,6 +25,9 @@ use crate::{
     train::{Compat, schedule::Schedule},
 };
 
+/// The column in which shards of documents count them.
+const SENTENCES: &str = "sentences";
+
 /// A pipeline without mistakes and with nothing left open.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
@@ -148,12 +151,13 @@ fn resolve(reading: &mut Reading, named: &str, mut pipeline: Pipeline) -> Plan {
     let scan = &mut pipeline.scan;
     if scan.selection.is_none() && scan.sources.is_empty() {
         let every_sample = match least(&pipeline.pair) {
-            Some((column, least)) => format!("{EVERY_SAMPLE} WHERE {column} >= {least}"),
+            Some((count, least)) => format!("{EVERY_SAMPLE} WHERE {count} >= {least}"),
             None => EVERY_SAMPLE.to_owned(),
         };
         scan.sql.get_or_insert(every_sample);
     }
     columns(reading, &pipeline);
+    counts_of_lines(reading, &pipeline);
     if let Err(error) = device::check(&pipeline.device) {
         let (problem, remedy) = problem_and_remedy(error);
         reading.note("device", problem, remedy);
@@ -253,19 +257,39 @@ fn columns(reading: &mut Reading, pipeline: &Pipeline) {
     }
 }
 
-/// Steps that a series must have, or sentences that a document must, and the column that counts them.
-fn least(pair: &PairSettings) -> Option<(&'static str, usize)> {
+/// Steps that a series must have, or sentences that a document must, and what counts them in SQL.
+fn least(pair: &PairSettings) -> Option<(String, usize)> {
     let kernel = match pair {
         PairSettings::TwoViews(_) | PairSettings::OneView(_) | PairSettings::ImageText(_) => return None,
         PairSettings::ContextFuture(pair) => ContextFuture::training(pair, &AugmentSettings::default()),
         PairSettings::PastFuture(pair) => PastFuture::training(pair, &AugmentSettings::default()),
-        // Shards count sentences, and no lines.
         PairSettings::Sentences(pair) => {
-            let is_counted = pair.unit == SentenceUnit::Sentences;
-            return is_counted.then(|| ("sentences", Sentences::training(pair).least_sentences()));
+            // Shards count sentences, and no lines.
+            let count = match pair.unit {
+                SentenceUnit::Sentences => SENTENCES.to_owned(),
+                SentenceUnit::Lines => format!("text_sentences({}, 'lines')", pair.column),
+            };
+            return Some((count, Sentences::training(pair).least_sentences()));
         }
     };
-    kernel.ok().map(|kernel| ("steps", kernel.least_steps()))
+    kernel.ok().map(|kernel| ("steps".to_owned(), kernel.least_steps()))
+}
+
+/// Notes SQL that asks for sentences where windows are of lines: verse without a full stop would be left out unseen.
+fn counts_of_lines(reading: &mut Reading, pipeline: &Pipeline) {
+    let PairSettings::Sentences(pair) = &pipeline.pair else { return };
+    let Some((count, least)) = least(&pipeline.pair).filter(|_| pair.unit == SentenceUnit::Lines) else { return };
+    let of_sources =
+        pipeline.scan.sources.iter().map(|(name, source)| (format!("scan.sources.{name}.sql"), &source.sql));
+    for (key, sql) in std::iter::once(("scan.sql".to_owned(), &pipeline.scan.sql)).chain(of_sources) {
+        let mut words = sql.iter().flat_map(|sql| sql.split(|mark: char| !mark.is_alphanumeric() && mark != '_'));
+        if words.any(|word| word.eq_ignore_ascii_case(SENTENCES)) {
+            let problem = "the query asks for `sentences`, and windows are of lines";
+            let remedy =
+                format!("write `{count} >= {least}` in its place, or text_sentences({}) if it is meant", pair.column);
+            reading.note_about(&[&key, "pair.sentences.unit"], problem, remedy);
+        }
+    }
 }
 
 /// Side of a view, and bytes of an item's slot. Notes what is wrong with the recipes.
@@ -452,12 +476,18 @@ mod tests {
     }
 
     #[test]
-    fn without_sql_documents_are_left_out_by_their_sentences_only_where_windows_are_of_sentences() {
-        let (_, text) = EMBEDDED.iter().find(|(name, _)| *name == "cpc_text").unwrap();
-        let text = text.lines().filter(|line| !line.starts_with("sql = ")).collect::<Vec<_>>().join("\n");
+    fn documents_that_are_too_short_are_left_out_by_what_windows_are_of() {
+        let (_, written) = EMBEDDED.iter().find(|(name, _)| *name == "cpc_text").unwrap();
+        let lines = "pair.sentences.unit=lines".to_owned();
+        let wrong = mistakes(Plan::parse("p.toml", written, std::slice::from_ref(&lines)));
+        assert!(wrong.len() == 1 && wrong[0].key == "scan.sql", "{wrong:#?}");
+        assert!(wrong[0].remedy.contains("`text_sentences(text, 'lines') >= 8`"), "{}", wrong[0]);
+        let counted = "scan.sql=SELECT sample_id FROM shards WHERE text_sentences(text, 'lines') >= 8".to_owned();
+        Plan::parse("p.toml", written, &[lines.clone(), counted]).unwrap();
+        let text = written.lines().filter(|line| !line.starts_with("sql = ")).collect::<Vec<_>>().join("\n");
         let sql = |sets: &[String]| Plan::parse("p.toml", &text, sets).unwrap().pipeline.scan.sql.unwrap();
         assert_eq!(sql(&[]), "SELECT sample_id FROM shards WHERE sentences >= 8");
-        assert_eq!(sql(&["pair.sentences.unit=lines".into()]), EVERY_SAMPLE);
+        assert_eq!(sql(&[lines]), "SELECT sample_id FROM shards WHERE text_sentences(text, 'lines') >= 8");
     }
 
     #[test]

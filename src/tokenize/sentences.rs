@@ -28,6 +28,11 @@ impl SentenceUnit {
         }
     }
 
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Sentences, Self::Lines].into_iter().find(|unit| unit.name() == name)
+    }
+
     /// The sentences of a text in their order, each without white space around it; what holds no letter and no digit is
     /// none (rules, bullets).
     ///
