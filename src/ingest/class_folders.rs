@@ -5,16 +5,9 @@ use std::path::{Component, Path, PathBuf};
 
 use super::modality::Modality;
 use super::source::{Place, Source, read_file};
+use super::split_name::{self, is_split};
 use super::walk::Listed;
 use crate::error::{Error, Result, Stage};
-
-/// Names of folders that are parts of a data set and no classes.
-const SPLIT_NAMES: [&str; 8] = ["train", "training", "test", "testing", "val", "valid", "validation", "dev"];
-
-/// Whether a folder of that name is a split.
-pub(super) fn is_split(name: &str) -> bool {
-    SPLIT_NAMES.iter().any(|split| name.eq_ignore_ascii_case(split))
-}
 
 /// The split that a path below the imported folder lies in: its first folder, if that is named like one.
 pub(super) fn split_of(path: &Path) -> Option<String> {
@@ -151,7 +144,7 @@ impl Source for ClassFolders {
     }
 
     fn split(&self, image: usize) -> Option<&str> {
-        self.places[image].0.map(|number| self.names[number as usize].as_str())
+        self.places[image].0.map(|number| split_name::stored(&self.names[number as usize]))
     }
 
     fn label(&self, image: usize) -> Option<Cow<'_, str>> {
@@ -187,7 +180,7 @@ mod tests {
     #[test]
     fn splits_come_before_classes_and_may_have_none() {
         let found = places(&["Train/cat/1.png", "test/cat/1.png", "val/1.png", "stray.png"]);
-        assert_eq!(found, [place("Train", "cat"), place("test", "cat"), place("val", ""), place("", "")]);
+        assert_eq!(found, [place("train", "cat"), place("test", "cat"), place("validation", ""), place("", "")]);
     }
 
     #[test]

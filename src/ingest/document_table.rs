@@ -10,7 +10,7 @@ use super::class_folders::source_name;
 use super::metadata_table;
 use super::modality::Modality;
 use super::source::Source;
-use super::split_name::split_of_file;
+use super::split_name::{self, split_of_file};
 use super::walk::Listed;
 use crate::error::{Error, Result, Stage};
 
@@ -74,8 +74,7 @@ impl DocumentTable {
         self.ignored_columns.extend(read.ignored.into_iter().map(|why| format!("{name}: {why}")));
         let number = self.tables.len() as u32;
         self.rows.extend((0..texts.len() as u32).map(|row| (number, row)));
-        let split = split_of_file(&file.path).map(|split| split.to_ascii_lowercase());
-        self.tables.push(Table { name, texts, given: GIVEN.map(column), split });
+        self.tables.push(Table { name, texts, given: GIVEN.map(column), split: split_of_file(&file.path) });
         Ok(())
     }
 
@@ -121,7 +120,8 @@ impl Source for DocumentTable {
     }
 
     fn split(&self, image: usize) -> Option<&str> {
-        self.given(image, 1).or(self.tables[self.rows[image].0 as usize].split.as_deref())
+        let own = self.given(image, 1);
+        own.or(self.tables[self.rows[image].0 as usize].split.as_deref()).map(split_name::stored)
     }
 
     fn label(&self, image: usize) -> Option<Cow<'_, str>> {
@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn a_split_column_wins_and_a_table_without_documents_says_what_it_has() {
-        let table = open("train.csv", "text,split\n\"One.\nTwo.\",held_out\nThree.,\n").unwrap();
+        let table = open("train.csv", "text,split\n\"One.\nTwo.\",held_out\nThree.,\nFour.,Dev\n").unwrap();
+        assert_eq!((table.split(1), table.split(2)), (Some("train"), Some("validation")));
         assert_eq!((table.split(0), table.read(0).unwrap()), (Some("held_out"), b"One.\nTwo.".to_vec()));
         let error = open("a.csv", "title,words\na,b\n").unwrap_err().to_string();
         assert!(error.contains("rename one of title, words"), "{error}");

@@ -14,6 +14,7 @@ use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 
 use super::class_folders::source_name;
 use super::source::Source;
+use super::split_name;
 use crate::error::{Context, Error, Result, Stage};
 
 /// The classes of Fashion-MNIST, by index (Xiao et al., 2017).
@@ -264,7 +265,7 @@ impl Source for IdxFiles {
     }
 
     fn split(&self, image: usize) -> Option<&str> {
-        Some(&self.locate(image).0.split)
+        Some(split_name::stored(&self.locate(image).0.split))
     }
 
     fn label(&self, image: usize) -> Option<Cow<'_, str>> {

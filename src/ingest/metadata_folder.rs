@@ -16,6 +16,7 @@ use super::columns::{ColumnName, Filled, find};
 use super::metadata_table::{self, TEXT_COLUMNS, value};
 use super::modality::Modality;
 use super::source::{Place, Source, read_file};
+use super::split_name;
 use super::start_times;
 use super::walk::Listed;
 use crate::error::{Context, Error, Result, Stage};
@@ -267,7 +268,7 @@ impl Source for MetadataFolder {
     }
 
     fn split(&self, image: usize) -> Option<&str> {
-        value(&self.splits, image)
+        value(&self.splits, image).map(split_name::stored)
     }
 
     fn label(&self, image: usize) -> Option<Cow<'_, str>> {
@@ -351,12 +352,16 @@ mod tests {
     #[test]
     fn a_split_column_wins_over_folders() {
         let folder = folder(&[
-            ("metadata.csv", "file_name,split,caption,text\ntrain/1.png,held_out,c,t\ntrain/2.png,,,\n"),
+            (
+                "metadata.csv",
+                "file_name,split,caption,text\ntrain/1.png,held_out,c,t\ntrain/2.png,,,\ntrain/2.png,Test,,\n",
+            ),
             ("train/1.png", "1"),
             ("train/2.png", "2"),
         ]);
         let source = open(&folder, &["metadata.csv"]).unwrap();
         assert_eq!((source.split(0), source.split(1)), (Some("held_out"), Some("train")));
+        assert_eq!(source.split(2), Some("test"), "`Test` is no other split than `test`");
         assert_eq!(source.caption(0), Some("c"));
         assert_eq!(source.further_fields()[0].name(), "text");
     }

@@ -13,6 +13,7 @@ use datafusion::arrow::row::{RowConverter, SortField};
 
 use super::rows::Rejected;
 use super::source::{Place, Source};
+use super::split_name;
 use super::spool::{Span, Spool, read_span};
 use crate::augment::{BadClass, BadSample};
 use crate::error::{Context, Error, Result, Stage};
@@ -225,7 +226,7 @@ impl Source for Samples {
     }
 
     fn split(&self, image: usize) -> Option<&str> {
-        self.samples[image].split.map(|number| self.splits.texts[number as usize].as_str())
+        self.samples[image].split.map(|number| split_name::stored(&self.splits.texts[number as usize]))
     }
 
     fn label(&self, image: usize) -> Option<Cow<'_, str>> {

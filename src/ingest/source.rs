@@ -30,7 +30,7 @@ pub trait Source: Sync {
     /// # Errors
     /// It cannot be read. (What cannot be *decoded* is no concern of a source.)
     fn read(&self, image: usize) -> Result<Vec<u8>>;
-    /// Train, test, ….
+    /// Train, test, …, as shards have it.
     fn split(&self, image: usize) -> Option<&str>;
     /// Class name.
     fn label(&self, image: usize) -> Option<Cow<'_, str>>;

@@ -12,7 +12,7 @@ use super::kind::Kind;
 use super::modality::Modality;
 use super::samples::Shared;
 use super::source::Source;
-use super::split_name::split_of_file;
+use super::split_name::{self, split_of_file};
 use super::spool::{Span, read_span};
 use super::walk::Listed;
 use crate::augment::BadSample;
@@ -113,8 +113,7 @@ impl TextSeries {
         let Some(lines) = lines else {
             return Err(Error::at(Stage::Import, place, "has no line @data; it is no .ts file of the aeon archive"));
         };
-        let split = split_of_file(path).map(|split| split.to_ascii_lowercase());
-        self.files.push(TextFile { path: path.to_owned(), lines, split });
+        self.files.push(TextFile { path: path.to_owned(), lines, split: split_of_file(path) });
         Ok(())
     }
 
@@ -228,7 +227,7 @@ impl Source for TextSeries {
     }
 
     fn split(&self, image: usize) -> Option<&str> {
-        self.files[self.lines[image].file as usize].split.as_deref()
+        self.files[self.lines[image].file as usize].split.as_deref().map(split_name::stored)
     }
 
     fn label(&self, image: usize) -> Option<Cow<'_, str>> {

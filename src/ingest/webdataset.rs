@@ -336,7 +336,7 @@ mod tests {
             [
                 (name("a/1"), b"one".to_vec(), (text("words"), None), text("train")),
                 (name("a/2"), b"two".to_vec(), (None, text("4")), text("train")),
-                (name("b/1"), b"other".to_vec(), (text("json"), text("bird")), text("dev")),
+                (name("b/1"), b"other".to_vec(), (text("json"), text("bird")), text("validation")),
             ]
         );
         assert_eq!(found.skipped, BTreeMap::from([(".seg.png".to_owned(), 1)]));

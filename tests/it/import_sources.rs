@@ -179,7 +179,7 @@ fn samples_of_an_archive_carry_their_words_and_bad_ones_their_reason() {
     let report = report.unwrap();
     let expected = [
         ("00000.tar#a".to_owned(), [some("from txt"), None, None]),
-        ("00000.tar#b".to_owned(), [some("from json"), some("3"), some("dev")]),
+        ("00000.tar#b".to_owned(), [some("from json"), some("3"), some("validation")]),
     ];
     assert_eq!(words(to.path()), BTreeMap::from(expected));
     assert_eq!(report.skipped, BTreeMap::from([(".json".to_owned(), 1), (".npy".to_owned(), 1)]));
@@ -411,7 +411,7 @@ fn any_parquet_with_a_binary_column_is_read_by_the_names_that_are_given() {
     let (to, report) = import_to(&file, &with_columns(&["image=blob", "caption=alt_text", "split=when"]));
     let report = report.unwrap();
     assert_eq!((report.kind.as_str(), report.rows), ("parquet", 1));
-    assert_eq!(words(to.path())["mine.parquet#0"], [some("words"), None, some("dev")]);
+    assert_eq!(words(to.path())["mine.parquet#0"], [some("words"), None, some("validation")]);
     assert_eq!(report.ignored_columns, ["thumb: Binary has no place in a shard"]);
     // Our own shards are such files too, and importing them changes no image.
     let (again, report) = import_to(to.path(), &defaults());
