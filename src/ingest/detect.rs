@@ -2,6 +2,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::audio::EXTENSIONS as AUDIO_EXTENSIONS;
 use super::class_folders::ClassFolders;
 use super::document_table::DocumentTable;
 use super::idx::IdxFiles;
@@ -64,6 +65,9 @@ pub(super) fn detect(
     if settings.read_as == Some(Kind::Paths) {
         listing.tables.append(&mut listing.parquet);
         listing.tables.sort_by(|a, b| a.path.cmp(&b.path));
+    }
+    if settings.read_as == Some(Kind::AudioFolder) && listing.audio.is_empty() {
+        return Err(no_audio(listing.images.len(), &place));
     }
     // Folders of audio are folders of files like those of images.
     if settings.read_as == Some(Kind::AudioFolder) || (listing.images.is_empty() && !listing.audio.is_empty()) {
@@ -196,6 +200,17 @@ fn sorted_in(root: &Path, files: Vec<PathBuf>, read_as: Option<Kind>) -> Result<
 fn is_arrow_ipc(path: &Path) -> bool {
     let extension = path.extension().unwrap_or_default();
     ["arrow", "feather", "ipc"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+fn no_audio(images: usize, place: &str) -> Error {
+    let kind = Kind::AudioFolder;
+    let remedy = match images {
+        0 => "name a folder that holds some".to_owned(),
+        images => format!("leave --as {kind} away to import its {images} images"),
+    };
+    let endings = AUDIO_EXTENSIONS.join(", ");
+    let reason = format!("holds no audio ({endings}), so it cannot be read as {kind}; {remedy}");
+    Error::at(Stage::CommandLine, place, reason)
 }
 
 /// Whether there is anything of a kind that was asked for.

@@ -16,7 +16,7 @@ use datafusion::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 use diptych::error::Stage;
 use diptych::ingest::manifest::Manifest;
 use diptych::ingest::source::Source;
-use diptych::ingest::{CHUNK_BYTES, ImportReport, ImportSettings, Progress, import, import_source};
+use diptych::ingest::{CHUNK_BYTES, ImportReport, ImportSettings, Kind, Progress, import, import_source};
 use diptych::schema::Schema;
 use diptych::synthetic::{self, Encoding, SyntheticSettings};
 use diptych::{Error, Result};
@@ -543,6 +543,26 @@ impl Source for Megabytes {
     fn label(&self, _image: usize) -> Option<Cow<'_, str>> {
         None
     }
+}
+
+#[test]
+fn images_are_not_imported_where_audio_was_asked_for() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write(from.path(), "cat/1.png", png(1));
+    write(from.path(), "cat/2.png", png(2));
+    let settings = ImportSettings { read_as: Some(Kind::AudioFolder), ..ImportSettings::default() };
+    let error = |remedy: &str| {
+        let error = imported(from.path(), to.path(), &settings).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        let text = error.to_string();
+        assert!(text.contains("holds no audio (wav,") && text.contains(remedy), "{text}");
+        assert!(names(to.path()).is_empty(), "something was written");
+    };
+    error("leave --as audio_folder away to import its 2 images");
+    write(from.path(), "metadata.csv", "file_name,label\ncat/1.png,cat\n");
+    error("import its 2 images");
+    std::fs::remove_dir_all(from.path().join("cat")).unwrap();
+    error("name a folder that holds some");
 }
 
 #[test]
