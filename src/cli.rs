@@ -21,7 +21,7 @@ use diptych::{
 /// Contrastive pre-training, from web-scale shards to a trained encoder.
 ///
 /// Results go to stdout, logs and progress to stderr. Exit codes: 0 done, 1 the run failed, 2 the command line or the
-/// pipeline, its SQL included, is wrong, 130 and 143 interrupted after a checkpoint.
+/// pipeline is wrong, its SQL and the columns that it names included, 130 and 143 interrupted after a checkpoint.
 #[derive(Debug, Parser)]
 #[command(name = "diptych", version, propagate_version = true, max_term_width = 100)]
 pub(crate) struct CommandLine {

@@ -16,7 +16,9 @@ pub type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
 pub enum Stage {
     /// The words of the command line.
     CommandLine,
-    /// A shard's columns against a schema.
+    /// What a pipeline names besides shards, such as files of templates, and is not so. Exit code 2.
+    Pipeline,
+    /// A shard's columns against a schema and what is asked of them. Exit code 2.
     Schema,
     /// Foreign data into shards.
     Import,
@@ -56,6 +58,7 @@ impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::CommandLine => "command line",
+            Self::Pipeline => "pipeline",
             Self::Schema => "schema",
             Self::Import => "import",
             Self::Sql => "sql",
@@ -181,11 +184,12 @@ impl Error {
         }
     }
 
-    /// What the process exits with: 2 where the command line or the pipeline, its SQL included, is wrong, 130 and 143
-    /// after a signal, else 1.
+    /// What the process exits with: 2 where the command line or the pipeline is wrong, its SQL and the columns that it
+    /// names included, 130 and 143 after a signal, else 1.
     pub fn exit_code(&self) -> u8 {
+        use Stage::{CommandLine, Pipeline, Schema, Sql};
         match self {
-            Self::Pipeline { .. } | Self::Stage { stage: Stage::CommandLine | Stage::Sql, .. } => 2,
+            Self::Pipeline { .. } | Self::Stage { stage: CommandLine | Pipeline | Schema | Sql, .. } => 2,
             Self::Interrupted { signal, .. } => 128 + u8::try_from(*signal).unwrap_or(2),
             Self::Stage { .. } => 1,
         }
@@ -243,8 +247,9 @@ mod tests {
     #[test]
     fn exit_codes_are_the_documented_ones() {
         assert_eq!(Error::Pipeline { file: "p".into(), mistakes: vec![] }.exit_code(), 2);
-        assert_eq!(Error::at(Stage::CommandLine, "", "x").exit_code(), 2);
-        assert_eq!(Error::at(Stage::Sql, "", "x").exit_code(), 2);
+        for stage in [Stage::CommandLine, Stage::Pipeline, Stage::Schema, Stage::Sql] {
+            assert_eq!(Error::at(stage, "", "x").exit_code(), 2);
+        }
         for stage in [Stage::Train, Stage::Select, Stage::Shards, Stage::Output] {
             assert_eq!(Error::at(stage, "", "x").exit_code(), 1);
         }

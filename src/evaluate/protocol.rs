@@ -74,14 +74,14 @@ impl Evaluation {
         let knn = &settings.knn;
         if !(knn.temperature > 0.0 && knn.temperature.is_finite()) {
             return Err(Error::at(
-                Stage::Evaluate,
+                Stage::Pipeline,
                 "evaluate.knn.temperature",
                 "must be above 0; the usual one is 0.1",
             ));
         }
         if knn.neighbours == 0 || knn.candidates.contains(&0) || settings.labels_per_class.contains(&0) {
             return Err(Error::at(
-                Stage::Evaluate,
+                Stage::Pipeline,
                 "evaluate",
                 "neighbours, candidates and labels_per_class must be at least 1",
             ));

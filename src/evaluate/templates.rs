@@ -25,7 +25,7 @@ pub fn templates(place: &str, text: &str) -> Result<Vec<String>> {
     }
     match wrong.is_empty() {
         true => Ok(found),
-        false => Err(Error::at(Stage::Evaluate, place, wrong.join("\n  "))),
+        false => Err(Error::at(Stage::Pipeline, place, wrong.join("\n  "))),
     }
 }
 
@@ -72,7 +72,7 @@ pub fn label_names(place: &str, text: &str) -> Result<Vec<LabelName>> {
     }
     match wrong.is_empty() {
         true => Ok(found),
-        false => Err(Error::at(Stage::Evaluate, place, wrong.join("\n  "))),
+        false => Err(Error::at(Stage::Pipeline, place, wrong.join("\n  "))),
     }
 }
 

@@ -27,21 +27,21 @@ pub fn of_footer(file_bytes: u64, footer: &[u8]) -> [u8; 32] {
 pub fn of_file(path: &Path) -> Result<[u8; 32]> {
     let place = path.display().to_string();
     let cannot_read = "cannot read the footer; check that the file is there and may be read";
-    let mut file = File::open(path).context(Stage::Schema, &place, cannot_read)?;
-    let file_bytes = file.metadata().context(Stage::Schema, &place, cannot_read)?.len();
-    let no_parquet = || Error::at(Stage::Schema, &place, "is no complete Parquet file; import it again");
+    let mut file = File::open(path).context(Stage::Import, &place, cannot_read)?;
+    let file_bytes = file.metadata().context(Stage::Import, &place, cannot_read)?.len();
+    let no_parquet = || Error::at(Stage::Import, &place, "is no complete Parquet file; import it again");
     let mut trailer = [0_u8; TRAILER_BYTES as usize];
     let trailer_at = file_bytes.checked_sub(TRAILER_BYTES).ok_or_else(no_parquet)?;
-    file.seek(SeekFrom::Start(trailer_at)).context(Stage::Schema, &place, cannot_read)?;
-    file.read_exact(&mut trailer).context(Stage::Schema, &place, cannot_read)?;
+    file.seek(SeekFrom::Start(trailer_at)).context(Stage::Import, &place, cannot_read)?;
+    file.read_exact(&mut trailer).context(Stage::Import, &place, cannot_read)?;
     let [a, b, c, d, magic @ ..] = trailer;
     let footer_bytes = u64::from(u32::from_le_bytes([a, b, c, d])) + TRAILER_BYTES;
     if &magic != b"PAR1" || footer_bytes > file_bytes {
         return Err(no_parquet());
     }
-    file.seek(SeekFrom::Start(file_bytes - footer_bytes)).context(Stage::Schema, &place, cannot_read)?;
+    file.seek(SeekFrom::Start(file_bytes - footer_bytes)).context(Stage::Import, &place, cannot_read)?;
     let mut footer = Vec::new();
-    file.take(footer_bytes).read_to_end(&mut footer).context(Stage::Schema, &place, cannot_read)?;
+    file.take(footer_bytes).read_to_end(&mut footer).context(Stage::Import, &place, cannot_read)?;
     Ok(of_footer(file_bytes, &footer))
 }
 

@@ -1,11 +1,13 @@
 //! `diptych check PIPELINE`: every mistake. Data is opened only where the file has none, and then for its columns alone.
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::Schema as ArrowSchema;
+
 use super::{Named, choose::queries, clip_evaluation, data::Data, output, progress};
 use crate::{
     error::{Error, Mistake, Result, Stage},
-    pipeline::Plan,
-    select::select::Query,
+    pipeline::{Pipeline, Plan},
+    select::{select::Query, shards::ShardSet},
 };
 
 /// Prints what the pipeline resolves to, in one line or as a whole file, and whether its SQL was checked against shards.
@@ -55,9 +57,8 @@ fn sql(plan: &Plan) -> Result<String> {
     let of_texts = pipeline.evaluate.as_ref().map_or(Ok(0), |evaluate| clip_evaluation::check(evaluate, &data));
     let by_text = match of_texts {
         Ok(checked) => checked,
-        Err(error @ Error::Stage { stage: Stage::Sql, .. }) => {
-            let problem = error.report();
-            mistakes.push(Mistake { key: "evaluate".to_owned(), position: None, problem, remedy: String::new() });
+        Err(error @ Error::Stage { stage: Stage::Sql | Stage::Pipeline, .. }) => {
+            mistakes.push(mistake("evaluate", &error));
             0
         }
         Err(error) => return Err(error),
@@ -65,13 +66,11 @@ fn sql(plan: &Plan) -> Result<String> {
     for (key, shards, sql) in &queries {
         let query = Query { tables: data.tables()?.clone(), ..Query::new(shards, &data.schema, sql) };
         match data.runtime.block_on(query.plan(1)) {
-            Ok(planned) => planned.warnings.iter().for_each(|warning| progress::log(&format!("warning: {warning}"))),
-            Err(error @ Error::Stage { stage: Stage::Sql, .. }) => mistakes.push(Mistake {
-                key: key.clone(),
-                position: None,
-                problem: error.report(),
-                remedy: String::new(),
-            }),
+            Ok(planned) => {
+                planned.warnings.iter().for_each(|warning| progress::log(&format!("warning: {warning}")));
+                mistakes.extend(absent(pipeline, key, shards, &planned.extra));
+            }
+            Err(error @ Error::Stage { stage: Stage::Sql, .. }) => mistakes.push(mistake(key, &error)),
             Err(error) => return Err(error),
         }
     }
@@ -85,4 +84,37 @@ fn sql(plan: &Plan) -> Result<String> {
         output::counted(data.shards.rows(), "row"),
         output::counted(data.shards.shards.len() as u64, "shard")
     ))
+}
+
+fn mistake(key: &str, error: &Error) -> Mistake {
+    Mistake { key: key.to_owned(), position: None, problem: error.report(), remedy: String::new() }
+}
+
+/// Columns that `[pair]` wants of the samples of a query, and neither the shards nor the query has. What an evaluation
+/// lacks is a warning: the pipeline can train.
+fn absent(pipeline: &Pipeline, query: &str, shards: &ShardSet, brought: &ArrowSchema) -> Vec<Mistake> {
+    let is_there = |name: &str| {
+        brought.field_with_name(name).is_ok() || shards.shards.iter().any(|shard| shard.columns.get(name).is_some())
+    };
+    let (problem, remedy) = (
+        |name: &str| format!("no shard has a column {name:?}, and {query} returns none"),
+        "name one that is there, return it from the query, or map it in [scan.columns]",
+    );
+    if let Some(evaluate) = pipeline.evaluate.as_ref().filter(|_| query.starts_with("evaluate.")) {
+        let columns = evaluate.columns();
+        let lacking = columns.iter().filter(|name| !is_there(name));
+        lacking.for_each(|name| progress::log(&format!("warning: `evaluate`: {}; {remedy}", problem(name))));
+        return Vec::new();
+    }
+    let pair = &pipeline.pair;
+    let wanted = [("group", pair.group()), ("caption", pair.caption())];
+    let wanted = wanted.into_iter().filter_map(|(setting, name)| Some((setting, name?)));
+    let lacking = wanted.filter(|(_, name)| !is_there(name));
+    let told = lacking.map(|(setting, name)| Mistake {
+        key: format!("pair.{}.{setting}", pair.name()),
+        position: None,
+        problem: problem(name),
+        remedy: remedy.to_owned(),
+    });
+    told.collect()
 }

@@ -170,7 +170,7 @@ fn zero_shot(settings: &ZeroShotSettings, data: &Data, session: &SqlSession, emb
 fn names_and_templates(settings: &ZeroShotSettings, labels: &[String]) -> Result<(Vec<LabelName>, Vec<String>)> {
     let read = |path: &String| {
         fs::read_to_string(path).context(
-            Stage::Evaluate,
+            Stage::Pipeline,
             path,
             "cannot be read as text; check the path and its encoding",
         )

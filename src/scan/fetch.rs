@@ -372,7 +372,7 @@ fn missing(shard: &Shard, name: &str) -> Error {
     let names: Vec<&str> = shard.columns.iter().map(|(name, _)| name).collect();
     let remedy = shard.columns.remedy(name).map(|remedy| format!("; {remedy}")).unwrap_or_default();
     let reason = format!("has no column {name:?}; it has {}{remedy}", names.join(", "));
-    Error::at(Stage::Scan, &shard.name, reason)
+    Error::at(Stage::Schema, &shard.name, reason)
 }
 
 /// Views for blobs, so that no buffer meets Arrow's 2 GiB limit and none is copied; one type for text.

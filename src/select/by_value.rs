@@ -46,7 +46,7 @@ pub async fn by_value(
     let sql = format!("SELECT {SAMPLE_ID}, {} FROM {SHARDS_TABLE}", quoted(column));
     let failed = "cannot be cut by its values; see the cause";
     let context = session(set, default_partitions())?;
-    let frame = context.sql(&sql).await.context(Stage::Select, column, failed)?;
+    let frame = context.sql(&sql).await.context(Stage::Schema, column, failed)?;
     let mut rows = frame.execute_stream().await.context(Stage::Select, column, failed)?;
     let mut collectors: BTreeMap<Option<String>, Collector<'_>> = BTreeMap::new();
     while let Some(batch) = rows.next().await {

@@ -353,8 +353,10 @@ fn templates_and_names_come_from_files_and_their_mistakes_are_named() {
     fs::write(&templates, "a photo\n").expect("written");
     let shards = format!("scan.shards=[{:?}]", workshop.text("shards"));
     let words = ["evaluate", "simclr_small", "--weights", workshop.weights(), "--set", &shards, "--set", &zero_shot];
-    let said = fails(1, &words);
+    let said = fails(2, &words);
     assert!(said.contains("templates.txt") && said.contains("line 1"), "{said}");
+    let said = fails(2, &["check", "simclr_small", "--set", &shards, "--set", &zero_shot]);
+    assert!(said.contains("1 mistake") && said.contains("line 1"), "{said}");
 }
 
 #[test]

@@ -40,6 +40,84 @@ fn sql_that_cannot_be_planned_is_a_mistake_of_the_pipeline() {
     }
 }
 
+#[test]
+fn wrong_sql_is_told_by_every_command_that_plans_it() {
+    let workshop = Workshop::new();
+    let [shards, run, sheet, to] = ["shards", "run", "views.png", "embedded"].map(|name| workshop.path(name));
+    let [shards, run, sheet, to] = [&shards, &run, &sheet, &to].map(|path| path.to_str().unwrap());
+    for condition in ["wdith > 3", "nosuch(width) > 3", "text_words(width) > 3", "width > ALL"] {
+        let sql = format!("SELECT sample_id FROM shards WHERE {condition}");
+        let set = format!("scan.sql={sql}");
+        for (command, rest) in [
+            ("check", &[][..]),
+            ("select", &[]),
+            ("explain", &[]),
+            ("bench", &["--batches", "1"]),
+            ("preview", &["--to", sheet]),
+            ("train", &["--run", run]),
+        ] {
+            let stderr = workshop.fails(2, command, &[rest, &["--set", set.as_str()]].concat());
+            assert!(stderr.contains("is not accepted"), "{command}, {condition}: {stderr}");
+        }
+        assert!(!Path::new(run).exists(), "{condition} left a run folder");
+        fails(2, &["select", &sql, "--shards", shards]);
+        fails(2, &["sql", &sql, "--shards", shards]);
+    }
+    workshop.ok("train", &["--run", run, "--set", "train.max_steps=1"]);
+    let wrong = "SELECT sample_id FROM shards WHERE wdith > 3";
+    fails(2, &["evaluate", run, "--set", &format!("evaluate.query_sql={wrong}")]);
+    fails(2, &["sql", wrong, "--shards", shards, "--to", to]);
+    // What only the rows show is a failed run.
+    let late = "SELECT sample_id FROM shards WHERE CAST(label AS INT) > 3";
+    workshop.fails(1, "select", &["--set", &format!("scan.sql={late}")]);
+    fails(1, &["sql", late, "--shards", shards]);
+}
+
+#[test]
+fn columns_and_schemas_that_are_not_there_are_mistakes_and_missing_files_are_not() {
+    let workshop = Workshop::new();
+    let shards = workshop.path("shards");
+    let shards = shards.to_str().unwrap();
+    let sql = "SELECT count(*) FROM shards";
+    for words in [
+        &["sql", sql, "--shards", shards, "--schema", "imagetext"][..],
+        &["sql", sql, "--shards", shards, "--column", "imgae=jpg"],
+        &["sql", sql, "--shards", shards, "--column", "image=jpg"],
+        &["lint", "--shards", shards, "--schema", "imagetext"],
+        &["lint", "--shards", shards, "--column", "imgae=jpg"],
+    ] {
+        fails(2, words);
+    }
+    workshop.fails(2, "select", &["--set", "scan.columns={image='jpg'}"]);
+    workshop.fails(2, "check", &["--set", "scan.columns={image='jpg'}"]);
+    // A shard without a label trains, and cannot be evaluated by it.
+    let bare = workshop.path("bare");
+    let bare = bare.to_str().unwrap();
+    let pictures = "SELECT image AS picture FROM shards WHERE split = 'train'";
+    ok(&["sql", pictures, "--shards", shards, "--to", bare]);
+    let half = |side: &str, share: &str| {
+        format!("evaluate.{side}_sql=SELECT sample_id FROM shards WHERE sample_uniform(sample_id, 7) {share}")
+    };
+    let sets = [
+        format!("scan.shards=[{bare:?}]"),
+        "scan.columns={image='picture'}".to_owned(),
+        "scan.sql=SELECT sample_id FROM shards".to_owned(),
+        half("bank", "< 0.5"),
+        half("query", ">= 0.5"),
+    ];
+    let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set.as_str()]).collect();
+    let checked = diptych().args(workshop.words("check", &sets)).output().unwrap();
+    assert!(checked.status.success(), "{}", text(&checked.stderr));
+    assert!(text(&checked.stderr).contains("no shard has a column \"label\""), "{}", text(&checked.stderr));
+    let run = workshop.path("run");
+    let run = run.to_str().unwrap();
+    workshop.ok("train", &[&sets[..], &["--run", run, "--set", "train.max_steps=1"]].concat());
+    assert!(fails(2, &["evaluate", run]).contains("has no column \"label\""));
+
+    fails(1, &["sql", sql, "--shards", "/nowhere/*.parquet"]);
+    fails(1, &["select", "SELECT sample_id FROM shards", "--shards", shards, "--tables", "t=/nowhere/t.csv"]);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn results_that_cannot_be_written_are_a_failed_run() {
