@@ -108,7 +108,7 @@ pub(super) fn detect(
             Ok(Detected { warnings, refused: listing.missing, ..Detected::of(found, listing.skipped) })
         }
         Kind::Documents => {
-            let found = DocumentTable::open(&root, &listing.tables)?;
+            let found = DocumentTable::open(&root, &listing.tables, Spool::new(to)?, progress)?;
             let ignored_columns = found.ignored_columns.clone();
             Ok(Detected { ignored_columns, ..Detected::of(found, listing.skipped) })
         }

@@ -1,4 +1,5 @@
-//! One table of names and words, `.csv`, `.tsv`, `.jsonl` or `.parquet`, as one batch: texts as Utf8, numbers as they are.
+//! One table of names and words, `.csv`, `.tsv`, `.jsonl` or `.parquet`, as one batch or piece by piece: texts as Utf8,
+//! numbers as they are.
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,6 +18,7 @@ use crate::error::{Cause, Context, Error, Result, Stage};
 /// Read as text, whatever they look like: class 007 is not class 7.
 pub(super) const TEXT_COLUMNS: [&str; 5] = ["file_name", "caption", "text", "label", "split"];
 const BATCH_ROWS: usize = 8192;
+const CANNOT_READ: &str = "cannot be read as a table; see the cause";
 const UTF8_BOM: [u8; 3] = [0xef, 0xbb, 0xbf];
 
 /// A table and the columns of it that no shard can carry.
@@ -57,33 +59,80 @@ impl MetadataTable {
 /// # Errors
 /// It cannot be read, is damaged, names a column twice, or has lists where names or captions belong.
 pub(super) fn read(path: &Path, text_columns: &[&str]) -> Result<MetadataTable> {
-    let place = path.display().to_string();
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    let batches = match extension.as_str() {
-        "csv" | "tsv" => read_csv(path, text_columns),
-        "jsonl" | "ndjson" => read_json_lines(path, text_columns),
-        _ => read_parquet(path),
-    };
-    let (schema, batches) = batches.context(Stage::Import, &place, "cannot be read as a table; see the cause")?;
-    let batch = concat_batches(&schema, &batches).context(Stage::Import, &place, "cannot be put together")?;
-    let mut names = std::collections::BTreeSet::new();
-    if let Some(twice) = schema.fields().iter().find(|field| !names.insert(field.name().as_str())) {
-        let reason = format!("has the column {:?} twice; rename one", twice.name());
-        return Err(Error::at(Stage::Import, place, reason));
+    let mut pieces = Pieces::open(path, text_columns, BATCH_ROWS)?;
+    let mut batches = Vec::new();
+    while let Some(batch) = pieces.next_batch()? {
+        batches.push(batch);
     }
-    normalise(&batch, text_columns, &place)
+    let batch = concat_batches(&pieces.schema, &batches).context(
+        Stage::Import,
+        &pieces.place,
+        "cannot be put together; split it into several tables",
+    )?;
+    normalise(&batch, text_columns, &pieces.place)
 }
 
-type Batches = std::result::Result<(SchemaRef, Vec<RecordBatch>), Cause>;
+type Batches = Box<dyn Iterator<Item = std::result::Result<RecordBatch, ArrowError>>>;
+type Opened = std::result::Result<(SchemaRef, Batches), Cause>;
 
-fn read_csv(path: &Path, text_columns: &[&str]) -> Batches {
+/// A table that is read piece by piece, so that it may be larger than memory.
+pub(super) struct Pieces<'a> {
+    pub(super) schema: SchemaRef,
+    batches: Batches,
+    text_columns: &'a [&'a str],
+    place: String,
+}
+
+impl<'a> Pieces<'a> {
+    /// Pieces of `rows` rows of the table at `path`, whose extension says what it is.
+    ///
+    /// # Errors
+    /// It cannot be read, is damaged, or names a column twice.
+    pub(super) fn open(path: &Path, text_columns: &'a [&'a str], rows: usize) -> Result<Self> {
+        let place = path.display().to_string();
+        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        let opened = guarded(|| match extension.as_str() {
+            "csv" | "tsv" => csv_batches(path, text_columns, rows),
+            "jsonl" | "ndjson" => json_batches(path, text_columns, rows),
+            _ => parquet_batches(path, rows),
+        });
+        let (schema, batches) = opened.context(Stage::Import, &place, CANNOT_READ)?;
+        let mut names = std::collections::BTreeSet::new();
+        if let Some(twice) = schema.fields().iter().find(|field| !names.insert(field.name().as_str())) {
+            let reason = format!("has the column {:?} twice; rename one", twice.name());
+            return Err(Error::at(Stage::Import, place, reason));
+        }
+        Ok(Self { schema, batches, text_columns, place })
+    }
+
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        let batches = &mut self.batches;
+        let next = guarded(|| batches.next().transpose().map_err(Into::into));
+        next.context(Stage::Import, &self.place, CANNOT_READ)
+    }
+
+    /// The next rows; `None` behind the last.
+    ///
+    /// # Errors
+    /// The table is damaged from here on, or has lists where text belongs.
+    pub(super) fn next_piece(&mut self) -> Result<Option<MetadataTable>> {
+        let Some(batch) = self.next_batch()? else { return Ok(None) };
+        normalise(&batch, self.text_columns, &self.place).map(Some)
+    }
+}
+
+/// Malformed Parquet can panic inside the reader; here it is one more way of being damaged.
+fn guarded<T>(read: impl FnOnce() -> std::result::Result<T, Cause>) -> std::result::Result<T, Cause> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err("the file is damaged".into()))
+}
+
+fn csv_batches(path: &Path, text_columns: &[&str], rows: usize) -> Opened {
     let format = csv::reader::Format::default().with_header(true).with_delimiter(delimiter(path)?);
     let (inferred, _) = format.infer_schema(open_text(path)?, None)?;
     let is_kept = |data_type: &DataType| matches!(data_type, DataType::Int64 | DataType::Float64 | DataType::Boolean);
     let schema = as_text(&inferred, text_columns, is_kept);
-    let reader = csv::ReaderBuilder::new(schema.clone()).with_format(format).with_batch_size(BATCH_ROWS);
-    let batches = reader.build(open_text(path)?)?.collect::<std::result::Result<_, ArrowError>>()?;
-    Ok((schema, batches))
+    let reader = csv::ReaderBuilder::new(schema.clone()).with_format(format).with_batch_size(rows);
+    Ok((schema, Box::new(reader.build(open_text(path)?)?)))
 }
 
 /// A tab where the first line has tabs and no commas, whatever the file is called: captions hold commas.
@@ -93,7 +142,7 @@ fn delimiter(path: &Path) -> std::io::Result<u8> {
     Ok(if header.contains(&b'\t') && !header.contains(&b',') { b'\t' } else { b',' })
 }
 
-fn read_json_lines(path: &Path, text_columns: &[&str]) -> Batches {
+fn json_batches(path: &Path, text_columns: &[&str], rows: usize) -> Opened {
     let inferred = json::reader::infer_json_schema(open_text(path)?, None);
     let (inferred, _) = match inferred {
         Ok(inferred) => inferred,
@@ -101,9 +150,8 @@ fn read_json_lines(path: &Path, text_columns: &[&str]) -> Batches {
         Err(error) => return Err(faulty_line(path)?.map_or_else(|| error.into(), Into::into)),
     };
     let schema = as_text(&inferred, text_columns, |data_type| *data_type != DataType::Null);
-    let reader = json::ReaderBuilder::new(schema.clone()).with_batch_size(BATCH_ROWS).with_coerce_primitive(true);
-    let batches = reader.build(open_text(path)?)?.collect::<std::result::Result<_, ArrowError>>()?;
-    Ok((schema, batches))
+    let reader = json::ReaderBuilder::new(schema.clone()).with_batch_size(rows).with_coerce_primitive(true);
+    Ok((schema, Box::new(reader.build(open_text(path)?)?)))
 }
 
 /// The first line that is no JSON, and what is wrong with it.
@@ -121,15 +169,10 @@ fn faulty_line(path: &Path) -> std::io::Result<Option<String>> {
     Ok(None)
 }
 
-fn read_parquet(path: &Path) -> Batches {
-    // Malformed Parquet can panic inside the reader; here it is one more way of being damaged.
-    let read = || -> Batches {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
-        let schema = builder.schema().clone();
-        let batches = builder.with_batch_size(BATCH_ROWS).build()?.collect::<std::result::Result<_, ArrowError>>()?;
-        Ok((schema, batches))
-    };
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err("the file is damaged".into()))
+fn parquet_batches(path: &Path, rows: usize) -> Opened {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
+    let schema = builder.schema().clone();
+    Ok((schema, Box::new(builder.with_batch_size(rows).build()?)))
 }
 
 /// Without the byte order mark that spreadsheets put first, which would become a part of the first column's name.

@@ -17,7 +17,7 @@
 //! images (one being read and checked, one being written), two row groups (rows, and the pages Parquet made of them), and
 //! one image more in each of these where images are larger than they; and the pixels of one image per thread.
 //!
-//! **Disk.** Sources without random access (`.tar.gz`, Parquet) are copied once into a nameless file in the folder of the
+//! **Disk.** Sources without random access (`.tar.gz`, Parquet, tables of documents) are copied once into a nameless file in the folder of the
 //! import, so they need that much free space besides the shards; plain tars and files are read where they are.
 //!
 //! **Crashes.** A shard appears under its name complete or not at all, and the manifest appears last; what a crashed import
