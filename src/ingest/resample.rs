@@ -17,7 +17,7 @@ use crate::pair::Numbers;
 
 /// Length of the filter in steps of the lower rate.
 const FILTER_STEPS: usize = 256;
-/// Filters between two steps.
+/// Filters between two steps of the lower rate.
 const OVERSAMPLING: usize = 1_024;
 const WINDOW: WindowFunction = WindowFunction::BlackmanHarris2;
 /// Steps that are read at a time.
@@ -30,7 +30,7 @@ const LARGEST_RATIO: f64 = 64.0;
 const FULL_SCALE: f64 = 32_768.0;
 
 thread_local! {
-    /// The last one that was used, whose table of filters takes longer than a short recording.
+    /// The last one that was used, whose table of filters (2 MB) takes longer than a short recording.
     static RESAMPLER: RefCell<Option<Prepared>> = const { RefCell::new(None) };
 }
 
@@ -85,19 +85,28 @@ pub(super) fn at_rate(series: Decoded, rate_hz: f64) -> Result<Decoded, BadSampl
     Ok(Decoded { bytes, rate_hz: Some(rate_hz), ..series })
 }
 
+/// Steps of the filter, and filters between two steps that are read.
+///
+/// Fewer steps at a lower rate are as many seconds, so the filter is longer in steps that are read, and smoother: it needs
+/// fewer places between them. The table has the same size for all pairs of rates.
+fn filter(ratio: f64) -> (usize, usize) {
+    let shrinks = ratio.min(1.0);
+    let length = ((FILTER_STEPS as f64 / shrinks).ceil() as usize).next_multiple_of(8);
+    (length, (OVERSAMPLING as f64 * shrinks).ceil() as usize)
+}
+
 impl Prepared {
     fn new((from, to): (f64, f64), channels: usize) -> Result<Self, String> {
         let ratio = to / from;
-        // Fewer steps at a lower rate are as many seconds: the filter is as long in steps of the lower one.
-        let length = ((FILTER_STEPS as f64 / ratio.min(1.0)).ceil() as usize).next_multiple_of(8);
+        let (length, oversampling) = filter(ratio);
         let parameters = SincInterpolationParameters::new(length, WINDOW)
             .f_cutoff(calculate_cutoff(FILTER_STEPS, WINDOW))
-            .oversampling_factor(OVERSAMPLING)
+            .oversampling_factor(oversampling)
             .interpolation(SincInterpolationType::Linear);
         let resampler = Async::new_sinc(ratio, 1.0, &parameters, CHUNK_STEPS, channels, FixedAsync::Input);
-        // The first step that comes out is the series at length/2 - 1/OVERSAMPLING steps before its begin, plus one step of
+        // The first step that comes out is the series at length/2 - 1/oversampling steps before its begin, plus one step of
         // the result.
-        let behind = |silence: usize| (silence as f64 + length as f64 / 2.0 - 1.0 / OVERSAMPLING as f64) * ratio;
+        let behind = |silence: usize| (silence as f64 + length as f64 / 2.0 - 1.0 / oversampling as f64) * ratio;
         let off = |silence: &usize| (behind(*silence) - behind(*silence).round()).abs();
         let silence_steps = (0..MOST_SILENCE_STEPS).min_by(|a, b| off(a).total_cmp(&off(b))).unwrap_or(0);
         let skipped_steps = (behind(silence_steps).round() as usize).saturating_sub(1);
@@ -225,6 +234,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn rates_that_are_far_apart_need_no_larger_table() {
+        for ratio in [1.0 / LARGEST_RATIO, 0.1, 16_000.0 / 44_100.0, 1.0, 3.0, LARGEST_RATIO] {
+            let (length, oversampling) = filter(ratio);
+            assert!(length * oversampling < 300_000, "{ratio}: {length} x {oversampling}");
+        }
+        let steps = 64 * 1_200;
+        let found = values(&at_rate(sines(Numbers::F32, 64_000.0, 1, 200.0, steps), 1_000.0).unwrap());
+        assert_eq!(found.len(), 1_200);
+        for (step, is) in found.iter().enumerate().take(1_000).skip(200) {
+            let should = wave(step as f64 / 1_000.0, 0, 200.0);
+            assert!((is - should).abs() < 2e-3, "step {step}: {is}, not {should}");
+        }
+        let aliased = values(&at_rate(sines(Numbers::F32, 64_000.0, 1, 700.0, steps), 1_000.0).unwrap());
+        assert!(aliased[200..1_000].iter().all(|x| x.abs() < 1e-4), "a tone of 700 Hz is there at 1 kHz");
     }
 
     #[test]
