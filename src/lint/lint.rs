@@ -1,11 +1,10 @@
 //! The pass over all rows, and what is made of it.
 use std::{
     collections::{BTreeMap, HashMap},
-    panic::AssertUnwindSafe,
     sync::Arc,
 };
 
-use futures::{FutureExt as _, StreamExt as _};
+use futures::StreamExt as _;
 use rayon::{ThreadPool, ThreadPoolBuilder, prelude::*};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -13,13 +12,14 @@ use super::{
     Finding, Kind, Lint, LintSettings, Place, Thumbnail, caption,
     caption::excerpt,
     duplicates::{Repeat, exact, near},
+    each_shard::{EachShard, each_shard},
     images::{Seen, look, thumbnail},
-    open::{Opened, open, unreadable},
+    open::open,
     rows::{Row, Rows, stream},
 };
 use crate::{
     augment::image::perceptual_hash::PerceptualHash,
-    error::{Context as _, Error, Result, Stage},
+    error::{Context as _, Result, Stage},
     scan::{
         budget::ByteBudget,
         fetch::{BLOB, Fetcher, Reading},
@@ -49,34 +49,17 @@ pub async fn lint(
     if schema.name == "time_series" {
         return super::series::lint(patterns, schema, stores, settings, progress).await;
     }
-    let Opened { set, unread, differences } = open(patterns, schema, stores).await?;
+    let opened = open(patterns, schema, stores).await?;
     let pool = ThreadPoolBuilder::new()
         .num_threads(settings.threads.max(1))
         .thread_name(|number| format!("lint {number}"))
         .build()
         .context(Stage::Internal, "decode threads", "the system gives no threads")?;
     let mut pass = Pass::new(settings, pool);
-    pass.lint.unread_shards = unread.len() as u64;
-    pass.lint.differences = differences;
-    unread.into_iter().for_each(|finding| pass.lint.findings.add(finding));
-    let Some(set) = set else { return Ok(pass.lint) };
-    let rows = set.rows();
-    for shard in &set.shards {
-        // Malformed pages can make the Parquet reader panic.
-        let read = AssertUnwindSafe(pass.shard(&set, shard, &mut |done| progress(done, rows))).catch_unwind().await;
-        let read = read.unwrap_or_else(|_| {
-            let reason = "is malformed; the Parquet reader gave up on it; write the shard again or leave it out";
-            Err(Error::at(Stage::Select, &shard.name, reason))
-        });
-        match read {
-            Ok(()) => pass.lint.shards += 1,
-            Err(error) => {
-                pass.lint.unread_shards += 1;
-                pass.lint.findings.add(unreadable(&shard.name, &error));
-            }
-        }
+    match each_shard(&mut pass, opened, progress).await {
+        Some(set) => Ok(pass.finish(&set).await),
+        None => Ok(pass.lint),
     }
-    Ok(pass.finish(&set).await)
 }
 
 /// What is gathered while rows go by.
@@ -93,17 +76,9 @@ struct Pass<'a> {
     sample: BTreeMap<(u64, u64), Thumbnail>,
 }
 
-impl<'a> Pass<'a> {
-    fn new(settings: &'a LintSettings, pool: ThreadPool) -> Self {
-        Self {
-            settings,
-            pool,
-            lint: Lint::default(),
-            hashes: vec![],
-            likenesses: vec![],
-            captions: HashMap::new(),
-            sample: BTreeMap::new(),
-        }
+impl EachShard for Pass<'_> {
+    fn lint(&mut self) -> &mut Lint {
+        &mut self.lint
     }
 
     async fn shard(&mut self, set: &ShardSet, shard: &Arc<Shard>, progress: &mut dyn FnMut(u64)) -> Result<()> {
@@ -115,6 +90,20 @@ impl<'a> Pass<'a> {
             progress(self.lint.statistics.rows);
         }
         Ok(())
+    }
+}
+
+impl<'a> Pass<'a> {
+    fn new(settings: &'a LintSettings, pool: ThreadPool) -> Self {
+        Self {
+            settings,
+            pool,
+            lint: Lint::default(),
+            hashes: vec![],
+            likenesses: vec![],
+            captions: HashMap::new(),
+            sample: BTreeMap::new(),
+        }
     }
 
     fn rows(&mut self, shard: &Arc<Shard>, rows: &Rows) {

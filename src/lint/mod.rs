@@ -11,6 +11,7 @@
 
 pub mod caption;
 pub mod duplicates;
+mod each_shard;
 pub mod histogram;
 mod images;
 #[expect(clippy::module_inception, reason = "the file is named as the command that it runs")]

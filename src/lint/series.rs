@@ -1,5 +1,5 @@
 //! The pass over shards of series: what training would refuse, and what it would learn nothing from.
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::sync::Arc;
 
 use datafusion::arrow::{
     array::{
@@ -8,20 +8,21 @@ use datafusion::arrow::{
     compute::cast,
     datatypes::{DataType, Float64Type, UInt64Type},
 };
-use futures::{FutureExt as _, StreamExt as _};
+use futures::StreamExt as _;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     Finding, Kind, Lint, LintSettings, Place,
     duplicates::exact,
+    each_shard::{EachShard, each_shard},
     histogram::Histogram,
     numbers::Numbered,
-    open::{Opened, open, unreadable},
+    open::open,
     statistics::{Statistics, count},
 };
 use crate::{
     augment::verify::verify,
-    error::{Context as _, Error, Result, Stage},
+    error::{Context as _, Result, Stage},
     scan::fetch::{as_blobs, numbers_of},
     schema::Schema,
     select::{
@@ -60,31 +61,12 @@ pub(super) async fn lint(
     settings: &LintSettings,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Lint> {
-    let Opened { set, unread, differences } = open(patterns, schema, stores).await?;
-    let mut pass = Pass { lint: Lint { statistics: statistics(), ..Lint::default() }, hashes: vec![] };
-    pass.lint.unread_shards = unread.len() as u64;
-    pass.lint.differences = differences;
-    unread.into_iter().for_each(|finding| pass.lint.findings.add(finding));
-    let Some(set) = set else { return Ok(pass.lint) };
-    let rows = set.rows();
-    for shard in &set.shards {
-        // Malformed pages can make the Parquet reader panic.
-        let samples = settings.images;
-        let read =
-            AssertUnwindSafe(pass.shard(&set, shard, samples, &mut |done| progress(done, rows))).catch_unwind().await;
-        let read = read.unwrap_or_else(|_| {
-            let reason = "is malformed; the Parquet reader gave up on it; write the shard again or leave it out";
-            Err(Error::at(Stage::Select, &shard.name, reason))
-        });
-        match read {
-            Ok(()) => pass.lint.shards += 1,
-            Err(error) => {
-                pass.lint.unread_shards += 1;
-                pass.lint.findings.add(unreadable(&shard.name, &error));
-            }
-        }
+    let opened = open(patterns, schema, stores).await?;
+    let lint = Lint { statistics: statistics(), ..Lint::default() };
+    let mut pass = Pass { samples: settings.images, lint, hashes: vec![] };
+    if let Some(set) = each_shard(&mut pass, opened, progress).await {
+        pass.finish(&set);
     }
-    pass.finish(&set);
     Ok(pass.lint)
 }
 
@@ -98,25 +80,25 @@ fn statistics() -> Statistics {
 }
 
 struct Pass {
+    /// Whether numbers are looked at, and not only narrow columns.
+    samples: bool,
     lint: Lint,
     /// Hash of the bytes and sample.
     hashes: Vec<(u64, u64)>,
 }
 
-impl Pass {
-    async fn shard(
-        &mut self,
-        set: &ShardSet,
-        shard: &Arc<Shard>,
-        samples: bool,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<()> {
+impl EachShard for Pass {
+    fn lint(&mut self) -> &mut Lint {
+        &mut self.lint
+    }
+
+    async fn shard(&mut self, set: &ShardSet, shard: &Arc<Shard>, progress: &mut dyn FnMut(u64)) -> Result<()> {
         let alone = ShardSet { shards: vec![Arc::clone(shard)], ..set.clone() };
         let context = session(&alone, 1)?;
         let failed = "cannot be read; see the cause";
         let sized = format!("SET datafusion.execution.batch_size = {BATCH_ROWS}");
         context.sql(&sized).await.context(Stage::Internal, &shard.name, failed)?;
-        let named = COLUMNS.iter().map(|(name, _)| *name).chain(samples.then_some(SAMPLES));
+        let named = COLUMNS.iter().map(|(name, _)| *name).chain(self.samples.then_some(SAMPLES));
         let named = named.filter(|name| set.columns.field_with_name(name).is_ok());
         let columns: String = named.map(|name| format!(", \"{name}\"")).collect();
         let frame = context.sql(&format!("SELECT sample_id{columns} FROM shards")).await;
@@ -128,7 +110,9 @@ impl Pass {
         }
         Ok(())
     }
+}
 
+impl Pass {
     fn rows(&mut self, shard: &Arc<Shard>, batch: &RecordBatch) -> Result<()> {
         let seen = Seen::of(batch, &shard.name)?;
         let blobs = batch.column_by_name(SAMPLES).map(|column| as_blobs(column, &shard.name)).transpose()?;
