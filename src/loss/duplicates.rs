@@ -27,17 +27,19 @@ pub enum DuplicatePolicy {
 /// Two items are equal if they have the caption or the image in common. That is symmetric and need not be transitive.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Duplicates {
-    policy: DuplicatePolicy,
+    pub(super) policy: DuplicatePolicy,
     /// For each side that is known, one small number per item, equal where the items are.
     classes: Vec<Vec<i64>>,
     /// How many items equal each, itself included.
     equals: Vec<usize>,
+    /// Of images and of texts, those that one before them equals.
+    repeated: [usize; 2],
 }
 
 impl Duplicates {
     /// Nothing is known, so nothing equals anything.
     pub fn unknown() -> Self {
-        Self { policy: DuplicatePolicy::Keep, classes: Vec::new(), equals: Vec::new() }
+        Self { policy: DuplicatePolicy::Keep, classes: Vec::new(), equals: Vec::new(), repeated: [0; 2] }
     }
 
     /// From a number per item and side, equal where images or captions are (their hashes).
@@ -51,9 +53,12 @@ impl Duplicates {
             let reason = format!("{} images and {} texts do not pair", images.len(), texts.len());
             return Err(Error::at(Stage::Model, "duplicates", reason));
         }
-        let known: Vec<&[u64]> = identities.into_iter().flatten().collect();
-        let classes: Vec<Vec<i64>> = known.iter().map(|side| classes(side.iter())).collect();
-        let mut equals = vec![0_usize; known.first().map_or(0, |side| side.len())];
+        let sides = identities.map(|side| side.map(|side| classes(side.iter())));
+        // Classes are numbered as they come, so an item begins one or repeats one.
+        let repeats = |classes: &Vec<i64>| classes.len() - classes.iter().max().map_or(0, |last| *last as usize + 1);
+        let repeated = sides.each_ref().map(|side| side.as_ref().map_or(0, repeats));
+        let classes: Vec<Vec<i64>> = sides.into_iter().flatten().collect();
+        let mut equals = vec![0_usize; classes.first().map_or(0, Vec::len)];
         let mut count = |classes: &[i64], subtract: bool| {
             let mut sizes = vec![0_usize; classes.len()];
             classes.iter().for_each(|&class| sizes[class as usize] += 1);
@@ -68,7 +73,22 @@ impl Duplicates {
             let both: Vec<(i64, i64)> = images.iter().copied().zip(texts.iter().copied()).collect();
             count(&self::classes(both.iter()), true);
         }
-        Ok(Self { policy, classes, equals })
+        Ok(Self { policy, classes, equals, repeated })
+    }
+
+    /// Of images and of texts, how many one before them equals; 0 where nobody knows.
+    pub fn repeated(&self) -> [usize; 2] {
+        self.repeated
+    }
+
+    /// Of each of `items` items, how many others are no negatives of it.
+    pub(super) fn others(&self, items: usize) -> Vec<usize> {
+        match self.policy {
+            DuplicatePolicy::Mask | DuplicatePolicy::SoftTargets if !self.equals.is_empty() => {
+                self.equals.iter().map(|equals| equals - 1).collect()
+            }
+            _ => vec![0; items],
+        }
     }
 
     /// Pairs of two items that equal each other: twice as many logits are false negatives.
@@ -173,6 +193,21 @@ mod tests {
         assert_eq!(tile(&both, 5, 2, 3), expected[10..]);
         let one = Duplicates::new(POLICY, [None, Some(&captions)]).expect("pairs");
         assert_eq!((one.pairs(), one.items(), one.equals), (3, 3, vec![3, 1, 3, 1, 3]));
+    }
+
+    #[test]
+    fn pairs_with_something_in_common_are_counted_on_each_side_and_together() {
+        let (images, texts) = ([0, 1, 0, 2, 3], [0, 1, 2, 1, 3]);
+        let of = |identities| Duplicates::new(POLICY, identities).expect("pairs");
+        let both = of([Some(&images[..]), Some(&texts[..])]);
+        assert_eq!((both.repeated(), both.others(5)), ([1, 1], vec![1, 1, 1, 1, 0]));
+        let one = of([None, Some(&texts[..])]);
+        assert_eq!((one.repeated(), one.others(5)), ([0, 1], vec![0, 1, 0, 1, 0]));
+        // The same pair twice is counted once.
+        assert_eq!(of([Some(&[0, 0]), Some(&[5, 5])]).others(2), [1, 1]);
+        let kept = Duplicates::new(DuplicatePolicy::Keep, [Some(&images[..]), None]).expect("pairs");
+        assert_eq!((kept.repeated(), kept.others(5)), ([1, 0], vec![0; 5]));
+        assert_eq!((Duplicates::unknown().repeated(), Duplicates::unknown().others(2)), ([0, 0], vec![0, 0]));
     }
 
     #[test]

@@ -2,9 +2,6 @@
 //!
 //! This is where a method meets its loss: embeddings, scale, bias and what equal images and texts are known by go in. How the
 //! loss is computed, at once or in tiles, is decided behind it.
-use std::collections::HashMap;
-use std::hash::Hash;
-
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -27,9 +24,6 @@ pub enum TowerLoss {
     /// Of every image and text whether they belong together (Zhai et al. 2023), with a learned bias.
     Sigmoid,
 }
-
-/// A hash per pair, equal where the pairs' images are, and where their texts are; `None` where nobody knows.
-pub type Identities<'a> = [Option<&'a [u64]>; 2];
 
 /// A loss and what there is to report of it.
 #[derive(Debug, Clone)]
@@ -86,19 +80,16 @@ impl TowerLoss {
     }
 
     /// The loss of embeddings that say nothing: all logits are equal, and with a bias at their best value.
-    pub fn no_signal(self, policy: DuplicatePolicy, identities: Identities<'_>, pairs: usize) -> f64 {
-        let others = match policy {
-            DuplicatePolicy::Keep => vec![0; pairs],
-            DuplicatePolicy::Mask | DuplicatePolicy::SoftTargets => others_in_common(identities, pairs),
-        };
+    pub fn no_signal(self, duplicates: &Duplicates, pairs: usize) -> f64 {
+        let others = duplicates.others(pairs);
         let (count, in_common) = (pairs as f64, others.iter().sum::<usize>() as f64);
-        match (self, policy) {
+        match (self, duplicates.policy) {
             (Self::Softmax, DuplicatePolicy::Mask) => {
                 others.iter().map(|&others| libm::log(count - others as f64)).sum::<f64>() / count
             }
             (Self::Softmax, _) => libm::log(count),
             (Self::Sigmoid, _) => {
-                let (yes, all) = match policy {
+                let (yes, all) = match duplicates.policy {
                     DuplicatePolicy::SoftTargets => (count + in_common, count * count),
                     DuplicatePolicy::Keep | DuplicatePolicy::Mask => (count, count * count - in_common),
                 };
@@ -107,39 +98,6 @@ impl TowerLoss {
             }
         }
     }
-}
-
-/// Pairs whose hash a pair before them has; 0 where nobody knows.
-pub fn repeated(hashes: Option<&[u64]>) -> usize {
-    let hashes = hashes.unwrap_or_default();
-    hashes.len() - counts(hashes.iter()).len()
-}
-
-/// Of each pair, how many others have its image or its text.
-fn others_in_common([images, texts]: Identities<'_>, pairs: usize) -> Vec<usize> {
-    let sizes = |hashes: Option<&[u64]>| -> Vec<usize> {
-        let Some(hashes) = hashes else { return vec![1; pairs] };
-        let counts = counts(hashes.iter());
-        hashes.iter().map(|hash| counts[hash]).collect()
-    };
-    let (of_images, of_texts) = (sizes(images), sizes(texts));
-    let of_both: Vec<usize> = match (images, texts) {
-        (Some(images), Some(texts)) => {
-            let both = || images.iter().zip(texts);
-            let counts = counts(both());
-            both().map(|pair| counts[&pair]).collect()
-        }
-        _ => vec![1; pairs],
-    };
-    // Whoever has both was counted twice, and each pair counted itself.
-    of_images.iter().zip(&of_texts).zip(&of_both).map(|((images, texts), both)| images + texts - both - 1).collect()
-}
-
-fn counts<T: Hash + Eq>(values: impl Iterator<Item = T>) -> HashMap<T, usize> {
-    values.fold(HashMap::new(), |mut counts, value| {
-        *counts.entry(value).or_insert(0) += 1;
-        counts
-    })
 }
 
 /// Share of `rows` that are nearest to the row of the same number among `others`, all of unit length; of k rows that are
@@ -260,10 +218,9 @@ mod tests {
     #[test]
     fn embeddings_that_say_nothing_cost_what_is_declared() {
         let device = Device::flex();
-        let known = [Some(&IMAGES[..]), Some(&TEXTS[..])];
         let same = rows(&[0.3, -0.4, 1.2].repeat(6), 3, &device);
         for duplicates in [DuplicatePolicy::Keep, DuplicatePolicy::Mask, DuplicatePolicy::SoftTargets] {
-            let declared = TowerLoss::Softmax.no_signal(duplicates, known, 6);
+            let declared = TowerLoss::Softmax.no_signal(&of(duplicates), 6);
             let scale = Tensor::<1>::from_data([1.0_f32], &device);
             let found = TowerLoss::Softmax
                 .forward([same.clone(), same.clone()], scale, None, &of(duplicates), None)
@@ -272,7 +229,7 @@ mod tests {
             assert!((value - declared).abs() < 1e-5, "{duplicates:?}: {value} {declared}");
             // Every text is as near as every other.
             assert!((found.image_to_text_accuracy.into_scalar::<f32>() - 1.0 / 6.0).abs() < 1e-6);
-            let declared = TowerLoss::Sigmoid.no_signal(duplicates, known, 6);
+            let declared = TowerLoss::Sigmoid.no_signal(&of(duplicates), 6);
             let constant = |logit: f64| {
                 let bias = Tensor::<1>::from_data([(logit - 1.0) as f32], &device);
                 let scale = Tensor::<1>::from_data([0.0_f32], &device);
@@ -291,16 +248,6 @@ mod tests {
             None,
         );
         assert!(without_bias.is_err());
-    }
-
-    #[test]
-    fn pairs_with_something_in_common_are_counted() {
-        let (images, texts) = ([0, 1, 0, 2, 3], [0, 1, 2, 1, 3]);
-        assert_eq!((repeated(Some(&images)), repeated(Some(&texts)), repeated(None)), (1, 1, 0));
-        assert_eq!(others_in_common([Some(&images), Some(&texts)], 5), [1, 1, 1, 1, 0]);
-        assert_eq!(others_in_common([None, Some(&texts)], 5), [0, 1, 0, 1, 0]);
-        // The same pair twice is counted once.
-        assert_eq!(others_in_common([Some(&[0, 0]), Some(&[5, 5])], 2), [1, 1]);
     }
 
     #[test]

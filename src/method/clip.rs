@@ -11,7 +11,7 @@ use crate::batch::{Input, PairCaptions, Pairs};
 use crate::error::{Error, Result, Stage};
 use crate::loss::duplicates::{DuplicatePolicy, Duplicates};
 use crate::loss::symmetric::MOST_LOGIT_SCALE;
-use crate::loss::tower_loss::{TowerLoss, repeated};
+use crate::loss::tower_loss::TowerLoss;
 use crate::model::clip::{
     Activation, Captions, Clip, ClipSettings, Dropout, TextSettings, VisionSettings, patch_dropout,
 };
@@ -219,7 +219,7 @@ impl Method for CLIP {
         let duplicates = Duplicates::new(policy, known)?;
         let (scale, bias) = (self.towers.logit_scale.val(), self.towers.logit_bias.as_ref().map(|bias| bias.val()));
         let compared = loss.forward(sides, scale.clone(), bias.clone(), &duplicates, loss_tile_rows)?;
-        let [images, texts] = known.map(|hashes| vec![repeated(hashes) as f64]);
+        let [images, texts] = duplicates.repeated().map(|repeated| vec![repeated as f64]);
         let mut readings = vec![
             Reading::measured("logit_scale", scale.without_autodiff().exp()),
             Reading::measured("image_to_text_accuracy", compared.image_to_text_accuracy),
@@ -231,7 +231,7 @@ impl Method for CLIP {
         Ok(MethodOutput {
             loss: compared.loss,
             embeddings: compared.embeddings,
-            no_signal_loss: loss.no_signal(policy, known, pairs),
+            no_signal_loss: loss.no_signal(&duplicates, pairs),
             readings,
         })
     }
