@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use super::modality::Modality;
-use super::source::{Place, Source, read_file};
+use super::source::{Place, Source};
 use super::split_name::{self, is_split};
 use super::walk::Listed;
 use crate::error::{Error, Result, Stage};
@@ -135,12 +135,11 @@ impl Source for ClassFolders {
     }
 
     fn read(&self, image: usize) -> Result<Vec<u8>> {
-        let file = &self.files[image];
-        read_file(&self.root.join(&file.path), file.bytes)
+        self.files[image].read(&self.root)
     }
 
     fn place(&self, image: usize) -> Option<Place> {
-        Some(Place { file: self.root.join(&self.files[image].path), offset: 0 })
+        Some(self.files[image].place(&self.root))
     }
 
     fn split(&self, image: usize) -> Option<&str> {

@@ -15,7 +15,7 @@ use super::class_folders::{source_name, split_of};
 use super::columns::{ColumnName, Filled, find};
 use super::metadata_table::{self, TEXT_COLUMNS, value};
 use super::modality::Modality;
-use super::source::{Place, Source, read_file};
+use super::source::{Place, Source};
 use super::split_name;
 use super::start_times;
 use super::walk::Listed;
@@ -259,12 +259,11 @@ impl Source for MetadataFolder {
     }
 
     fn read(&self, image: usize) -> Result<Vec<u8>> {
-        let file = &self.files[image];
-        read_file(&self.root.join(&file.path), file.bytes)
+        self.files[image].read(&self.root)
     }
 
     fn place(&self, image: usize) -> Option<Place> {
-        Some(Place { file: self.root.join(&self.files[image].path), offset: 0 })
+        Some(self.files[image].place(&self.root))
     }
 
     fn split(&self, image: usize) -> Option<&str> {

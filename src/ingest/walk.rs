@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::audio::EXTENSIONS as AUDIO_EXTENSIONS;
 use super::class_folders::source_name;
 use super::rows::Rejected;
+use super::source::{Place, read_file};
 use super::{Progress, QUARANTINE_FILE};
 use crate::augment::{BadClass, BadSample};
 use crate::error::{Context, Result, Stage};
@@ -23,6 +24,21 @@ const FILES_PER_PROGRESS: u64 = 10_000;
 pub(super) struct Listed {
     pub(super) path: PathBuf,
     pub(super) bytes: u64,
+}
+
+impl Listed {
+    /// Its bytes, below `root`.
+    ///
+    /// # Errors
+    /// As [`read_file`].
+    pub(super) fn read(&self, root: &Path) -> Result<Vec<u8>> {
+        read_file(&root.join(&self.path), self.bytes)
+    }
+
+    /// Where its bytes are, for who refers to them.
+    pub(super) fn place(&self, root: &Path) -> Place {
+        Place { file: root.join(&self.path), offset: 0 }
+    }
 }
 
 /// Everything below a folder.
