@@ -35,14 +35,15 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestShard {
     /// Position in the list, and the upper bits of `sample_id` where the set is read alone.
+    #[serde(default)]
     pub ordinal: u32,
-    /// File name, in the manifest's folder.
+    /// File name, in the manifest's folder; of lists that others wrote also a path below it, parts separated by `/`.
     pub file: String,
     /// Rows.
     pub rows: u64,
     /// Bytes of the file.
     pub bytes: u64,
-    /// Hexadecimal; see [`fingerprint`].
+    /// 64 lower-case hexadecimal digits; see [`fingerprint`].
     pub fingerprint: String,
 }
 
@@ -66,13 +67,8 @@ impl Manifest {
     /// # Errors
     /// It cannot be read, is damaged, or lists something other than files of its own folder in the order of their ordinals.
     pub fn load(folder: &Path) -> Result<Option<Self>> {
-        let path = folder.join(MANIFEST_FILE);
-        let place = path.display().to_string();
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).context(Stage::Import, &place, "cannot be read; check its permissions"),
-        };
+        let Some(text) = text_in(folder, Stage::Import)? else { return Ok(None) };
+        let place = folder.join(MANIFEST_FILE).display().to_string();
         let manifest: Self = serde_json::from_str(&text).context(
             Stage::Import,
             &place,
@@ -117,6 +113,19 @@ impl ManifestShard {
         let metadata = std::fs::metadata(&path).context(Stage::Import, path.display().to_string(), "is gone")?;
         let fingerprint = fingerprint::hex(&fingerprint::of_file(&path)?);
         Ok(Self { ordinal, file: file.to_owned(), rows, bytes: metadata.len(), fingerprint })
+    }
+}
+
+/// The manifest of a folder as it is written there, for `stage`; `None` where there is none.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn text_in(folder: &Path, stage: Stage) -> Result<Option<String>> {
+    let path = folder.join(MANIFEST_FILE);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).context(stage, path.display().to_string(), "cannot be read; check its permissions"),
     }
 }
 

@@ -7,7 +7,7 @@ use datafusion::object_store::path::Path as Location;
 use super::format;
 use super::glob::{Glob, is_glob};
 use super::locate_remote;
-use super::manifest::{MANIFEST_FILE, Manifest, ManifestShard};
+use super::manifest::{MANIFEST_FILE, ManifestShard, ShardList};
 use super::warning::Warning;
 use crate::error::{Context, Error, Result, Stage};
 use crate::ingest::{BESIDE_SHARDS, IMPORTING_FILE};
@@ -123,7 +123,7 @@ fn file(path: &Path) -> Result<Listed<PathBuf>> {
         return Ok(Vec::new());
     }
     let folder = path.parent().unwrap_or(Path::new(""));
-    let listed = match (Manifest::of_folder(folder)?, path.file_name().and_then(|name| name.to_str())) {
+    let listed = match (ShardList::of_folder(folder)?, path.file_name().and_then(|name| name.to_str())) {
         (Some(manifest), Some(name)) => manifest.shards.into_iter().find(|shard| shard.file == name),
         _ => None,
     };
@@ -141,7 +141,7 @@ fn one(path: &Path, listed: Option<ManifestShard>) -> Result<Located> {
 }
 
 fn folder(folder: &Path, found: &mut Found) -> Result<Listed<PathBuf>> {
-    let shards = shards_below(&files_below(folder, None)?, Manifest::of_folder(folder)?);
+    let shards = shards_below(&files_below(folder, None)?, ShardList::of_folder(folder)?);
     let path = |file: &str| folder.join(file);
     shards.report(|file| path(file).display().to_string(), found);
     Ok(shards.shards.into_iter().map(|(file, listed)| (path(&file), listed)).collect())
@@ -157,7 +157,7 @@ pub(super) struct ShardsBelow {
 }
 
 /// What `files`, sorted paths below a folder, and its manifest make of it.
-pub(super) fn shards_below(files: &[String], manifest: Option<Manifest>) -> ShardsBelow {
+pub(super) fn shards_below(files: &[String], manifest: Option<ShardList>) -> ShardsBelow {
     let mut left: BTreeSet<&String> = files.iter().filter(|file| is_shard(file)).collect();
     let mut below = ShardsBelow::default();
     let Some(manifest) = manifest else {
@@ -225,7 +225,7 @@ fn matching(pattern: &str, found: &mut Found) -> Result<Listed<PathBuf>> {
     if !search.is_dir() {
         return Ok(Vec::new());
     }
-    let mut manifests = Manifests::new(|folder: &str| Manifest::of_folder(&search.join(folder)));
+    let mut manifests = Manifests::new(|folder: &str| ShardList::of_folder(&search.join(folder)));
     let matching = matching_below(&files_below(search, Some(&glob))?, &glob, &mut manifests)?;
     matching.report(|file| base.join(file).display().to_string(), found);
     Ok(matching.shards.into_iter().map(|(file, listed)| (base.join(file), listed)).collect())
@@ -236,7 +236,7 @@ fn matching(pattern: &str, found: &mut Found) -> Result<Listed<PathBuf>> {
 pub(super) fn matching_below(
     files: &[String],
     glob: &Glob,
-    manifests: &mut Manifests<impl FnMut(&str) -> Result<Option<Manifest>>>,
+    manifests: &mut Manifests<impl FnMut(&str) -> Result<Option<ShardList>>>,
 ) -> Result<ShardsBelow> {
     let matches = |file: &str| glob.matches(&file.split('/').collect::<Vec<_>>());
     // The manifest and the table of what import refused are no shards, whatever the glob.
@@ -284,7 +284,7 @@ pub(super) struct Manifests<F> {
     by_folder: BTreeMap<String, Option<Entries>>,
 }
 
-impl<F: FnMut(&str) -> Result<Option<Manifest>>> Manifests<F> {
+impl<F: FnMut(&str) -> Result<Option<ShardList>>> Manifests<F> {
     /// `read` gives the manifest of a folder.
     pub(super) fn new(read: F) -> Self {
         Self { read, by_folder: BTreeMap::new() }
@@ -295,7 +295,7 @@ impl<F: FnMut(&str) -> Result<Option<Manifest>>> Manifests<F> {
         let mut folder = parent(file);
         loop {
             if !self.by_folder.contains_key(folder) {
-                let by_file = |manifest: Manifest| {
+                let by_file = |manifest: ShardList| {
                     let entries = manifest.shards.into_iter().enumerate();
                     entries.map(|(position, shard)| (shard.file.clone(), (position, shard))).collect()
                 };
@@ -390,8 +390,14 @@ mod tests {
     }
 
     fn manifest(files: &[&str]) -> String {
-        let shard = |file: &&str| ManifestShard { file: (*file).into(), rows: 0, bytes: 0, fingerprint: String::new() };
-        serde_json::to_string(&Manifest { shards: files.iter().map(shard).collect() }).unwrap()
+        let shard = |file: &&str| ManifestShard {
+            ordinal: 0,
+            file: (*file).into(),
+            rows: 0,
+            bytes: 0,
+            fingerprint: String::new(),
+        };
+        serde_json::to_string(&ShardList { shards: files.iter().map(shard).collect() }).unwrap()
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::glob::{Glob, is_glob};
 use super::locate::{
     Found, Located, Manifests, head_and_glob, matching_below, path_below, shards_below, unfinished_problem,
 };
-use super::manifest::{MANIFEST_FILE, Manifest, ManifestShard};
+use super::manifest::{MANIFEST_FILE, ManifestShard, ShardList};
 use crate::error::{Cause, Error, Result, Stage};
 use crate::ingest::IMPORTING_FILE;
 use crate::stores::{address::Address, routing_store::Stores, version_of};
@@ -237,7 +237,7 @@ async fn head(address: &Address, stores: &Stores) -> Result<Option<ObjectMeta>> 
     }
 }
 
-async fn manifest(address: &Address, stores: &Stores) -> Result<Option<Manifest>> {
+async fn manifest(address: &Address, stores: &Stores) -> Result<Option<ShardList>> {
     let location = stores.location(address)?;
     let bytes = match stores.get(&location).await {
         Ok(result) => result.bytes().await,
@@ -245,7 +245,7 @@ async fn manifest(address: &Address, stores: &Stores) -> Result<Option<Manifest>
         Err(error) => Err(error),
     };
     let bytes = bytes.map_err(|error| unreachable_store(address, error))?;
-    Manifest::read(&bytes, &address.to_string()).map(Some)
+    ShardList::read(&bytes, &address.to_string()).map(Some)
 }
 
 /// The store's own words name the address, what is wrong and the remedy.

@@ -1,47 +1,33 @@
-//! The list of a data set's shards, in the order in which they were added.
+//! What reading needs of a data set's manifest: its shards, in the order in which they were added.
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Context, Result, Stage};
+pub use crate::ingest::{MANIFEST_FILE, manifest::ManifestShard};
+use crate::{
+    error::{Context, Result, Stage},
+    ingest::manifest,
+};
 
-/// File name of the manifest in the folder of a data set.
-pub const MANIFEST_FILE: &str = "diptych.json";
-
-/// What `diptych.json` lists. Shards are only ever appended, so the ordinals of those before stay.
+/// The shards that `diptych.json` lists. Only ever appended to, so the ordinals of those before stay.
+///
+/// More lenient than import's own [`manifest::Manifest`]: lists of other tools say no more than this, and may name files in
+/// folders below.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manifest {
+pub struct ShardList {
     /// In the order of their ordinals.
     pub shards: Vec<ManifestShard>,
 }
 
-/// One shard as the import that wrote it recorded it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ManifestShard {
-    /// Path below the folder of the manifest, parts separated by `/`.
-    pub file: String,
-    /// Rows of the file.
-    pub rows: u64,
-    /// Bytes of the file.
-    pub bytes: u64,
-    /// Fingerprint as 64 lower-case hexadecimal digits.
-    pub fingerprint: String,
-}
-
-impl Manifest {
-    /// The manifest of `folder`, if it has one.
+impl ShardList {
+    /// The list in `folder`, if it has one.
     ///
     /// # Errors
     /// The file cannot be read or is no manifest.
     pub fn of_folder(folder: &Path) -> Result<Option<Self>> {
-        let path = folder.join(MANIFEST_FILE);
-        let place = path.display().to_string();
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).context(Stage::Select, place, "cannot read the manifest of the data set"),
-        };
-        Self::read(text.as_bytes(), &place).map(Some)
+        let place = folder.join(MANIFEST_FILE).display().to_string();
+        let text = manifest::text_in(folder, Stage::Select)?;
+        text.map(|text| Self::read(text.as_bytes(), &place)).transpose()
     }
 
     /// From the text of the file at `place`.
@@ -58,9 +44,9 @@ mod tests {
     #[test]
     fn a_folder_without_manifest_has_none_and_a_broken_one_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(Manifest::of_folder(folder.path()).unwrap(), None);
+        assert_eq!(ShardList::of_folder(folder.path()).unwrap(), None);
         std::fs::write(folder.path().join(MANIFEST_FILE), "{\"shards\": 3}").unwrap();
-        let text = Manifest::of_folder(folder.path()).unwrap_err().to_string();
+        let text = ShardList::of_folder(folder.path()).unwrap_err().to_string();
         assert!(text.contains("diptych.json: is no manifest"), "{text}");
     }
 
@@ -69,6 +55,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let text = r#"{"version": 9, "shards": [{"file": "a", "rows": 1, "bytes": 2, "fingerprint": "00", "x": 1}]}"#;
         std::fs::write(folder.path().join(MANIFEST_FILE), text).unwrap();
-        assert_eq!(Manifest::of_folder(folder.path()).unwrap().unwrap().shards[0].file, "a");
+        assert_eq!(ShardList::of_folder(folder.path()).unwrap().unwrap().shards[0].file, "a");
     }
 }

@@ -13,7 +13,7 @@ use datafusion::parquet::schema::types::ColumnPath;
 use diptych::Result;
 use diptych::schema::Schema;
 use diptych::seed::draws;
-use diptych::select::manifest::{MANIFEST_FILE, Manifest, ManifestShard};
+use diptych::select::manifest::{MANIFEST_FILE, ManifestShard, ShardList};
 use diptych::select::report::SelectReport;
 use diptych::select::select::{select, verify};
 use diptych::select::selection::Selection;
@@ -543,9 +543,9 @@ async fn the_manifest_orders_and_guards_the_shards() {
         let shard = &set.shards[at];
         let file = Path::new(&shard.name).file_name().unwrap().to_str().unwrap().to_owned();
         let fingerprint = shard.fingerprint.iter().map(|byte| format!("{byte:02x}")).collect();
-        ManifestShard { file, rows: shard.rows(), bytes: shard.bytes, fingerprint }
+        ManifestShard { ordinal: 0, file, rows: shard.rows(), bytes: shard.bytes, fingerprint }
     };
-    let manifest = Manifest { shards: vec![listed(2), listed(0)] };
+    let manifest = ShardList { shards: vec![listed(2), listed(0)] };
     let path = folder.path().join(MANIFEST_FILE);
     fs::write(&path, serde_json::to_vec(&manifest).unwrap()).unwrap();
     let ordered = open(folder.path()).await.unwrap();
