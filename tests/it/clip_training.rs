@@ -1,7 +1,6 @@
 //! CLIP under the trainer: what SimCLR's and CPC's runs are held to, on coloured squares with words.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::Path;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorCreationOptions, TensorData};
@@ -10,18 +9,15 @@ use diptych::batch::{Batch, Content, ImageTexts, PairCaptions};
 use diptych::method::clip::Settings;
 use diptych::method::{CLIP, Method as _, MethodOutput};
 use diptych::model::InitOptions;
-use diptych::seed::{self, ItemKey};
-use diptych::train::identity::Identity;
-use diptych::train::metrics::{METRICS_FILE, MetricsLine};
+use diptych::seed;
+use diptych::train::metrics::MetricsLine;
 use diptych::train::report::write_report;
-use diptych::train::{
-    AdamWSettings, BatchSource, Observer, OptimizerSettings, TrainPlan, TrainReport, TrainSettings, checkpoint,
-    parameters, state, train,
-};
+use diptych::train::{AdamWSettings, OptimizerSettings, TrainPlan, TrainReport, TrainSettings, parameters, state};
+
+use super::training::{self, assert_resumes_bit_for_bit, assert_same_bits_on_any_threads, lines, saved};
 
 const ROWS: usize = 16;
 const SIDE: usize = 16;
-const PER_EPOCH: u64 = 10;
 const START: u32 = 18;
 const END: u32 = 19;
 
@@ -49,32 +45,9 @@ fn batch(number: u64, device: &Device) -> Batch {
     let (pixels, tokens) = pairs(number);
     let options = TensorCreationOptions::new(device.clone()).with_dtype(DType::U8);
     let pixels = Tensor::<5, Int>::from_data(TensorData::new(pixels, [ROWS, 1, 3, SIDE, SIDE]), options);
-    let ids: Vec<u64> = (0..ROWS as u64).map(|row| number * ROWS as u64 + row).collect();
-    Batch {
-        content: Content::ImageTexts(ImageTexts { pixels, captions: PairCaptions::of_distinct_images(tokens) }),
-        labels: vec![],
-        keys: ids.iter().map(|&row| ItemKey { shard: 1, row, occurrence: 0 }).collect(),
-        sample_ids: ids.clone(),
-        positions: ids,
-        digest: format!("{number:032x}"),
-        replaced: 0,
-    }
+    let captions = PairCaptions::of_distinct_images(tokens);
+    training::batch(number, ROWS, Content::ImageTexts(ImageTexts { pixels, captions }), vec![])
 }
-
-struct Source {
-    numbers: Range<u64>,
-    device: Device,
-}
-
-impl BatchSource for Source {
-    fn next(&mut self) -> Result<Option<Batch>> {
-        Ok(self.numbers.next().map(|number| batch(number, &self.device)))
-    }
-}
-
-struct Watcher;
-
-impl Observer<CLIP> for Watcher {}
 
 fn settings(more: &str) -> Settings {
     toml::from_str(&format!(
@@ -92,60 +65,15 @@ fn method(settings: &Settings, device: &Device) -> CLIP {
 
 fn plan(run: &Path, max_steps: u64) -> TrainPlan {
     let adamw = AdamWSettings { rate: 3e-3, betas: [0.9, 0.98], epsilon: 1e-6, weight_decay: 0.1 };
-    let settings = TrainSettings {
-        ema_decay: Some(0.9),
-        clip_gradient_norm: Some(1.0),
-        max_steps: Some(max_steps),
-        ..TrainSettings::new(100, OptimizerSettings::AdamW(adamw))
-    };
-    let words = |text: &str| text.to_owned();
-    TrainPlan {
-        settings,
-        run: run.to_owned(),
-        batches_per_epoch: PER_EPOCH,
-        identity: Identity {
-            selection_digest: words("ab"),
-            order: words("v1"),
-            seed: 1,
-            batch_rows: ROWS,
-            recipe: words("image_text"),
-            method: words("clip"),
-            optimizer: words("adamw"),
-        },
-        device: Device::flex().autodiff(),
-        device_name: words("cpu"),
-        resume: false,
-        accept_changes: vec![],
-    }
+    training::plan(run, max_steps, adamw, 1.0, (ROWS, "image_text", "clip"))
 }
 
 fn from(method: CLIP, plan: &TrainPlan) -> Result<TrainReport<CLIP>> {
-    let device = plan.device.clone();
-    let source = |epoch: u64, first: u64| {
-        Ok(Source { numbers: epoch * PER_EPOCH + first..(epoch + 1) * PER_EPOCH, device: device.clone() })
-    };
-    train(method, source, plan, &mut Watcher)
+    training::go(method, plan, batch)
 }
 
 fn go(settings: &Settings, plan: &TrainPlan) -> Result<TrainReport<CLIP>> {
     from(method(settings, &plan.device), plan)
-}
-
-fn saved(run: &Path) -> checkpoint::CheckpointTensors {
-    checkpoint::latest(run).expect("readable").expect("a checkpoint").0.tensors
-}
-
-/// Lines without what depends on the clock.
-fn lines(run: &Path) -> Vec<MetricsLine> {
-    let text = std::fs::read_to_string(run.join(METRICS_FILE)).expect("metrics");
-    let timeless = |line: &str| MetricsLine {
-        samples_per_second: 0.0,
-        data_wait_share: 0.0,
-        trainer_waited_seconds: 0.0,
-        data_waited_seconds: 0.0,
-        ..serde_json::from_str(line).expect("a line")
-    };
-    text.lines().map(timeless).collect()
 }
 
 #[test]
@@ -156,30 +84,14 @@ fn resumed_clip_run_equals_uninterrupted_run_bit_for_bit() {
         "loss = \"sigmoid\"\nduplicates = \"mask\"",
         "duplicates = \"soft_targets\"\nloss_tile_rows = 5",
     ] {
-        let settings = settings(more);
-        let (whole, parts) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
-        go(&settings, &plan(whole.path(), 14)).expect("trains");
-        go(&settings, &plan(parts.path(), 6)).expect("trains");
-        // Other initial weights: whatever is not restored shows.
-        let goes_on = TrainPlan { resume: true, ..plan(parts.path(), 14) };
-        let others = parameters::map(method(&settings, &goes_on.device), |_, values| values * 0.5 + 0.1);
-        from(others, &goes_on).expect("goes on");
-        assert_eq!(saved(parts.path()), saved(whole.path()), "{more}");
-        assert_eq!(lines(parts.path()), lines(whole.path()), "{more}");
-        assert_eq!(lines(whole.path()).len(), 14);
+        assert_resumes_bit_for_bit(|device| method(&settings(more), device), plan, batch, more);
     }
 }
 
 #[test]
 fn clip_training_has_the_same_bits_with_one_thread_and_with_three() {
     let settings = settings("patch_dropout = 0.25");
-    let on = |threads: usize| {
-        let run = tempfile::tempdir().expect("a folder");
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
-        pool.install(|| go(&settings, &plan(run.path(), 4))).expect("trains");
-        saved(run.path())
-    };
-    assert_eq!(on(1), on(3));
+    assert_same_bits_on_any_threads(|device| method(&settings, device), plan, batch);
 }
 
 #[test]

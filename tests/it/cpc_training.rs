@@ -13,19 +13,18 @@ use diptych::evaluate::protocol::{Evaluation, Role};
 use diptych::method::cpc::Settings;
 use diptych::method::{CPC, Method as _};
 use diptych::model::InitOptions;
-use diptych::seed::{self, ItemKey};
-use diptych::train::identity::Identity;
-use diptych::train::metrics::{METRICS_FILE, MetricsLine};
+use diptych::seed;
+use diptych::train::metrics::MetricsLine;
 use diptych::train::report::write_report;
-use diptych::train::{
-    AdamWSettings, BatchSource, Observer, OptimizerSettings, TrainPlan, TrainReport, TrainSettings, checkpoint,
-    parameters, state, train,
+use diptych::train::{AdamWSettings, BatchSource, TrainPlan, TrainReport, state, train};
+
+use super::training::{
+    self, Nobody, Numbered, PER_EPOCH, assert_resumes_bit_for_bit, assert_same_bits_on_any_threads, lines, saved,
 };
 
 const ROWS: usize = 24;
 const CHANNELS: usize = 2;
 const STEPS: usize = 64;
-const PER_EPOCH: u64 = 10;
 
 /// Sines of one of four frequencies, the row's label, in a random phase, with noise; a window's speaker is its loudness.
 fn series(batch: u64) -> (SeriesBatch, Vec<usize>) {
@@ -51,38 +50,8 @@ fn series(batch: u64) -> (SeriesBatch, Vec<usize>) {
 
 fn batch(number: u64, device: &Device) -> Batch {
     let (series, labels) = series(number);
-    let ids: Vec<u64> = (0..ROWS as u64).map(|row| number * ROWS as u64 + row).collect();
-    Batch {
-        content: Content::Windows(SequencedWindows::of(series, device).expect("its parts agree")),
-        labels: vec![labels.iter().map(|label| Some(label.to_string())).collect()],
-        keys: ids.iter().map(|&row| ItemKey { shard: 1, row, occurrence: 0 }).collect(),
-        sample_ids: ids.clone(),
-        positions: ids,
-        digest: format!("{number:032x}"),
-        replaced: 0,
-    }
-}
-
-struct Source {
-    numbers: Range<u64>,
-    device: Device,
-}
-
-impl BatchSource for Source {
-    fn next(&mut self) -> Result<Option<Batch>> {
-        Ok(self.numbers.next().map(|number| batch(number, &self.device)))
-    }
-}
-
-#[derive(Default)]
-struct Watcher {
-    warnings: Vec<String>,
-}
-
-impl Observer<CPC> for Watcher {
-    fn warn(&mut self, text: &str) {
-        self.warnings.push(text.to_owned());
-    }
+    let content = Content::Windows(SequencedWindows::of(series, device).expect("its parts agree"));
+    training::batch(number, ROWS, content, vec![labels.iter().map(|label| Some(label.to_string())).collect()])
 }
 
 fn settings(negatives: &str, normalization: &str) -> Settings {
@@ -101,96 +70,30 @@ fn method(settings: &Settings, device: &Device) -> CPC {
 
 fn plan(run: &Path, max_steps: u64) -> TrainPlan {
     let adamw = AdamWSettings { rate: 3e-3, ..AdamWSettings::default() };
-    let settings = TrainSettings {
-        ema_decay: Some(0.9),
-        clip_gradient_norm: Some(5.0),
-        max_steps: Some(max_steps),
-        ..TrainSettings::new(100, OptimizerSettings::AdamW(adamw))
-    };
-    let words = |text: &str| text.to_owned();
-    TrainPlan {
-        settings,
-        run: run.to_owned(),
-        batches_per_epoch: PER_EPOCH,
-        identity: Identity {
-            selection_digest: words("ab"),
-            order: words("v1"),
-            seed: 1,
-            batch_rows: ROWS,
-            recipe: words("context_future"),
-            method: words("cpc"),
-            optimizer: words("adamw"),
-        },
-        device: Device::flex().autodiff(),
-        device_name: words("cpu"),
-        resume: false,
-        accept_changes: vec![],
-    }
+    training::plan(run, max_steps, adamw, 5.0, (ROWS, "context_future", "cpc"))
 }
 
 fn go(settings: &Settings, plan: &TrainPlan) -> Result<TrainReport<CPC>> {
-    from(method(settings, &plan.device), plan)
-}
-
-fn from(method: CPC, plan: &TrainPlan) -> Result<TrainReport<CPC>> {
-    let source = |epoch: u64, first: u64| {
-        let numbers = epoch * PER_EPOCH + first..(epoch + 1) * PER_EPOCH;
-        Ok(Source { numbers, device: plan.device.clone() })
-    };
-    train(method, source, plan, &mut Watcher::default())
-}
-
-/// Lines without what depends on the clock.
-fn lines(run: &Path) -> Vec<MetricsLine> {
-    let text = std::fs::read_to_string(run.join(METRICS_FILE)).expect("metrics");
-    let timeless = |line: &str| MetricsLine {
-        samples_per_second: 0.0,
-        data_wait_share: 0.0,
-        trainer_waited_seconds: 0.0,
-        data_waited_seconds: 0.0,
-        ..serde_json::from_str(line).expect("a line of metrics")
-    };
-    text.lines().map(timeless).collect()
-}
-
-fn saved(run: &Path) -> checkpoint::CheckpointTensors {
-    let (checkpoint, warnings) = checkpoint::latest(run).expect("readable").expect("a checkpoint");
-    assert_eq!(warnings, Vec::<String>::new());
-    checkpoint.tensors
+    training::go(method(settings, &plan.device), plan, batch)
 }
 
 #[test]
 fn resumed_cpc_run_equals_uninterrupted_run_bit_for_bit() {
     // Drawn negatives depend on the step, BatchNorm has buffers, W_k was scaled by the first batch alone.
     for settings in [settings("{ sampled = 16 }", "batch"), settings("\"same_group\"", "channel")] {
-        let (whole, parts) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
-        go(&settings, &plan(whole.path(), 14)).expect("trains");
-        go(&settings, &plan(parts.path(), 6)).expect("trains");
-        // Other initial weights: whatever is not restored shows.
-        let goes_on = TrainPlan { resume: true, ..plan(parts.path(), 14) };
-        let others = parameters::map(method(&settings, &goes_on.device), |_, values| values * 0.5 + 0.1);
-        from(others, &goes_on).expect("goes on");
-        assert_eq!(saved(parts.path()), saved(whole.path()));
-        assert_eq!(lines(parts.path()), lines(whole.path()));
-        assert_eq!(lines(whole.path()).len(), 14);
+        assert_resumes_bit_for_bit(|device| method(&settings, device), plan, batch, "");
     }
 }
 
 #[test]
 fn cpc_training_has_the_same_bits_with_one_thread_and_with_three() {
     let settings = settings("\"batch_all_time\"", "channel");
-    let on = |threads: usize| {
-        let run = tempfile::tempdir().expect("a folder");
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
-        pool.install(|| go(&settings, &plan(run.path(), 4))).expect("trains");
-        saved(run.path())
-    };
-    assert_eq!(on(1), on(3));
+    assert_same_bits_on_any_threads(|device| method(&settings, device), plan, batch);
 }
 
 #[test]
 fn the_first_batch_sets_the_scale_of_scores_whatever_that_of_the_series() {
-    struct Loud(Source, f64);
+    struct Loud(Numbered, f64);
     impl BatchSource for Loud {
         fn next(&mut self) -> Result<Option<Batch>> {
             let Some(number) = self.0.numbers.next() else { return Ok(None) };
@@ -205,8 +108,9 @@ fn the_first_batch_sets_the_scale_of_scores_whatever_that_of_the_series() {
     for loudness in [1e-3, 1.0, 1e3] {
         let run = tempfile::tempdir().expect("a folder");
         let plan = plan(run.path(), 1);
-        let source = |_: u64, _: u64| Ok(Loud(Source { numbers: 0..PER_EPOCH, device: plan.device.clone() }, loudness));
-        train(method(&settings, &plan.device), source, &plan, &mut Watcher::default()).expect("trains");
+        let numbered = || Numbered { numbers: 0..PER_EPOCH, device: plan.device.clone(), make: batch };
+        let source = |_: u64, _: u64| Ok(Loud(numbered(), loudness));
+        train(method(&settings, &plan.device), source, &plan, &mut Nobody).expect("trains");
         let first = &lines(run.path())[0];
         let chance = first.method["chance_losses"][0];
         assert!((first.loss - chance).abs() < 1.0, "x {loudness}: {} beside {chance}", first.loss);
@@ -264,7 +168,7 @@ fn training_tells_the_future_and_its_contexts_name_the_frequency() {
     let untrained = method(&settings, &Device::flex());
     let all: [Represent<'_>; 3] = [&|batch| encoded(&trained, batch), &|batch| encoded(&untrained, batch), &raw];
     let features = |numbers: Range<u64>| {
-        let mut source = Source { numbers, device: Device::flex() };
+        let mut source = Numbered { numbers, device: Device::flex(), make: batch };
         extract(|| source.next(), &all, "evaluate.bank_sql", &["label".to_owned()]).expect("features").features
     };
     let (bank, queries) = (features(5_000..5_020), features(6_000..6_010));

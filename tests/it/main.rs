@@ -48,4 +48,5 @@ mod series_runs;
 mod sql;
 mod stores;
 mod tiled_loss;
+mod training;
 mod twins;
