@@ -314,7 +314,7 @@ fn recipes(reading: &mut Reading, pipeline: &mut Pipeline) -> u32 {
         }
     }
     if pipeline.augment.evaluation.is_empty() && side_pixels > 0 {
-        pipeline.augment.evaluation = ImageRecipe::default_evaluation(side_pixels);
+        pipeline.augment.evaluation = ImageRecipe::default_evaluation(side_pixels, &pipeline.augment.image);
     }
     side_pixels
 }
