@@ -273,6 +273,7 @@ fn retrieval_is_what_the_embeddings_say() {
     let found = &found["retrieval"];
     assert_eq!((&found["image_to_text"]["queries"], &found["left_out"]), (&9.into(), &1.into()));
     assert!((number(&found["text_to_image"]["chance"]["r5"]) - 5.0 / 9.0).abs() < 1e-12);
+    assert!(found["text_to_image"]["untrained"].is_null(), "released weights have no untrained model");
 
     let (shards, to) = (workshop.text("shards"), workshop.text("embedded"));
     ok(&["embed", "--weights", workshop.weights(), "--shards", &shards, "--to", &to, "--max-bad-share", "1"]);
@@ -422,9 +423,20 @@ fn a_run_is_scored_by_text_and_embeds_as_its_exported_weights_do() {
         (&9.into(), &1.into())
     );
     assert_eq!(found["zero_shot"]["label"]["classes"], 3, "{found}");
+    let beside = [
+        (&found["zero_shot"]["label"]["accuracy"], &found["zero_shot"]["label"]["untrained"]),
+        (&found["retrieval"]["image_to_text"]["r1"], &found["retrieval"]["image_to_text"]["untrained"]["r1"]),
+        (&found["retrieval"]["text_to_image"]["r5"], &found["retrieval"]["text_to_image"]["untrained"]["r5"]),
+    ];
+    for (trained, beside) in beside {
+        let difference = number(trained) - number(&beside["share"]);
+        assert!((number(&beside["difference"]) - difference).abs() < 1e-9, "{beside}");
+        assert!(beside["verdict"].is_string() && numbers(&beside["ci95"]).len() == 2, "{beside}");
+    }
     let report = fs::read_to_string(Path::new(&run).join("report.html")).expect("a report");
     assert!(report.contains("Best images of captions") && report.contains("class=\"match\""));
     assert!(report.contains("<b>Retrieval</b>") && report.contains("by prompts"));
+    assert!(report.contains("<small>untrained ") && report.contains("<br>difference "));
 
     let exported = workshop.text("exported");
     ok(&["export", &run, "--to", &exported]);
