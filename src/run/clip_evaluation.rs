@@ -83,7 +83,7 @@ pub(super) fn add(
     embedder: &Embedder,
     untrained: Option<&Embedder>,
 ) -> Result<Option<Matches>> {
-    let session = data.sql_session()?;
+    let session = data.sql_session(&queries(settings))?;
     if scores.recipe.is_empty() {
         scores.recipe = embedder.checkpoint().described.preprocess.to_string();
     }
@@ -114,7 +114,7 @@ pub(super) fn check(settings: &EvaluateSettings, data: &Data) -> Result<usize> {
     if settings.zero_shot.is_none() && settings.retrieval.is_none() {
         return Ok(0);
     }
-    let session = data.sql_session()?;
+    let session = data.sql_session(&queries(settings))?;
     let mut checked = 0;
     if let Some(settings) = &settings.zero_shot {
         planned(data, &session, ZERO_SHOT, &settings.sql, &[IMAGE, &settings.label])?;
@@ -126,6 +126,12 @@ pub(super) fn check(settings: &EvaluateSettings, data: &Data) -> Result<usize> {
         checked += 1;
     }
     Ok(checked)
+}
+
+/// The queries of the settings.
+fn queries(settings: &EvaluateSettings) -> Vec<&str> {
+    let of_zero_shot = settings.zero_shot.iter().map(|settings| settings.sql.as_str());
+    of_zero_shot.chain(settings.retrieval.iter().map(|settings| settings.sql.as_str())).collect()
 }
 
 /// A query that returns these columns.

@@ -236,7 +236,7 @@ fn without_weights_the_error_names_the_option() {
         assert!(said.contains("--weights"), "{said}");
     }
     let said = fails(2, &["select", "simclr_small", "--weights", workshop.weights()]);
-    assert!(said.contains("goes with SQL"), "{said}");
+    assert!(said.contains("goes with SQL") && said.contains("scan.clip_score.weights"), "{said}");
     assert!(ok(&["functions", "clip_score"]).contains("--weights"));
 }
 
@@ -262,6 +262,40 @@ fn the_best_share_of_pairs_is_one_selection() {
         ["select", &sql, "--shards", &shards, "--weights", workshop.weights(), "--clip-score", "cosine", "--json"];
     let by_threshold = last_json(&ok(&words));
     assert_eq!((&by_threshold["items"], &by_threshold["extra_columns"]), (&3.into(), &json!(["score Float32"])));
+}
+
+#[test]
+fn the_sql_of_a_pipeline_asks_the_model_that_it_names() {
+    let workshop = Workshop::new();
+    let (shards, pipeline, run) = (workshop.text("shards"), workshop.text("p.toml"), workshop.text("run"));
+    let scores = workshop.rows(
+        "SELECT clip_score(image, caption) AS score FROM shards ORDER BY score DESC NULLS LAST LIMIT 5",
+        &["--clip-score", "cosine"],
+    );
+    let least = number(&scores[4]["score"]) - 1e-6;
+    let sql = format!("SELECT sample_id FROM shards WHERE clip_score(image, caption) >= {least}");
+    let words =
+        ["select", &sql, "--shards", &shards, "--weights", workshop.weights(), "--clip-score", "cosine", "--json"];
+    let by_words = last_json(&ok(&words));
+
+    let model = format!("[scan.clip_score]\nweights = {:?}\nvariant = \"cosine\"\n\n[augment]", workshop.weights());
+    let text = PIPELINE
+        .replace("SHARDS", &shards)
+        .replace("SELECT sample_id FROM shards\"\nshuffle", &format!("{sql}\"\nshuffle"));
+    fs::write(&pipeline, text.replace("[augment]", &model)).expect("written");
+    assert!(ok(&["check", &pipeline]).contains("planned over 10 rows"));
+    let by_pipeline = last_json(&ok(&["select", &pipeline, "--verify", "--json"]));
+    for key in ["items", "digest", "tables"] {
+        assert_eq!(by_pipeline[key], by_words[key], "{key}");
+    }
+    assert_eq!(by_pipeline["items"], 5);
+    // Training keeps the selection: resuming asks no model.
+    ok(&["train", &pipeline, "--run", &run, "--set", "train.epochs=1"]);
+    let resolved = fs::read_to_string(Path::new(&run).join("pipeline.toml")).expect("saved");
+    assert!(resolved.contains("[scan.clip_score]") && resolved.contains(workshop.weights()), "{resolved}");
+    fs::remove_file(workshop.weights()).expect("removed");
+    ok(&["train", "--resume", &run]);
+    assert!(fails(1, &["select", &pipeline]).contains("safetensors"));
 }
 
 #[test]
