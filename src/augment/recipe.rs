@@ -1,7 +1,7 @@
 //! A recipe as written: a list of ops for one kind of column.
 use serde::{Deserialize, Serialize};
 
-pub use super::series::recipe::SeriesOpSettings;
+pub use super::{image::precise_resize::Interpolation, series::recipe::SeriesOpSettings};
 
 /// `[augment]` of a pipeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,6 +69,9 @@ pub struct RandomResizedCropSettings {
     /// Width over height, lowest and highest, drawn log-uniformly.
     #[serde(default = "default_aspect")]
     pub aspect: [f64; 2],
+    /// Which filter; `bicubic` is what CLIP was trained with.
+    #[serde(default)]
+    pub interpolation: Interpolation,
 }
 fn default_area() -> [f64; 2] {
     [0.08, 1.0]
@@ -149,6 +152,9 @@ fn default_threshold() -> u8 {
 pub struct ResizeSettings {
     /// Length of the shorter side.
     pub side_pixels: u32,
+    /// Which filter.
+    #[serde(default)]
+    pub interpolation: Interpolation,
 }
 
 /// `center_crop`

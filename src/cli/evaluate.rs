@@ -14,7 +14,7 @@ use diptych::{
 use super::places;
 
 /// Scores the run's latest checkpoint: kNN and linear probe beside the floors on the same split; of methods that embed texts
-/// zero-shot classification and retrieval beside chance.
+/// zero-shot classification and retrieval beside chance and the untrained model.
 #[derive(Debug, Args)]
 pub(crate) struct EvaluateWords {
     /// The run's folder; with --weights a pipeline, whose [scan] and [evaluate] say what is scored.

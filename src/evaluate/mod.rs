@@ -15,12 +15,14 @@
 //! | [`held_out`] | the part of the bank on which k and λ are chosen |
 //! | [`statistics`] | intervals: single, paired, over draws |
 //! | [`embeddings`], [`place`] | unit rows and their cosines; ranks with honest ties |
+//! | [`beside`] | a share beside that of the untrained model |
 //! | [`retrieval`], [`mod@matches`] | images to texts and back; captions with their best images, for a page |
 //! | [`zero_shot`], [`templates`] | classes by their prompts |
 //! | [`clip`] | released CLIPs: their files and their scores |
 //! | [`protocol`], [`scores`] | all of it for all representations; as JSON and as a table |
 
 pub mod abx;
+pub mod beside;
 mod cholesky;
 pub mod clip;
 pub mod embeddings;

@@ -8,7 +8,7 @@ use std::fmt;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{embeddings::Embeddings, place::Place, statistics::clustered_95};
+use super::{beside::Beside, embeddings::Embeddings, place::Place, statistics::clustered_95};
 use crate::error::{Error, Result, Stage};
 
 /// Best images of a caption that the report shows.
@@ -57,8 +57,14 @@ pub struct Direction {
     pub ci95: AtRank<[f64; 2]>,
     /// The same of a model that knows nothing.
     pub chance: AtRank<f64>,
+    /// The untrained model on the same queries, where it was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untrained: Option<AtRank<Beside>>,
     /// Median over queries of the expected rank of the first right candidate, from 1.
     pub median_rank: f64,
+    /// The untrained model's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untrained_median_rank: Option<f64>,
     /// Queries.
     pub queries: usize,
     /// Candidates of each.
@@ -78,17 +84,47 @@ pub struct Retrieval {
     pub protocol: String,
 }
 
-/// Ranks all texts for each image and all images for each text. `image_of` says which image each text belongs to.
+/// Where every image finds its first text, and every text its image.
+struct Ranks {
+    of_images: Vec<Place>,
+    of_texts: Vec<Place>,
+}
+
+impl Ranks {
+    fn new(images: &Embeddings, texts: &Embeddings, image_of: &[usize]) -> Result<Self> {
+        if images.width() != texts.width() || image_of.len() != texts.rows() {
+            return Err(Error::internal("images and texts of a retrieval do not fit together"));
+        }
+        let lost = || Error::internal("a query has no right candidate");
+        let of_images: Vec<Option<Place>> = (0..images.rows())
+            .into_par_iter()
+            .map(|image| Place::of(&texts.cosines(images.row(image)), |text| image_of[text] == image))
+            .collect();
+        let of_texts: Vec<Option<Place>> = (0..texts.rows())
+            .into_par_iter()
+            .map(|text| Place::of(&images.cosines(texts.row(text)), |image| image_of[text] == image))
+            .collect();
+        Ok(Self {
+            of_images: of_images.into_iter().collect::<Option<_>>().ok_or_else(lost)?,
+            of_texts: of_texts.into_iter().collect::<Option<_>>().ok_or_else(lost)?,
+        })
+    }
+}
+
+/// Ranks all texts for each image and all images for each text. `image_of` says which image each text belongs to;
+/// `untrained` has the same images and texts as the untrained model embeds them.
 ///
 /// # Errors
 /// There is nothing to rank, the widths differ, or an image has no text.
-pub fn retrieval(images: &Embeddings, texts: &Embeddings, image_of: &[usize]) -> Result<Retrieval> {
+pub fn retrieval(
+    images: &Embeddings,
+    texts: &Embeddings,
+    image_of: &[usize],
+    untrained: Option<[&Embeddings; 2]>,
+) -> Result<Retrieval> {
     let fail = |reason: String| Err(Error::at(Stage::Evaluate, "evaluate.retrieval", reason));
     if images.rows() == 0 || texts.rows() == 0 {
         return fail("there are no pairs; does the query return rows with an image and a caption?".to_owned());
-    }
-    if images.width() != texts.width() || image_of.len() != texts.rows() {
-        return Err(Error::internal("images and texts of a retrieval do not fit together"));
     }
     let mut texts_of = vec![0_usize; images.rows()];
     for &image in image_of {
@@ -100,65 +136,73 @@ pub fn retrieval(images: &Embeddings, texts: &Embeddings, image_of: &[usize]) ->
     if texts_of.contains(&0) {
         return Err(Error::internal("an image without a text cannot look for one"));
     }
-    let lost = || Error::internal("a query has no right candidate");
-    let of_images: Vec<Option<Place>> = (0..images.rows())
-        .into_par_iter()
-        .map(|image| Place::of(&texts.cosines(images.row(image)), |text| image_of[text] == image))
-        .collect();
-    let of_texts: Vec<Option<Place>> = (0..texts.rows())
-        .into_par_iter()
-        .map(|text| Place::of(&images.cosines(texts.row(text)), |image| image_of[text] == image))
-        .collect();
-    let of_images = of_images.into_iter().collect::<Option<Vec<Place>>>().ok_or_else(lost)?;
-    let of_texts = of_texts.into_iter().collect::<Option<Vec<Place>>>().ok_or_else(lost)?;
-
+    let ranks = Ranks::new(images, texts, image_of)?;
+    let untrained = match untrained {
+        Some([of_images, of_texts]) if (of_images.rows(), of_texts.rows()) == (images.rows(), texts.rows()) => {
+            Some(Ranks::new(of_images, of_texts, image_of)?)
+        }
+        Some(_) => return Err(Error::internal("the untrained model has embedded other images or texts")),
+        None => None,
+    };
+    let beside = untrained.as_ref().map(|ranks| [ranks.of_images.as_slice(), ranks.of_texts.as_slice()]);
     let chance_of_images = AtRank::of(|k| {
         let hits = texts_of.iter().map(|&right| Place::of_chance(texts.rows(), right).hit_at(k));
         hits.sum::<f64>() / images.rows() as f64
     });
     let chance_of_texts = AtRank::of(|k| Place::of_chance(images.rows(), 1).hit_at(k));
     let by_itself: Vec<usize> = (0..images.rows()).collect();
+    let [beside_images, beside_texts] = [0, 1].map(|side| beside.map(|beside| beside[side]));
+    let paired = if beside.is_some() { "; differences are trained minus untrained, paired by query" } else { "" };
     Ok(Retrieval {
-        image_to_text: direction(&of_images, &by_itself, images.rows(), texts.rows(), chance_of_images),
-        text_to_image: direction(&of_texts, image_of, images.rows(), images.rows(), chance_of_texts),
+        image_to_text: Direction {
+            candidates: texts.rows(),
+            chance: chance_of_images,
+            ..direction(&ranks.of_images, beside_images, &by_itself)
+        },
+        text_to_image: Direction {
+            candidates: images.rows(),
+            chance: chance_of_texts,
+            ..direction(&ranks.of_texts, beside_texts, image_of)
+        },
         left_out: 0,
         protocol: format!(
             "cosines of {} images and {} texts, all against all; an image is found by any of its captions; ties count by \
-             expectation; intervals by clusters of images",
+             expectation; intervals by clusters of images{paired}",
             images.rows(),
             texts.rows()
         ),
     })
 }
 
-fn direction(
-    places: &[Place],
-    cluster_of: &[usize],
-    clusters: usize,
-    candidates: usize,
-    chance: AtRank<f64>,
-) -> Direction {
-    let at = |k: usize| {
+/// One direction, but for its candidates and their chance. `cluster_of` has the image of each query.
+fn direction(places: &[Place], untrained: Option<&[Place]>, cluster_of: &[usize]) -> Direction {
+    let clusters = cluster_of.iter().max().map_or(0, |last| last + 1);
+    let hits = |places: &[Place], k: usize| {
         let mut hits = vec![Vec::new(); clusters];
         for (place, &cluster) in places.iter().zip(cluster_of) {
             hits[cluster].push(place.hit_at(k));
         }
-        clustered_95(&hits)
+        hits
     };
+    Direction {
+        recall: AtRank::of(|k| clustered_95(&hits(places, k)).0),
+        ci95: AtRank::of(|k| clustered_95(&hits(places, k)).1),
+        chance: AtRank::default(),
+        untrained: untrained.map(|untrained| AtRank::of(|k| Beside::of(&hits(places, k), &hits(untrained, k)))),
+        median_rank: median_rank(places),
+        untrained_median_rank: untrained.map(median_rank),
+        queries: places.len(),
+        candidates: 0,
+    }
+}
+
+fn median_rank(places: &[Place]) -> f64 {
     let mut ranks: Vec<f64> = places.iter().map(Place::rank).collect();
     ranks.sort_by(f64::total_cmp);
     let middle = ranks.len() / 2;
-    let median_rank = match ranks.len() % 2 {
+    match ranks.len() % 2 {
         0 => (ranks[middle - 1] + ranks[middle]) / 2.0,
         _ => ranks[middle],
-    };
-    Direction {
-        recall: AtRank::of(|k| at(k).0),
-        ci95: AtRank::of(|k| at(k).1),
-        chance,
-        median_rank,
-        queries: places.len(),
-        candidates,
     }
 }
 
@@ -186,7 +230,7 @@ impl fmt::Display for Retrieval {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<34}{:<28}{:<28}{:<28}{:<12}",
+            "{:<34}{:<30}{:<30}{:<30}{:<12}",
             "retrieval [95 % interval] (chance)", "R@1", "R@5", "R@10", "median rank"
         )?;
         for (name, direction) in [("image to text", &self.image_to_text), ("text to image", &self.text_to_image)] {
@@ -195,9 +239,18 @@ impl fmt::Display for Retrieval {
             for (share, [low, high], chance) in
                 [(recall.r1, ci95.r1, chance.r1), (recall.r5, ci95.r5, chance.r5), (recall.r10, ci95.r10, chance.r10)]
             {
-                write!(f, "{:<28}", format!("{share:.3} [{low:.3} {high:.3}] ({chance:.3})"))?;
+                write!(f, "{:<30}", format!("{share:.3} [{low:.3} {high:.3}] ({chance:.3})"))?;
             }
             writeln!(f, "{:<12.1}", direction.median_rank)?;
+            if let (Some(AtRank { r1, r5, r10 }), Some(median_rank)) =
+                (direction.untrained, direction.untrained_median_rank)
+            {
+                let all = [r1, r5, r10];
+                let [shares, differences] = [all.map(|at| at.share_in_words()), all.map(|at| at.difference_in_words())];
+                let row = |name: &str, [r1, r5, r10]: [String; 3]| format!("  {name:<32}{r1:<30}{r5:<30}{r10:<30}");
+                writeln!(f, "{}{median_rank:<12.1}", row("untrained model", shares))?;
+                writeln!(f, "{}", row("difference", differences).trim_end())?;
+            }
         }
         if self.left_out > 0 {
             writeln!(f, "  {} rows have a bad image or no caption and are left out", self.left_out)?;
@@ -223,7 +276,7 @@ mod tests {
     fn planted_pairs_are_all_found() {
         let images = at_angles(&[0.0, 90.0, 180.0]);
         let texts = at_angles(&[2.0, 358.0, 91.0, 178.0]);
-        let found = retrieval(&images, &texts, &[0, 0, 1, 2]).expect("fits");
+        let found = retrieval(&images, &texts, &[0, 0, 1, 2], None).expect("fits");
         assert_eq!(found.image_to_text.recall, AtRank { r1: 1.0, r5: 1.0, r10: 1.0 });
         assert_eq!(found.text_to_image.recall, AtRank { r1: 1.0, r5: 1.0, r10: 1.0 });
         assert_eq!((found.image_to_text.median_rank, found.text_to_image.median_rank), (1.0, 1.0));
@@ -239,10 +292,10 @@ mod tests {
         // The second text lies nearer to image 0 than to its own.
         let images = at_angles(&[0.0, 90.0]);
         let texts = at_angles(&[5.0, 40.0]);
-        let found = retrieval(&images, &texts, &[0, 1]).expect("fits");
+        let found = retrieval(&images, &texts, &[0, 1], None).expect("fits");
         assert_eq!((found.image_to_text.recall.r1, found.text_to_image.recall.r1), (1.0, 0.5));
         assert_eq!(found.text_to_image.median_rank, 1.5);
-        let swapped = retrieval(&texts, &images, &[0, 1]).expect("fits");
+        let swapped = retrieval(&texts, &images, &[0, 1], None).expect("fits");
         assert_eq!((swapped.image_to_text.recall.r1, swapped.text_to_image.recall.r1), (0.5, 1.0));
     }
 
@@ -250,7 +303,7 @@ mod tests {
     fn equal_captions_of_different_images_are_half_right() {
         let images = at_angles(&[0.0, 1.0, 90.0]);
         let texts = at_angles(&[0.5, 0.5, 90.0]);
-        let found = retrieval(&images, &texts, &[0, 1, 2]).expect("fits");
+        let found = retrieval(&images, &texts, &[0, 1, 2], None).expect("fits");
         assert!((found.image_to_text.recall.r1 - 2.0 / 3.0).abs() < 1e-12, "{found}");
     }
 
@@ -259,7 +312,7 @@ mod tests {
         let images = at_angles(&[30.0; 20]);
         let texts = at_angles(&[30.0; 100]);
         let image_of: Vec<usize> = (0..100).map(|text| text / 5).collect();
-        let found = retrieval(&images, &texts, &image_of).expect("fits");
+        let found = retrieval(&images, &texts, &image_of, None).expect("fits");
         for direction in [found.image_to_text, found.text_to_image] {
             let (recall, chance) = (direction.recall, direction.chance);
             assert!((recall.r1 - chance.r1).abs() < 1e-9 && (recall.r10 - chance.r10).abs() < 1e-9, "{direction:?}");
@@ -275,7 +328,7 @@ mod tests {
         let turned = |image: u32| if image % 2 == 1 { 9.0 } else { 0.0 };
         let captions: Vec<f64> = (0..200).map(|text| 9.0 * f64::from(text / 5) + turned(text / 5)).collect();
         let image_of: Vec<usize> = (0..200).map(|text| text / 5).collect();
-        let found = retrieval(&at_angles(&angles), &at_angles(&captions), &image_of).expect("fits").text_to_image;
+        let found = retrieval(&at_angles(&angles), &at_angles(&captions), &image_of, None).expect("fits").text_to_image;
         assert_eq!(found.recall.r1, 0.5);
         let width = found.ci95.r1[1] - found.ci95.r1[0];
         let alone = crate::evaluate::statistics::wilson_95(100, 200);
@@ -285,7 +338,7 @@ mod tests {
     #[test]
     fn json_has_the_shape_that_scripts_rely_on() {
         let images = at_angles(&[0.0, 90.0]);
-        let found = retrieval(&images, &images, &[0, 1]).expect("fits");
+        let found = retrieval(&images, &images, &[0, 1], None).expect("fits");
         let json = serde_json::to_value(&found).expect("JSON");
         for direction in ["image_to_text", "text_to_image"] {
             assert_eq!((&json[direction]["r1"], &json[direction]["r10"]), (&1.0.into(), &1.0.into()));
@@ -306,7 +359,38 @@ mod tests {
     #[test]
     fn nothing_to_rank_is_an_error_with_the_question_to_ask() {
         let none = Embeddings::new(2);
-        let error = retrieval(&none, &none, &[]).expect_err("nothing").to_string();
+        let error = retrieval(&none, &none, &[], None).expect_err("nothing").to_string();
         assert!(error.contains("evaluate.retrieval") && error.contains("does the query return"), "{error}");
+    }
+
+    #[test]
+    fn the_untrained_model_stands_beside_with_the_difference_on_the_same_queries() {
+        let angles: Vec<f64> = (0..40).map(|image| 9.0 * f64::from(image)).collect();
+        let images = at_angles(&angles);
+        // Knows nothing: all texts are alike.
+        let nothing = at_angles(&[30.0; 40]);
+        let image_of: Vec<usize> = (0..40).collect();
+        let alone = retrieval(&images, &images, &image_of, None).expect("fits");
+        let found = retrieval(&images, &images, &image_of, Some([&nothing, &nothing])).expect("fits");
+        for (direction, alone) in
+            [(found.image_to_text, alone.image_to_text), (found.text_to_image, alone.text_to_image)]
+        {
+            let beside = direction.untrained.expect("asked for");
+            assert!(
+                (beside.r1.share - 1.0 / 40.0).abs() < 1e-9 && (beside.r5.share - 0.125).abs() < 1e-9,
+                "{beside:?}"
+            );
+            assert!((beside.r1.paired.difference - 0.975).abs() < 1e-9, "{beside:?}");
+            assert_eq!(direction.untrained_median_rank, Some(20.5));
+            assert_eq!(
+                direction,
+                Direction { untrained: direction.untrained, untrained_median_rank: Some(20.5), ..alone }
+            );
+        }
+        let text = found.to_string();
+        assert!(text.contains("  untrained model                 0.025 [") && text.contains("difference"), "{text}");
+        assert!(text.contains("paired by query") && !alone.to_string().contains("untrained"), "{text}");
+        let fewer = at_angles(&[30.0; 39]);
+        assert!(retrieval(&images, &images, &image_of, Some([&fewer, &nothing])).is_err());
     }
 }

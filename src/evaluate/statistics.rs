@@ -67,7 +67,7 @@ pub fn accuracy_95(correct: &[bool]) -> [f64; 2] {
 }
 
 /// Two classifiers on the same samples.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Paired {
     /// Accuracy of the first minus accuracy of the second.
     pub difference: f64,
@@ -101,6 +101,39 @@ pub fn paired(first: &[bool], second: &[bool]) -> Paired {
         only_first: b,
         only_second: c,
     }
+}
+
+/// Difference of two means of values in [0, 1] on the same samples, which come in the same clusters.
+///
+/// [`paired`]'s interval where every sample is a cluster and every value 0 or 1. Values between those (hits among ties)
+/// count by their squared differences, and clusters as in [`clustered_95`]: as many samples as they are worth.
+pub fn clustered_paired(first: &[Vec<f64>], second: &[Vec<f64>]) -> Paired {
+    let gaps = |(a, b): (&Vec<f64>, &Vec<f64>)| a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<f64>>();
+    let clusters: Vec<Vec<f64>> = first.iter().zip(second).map(gaps).filter(|gaps| !gaps.is_empty()).collect();
+    let all = || clusters.iter().flatten();
+    let n = all().count() as f64;
+    if n == 0.0 {
+        return Paired { difference: 0.0, ci95: [-1.0, 1.0], only_first: 0.0, only_second: 0.0 };
+    }
+    let only_first: f64 = all().map(|gap| gap.max(0.0)).sum();
+    let only_second: f64 = all().map(|gap| (-gap).max(0.0)).sum();
+    let squares: f64 = all().map(|gap| gap * gap).sum();
+    let difference = (only_first - only_second) / n;
+    let count = clusters.len() as f64;
+    let apart = squares - n * difference * difference;
+    let design = if count == n {
+        1.0
+    } else if apart <= 0.0 || clusters.len() < 2 {
+        n / count
+    } else {
+        let residual = |gaps: &Vec<f64>| gaps.iter().map(|gap| gap - difference).sum::<f64>().powi(2);
+        (clusters.iter().map(residual).sum::<f64>() * count / (count - 1.0) / apart).max(1.0)
+    };
+    let adjusted_n = n / design + 2.0;
+    let centre = (only_first - only_second) / design / adjusted_n;
+    let variance = (squares / design + 1.0 - adjusted_n * centre * centre) / adjusted_n.powi(2);
+    let half = Z95 * variance.max(0.0).sqrt();
+    Paired { difference, ci95: [(centre - half).max(-1.0), (centre + half).min(1.0)], only_first, only_second }
 }
 
 /// A mean over draws × samples with its 95 % interval.
@@ -201,6 +234,26 @@ mod tests {
         let result = paired(&[true; 50], &[true; 50]);
         assert_eq!(result.difference, 0.0);
         assert!(result.ci95[0] < 0.0 && result.ci95[1] > 0.0);
+    }
+
+    #[test]
+    fn paired_clusters_of_one_are_paired_samples_and_larger_ones_widen_the_interval() {
+        let first: Vec<bool> = (0..300).map(|i| i < 200).collect();
+        let second: Vec<bool> = (0..300).map(|i| (20..150).contains(&i) || i > 290).collect();
+        let apart = |right: &[bool]| right.iter().map(|&right| vec![f64::from(u8::from(right))]).collect::<Vec<_>>();
+        let (plain, clustered) = (paired(&first, &second), clustered_paired(&apart(&first), &apart(&second)));
+        close(clustered.ci95, plain.ci95, 1e-12);
+        assert_eq!((clustered.only_first, clustered.only_second), (plain.only_first, plain.only_second));
+        // Five samples that agree are worth one; the between variance divides by one cluster less.
+        let five_fold = |right: &[bool]| apart(right).iter().map(|value| vec![value[0]; 5]).collect::<Vec<_>>();
+        let of_clusters = clustered_paired(&five_fold(&first), &five_fold(&second));
+        assert!((of_clusters.difference - plain.difference).abs() < 1e-12);
+        close(of_clusters.ci95, plain.ci95, 5e-4);
+        // All alike in every cluster: one trial each, no more.
+        let all = |value: f64| vec![vec![value; 5]; 29];
+        let ones = vec![vec![1.0]; 29];
+        close(clustered_paired(&all(1.0), &all(0.0)).ci95, clustered_paired(&ones, &apart(&[false; 29])).ci95, 1e-12);
+        assert_eq!(clustered_paired(&[], &[]).ci95, [-1.0, 1.0]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    beside::Beside,
     embeddings::{Embeddings, unit},
     place::Place,
     statistics::clustered_95,
@@ -49,12 +50,18 @@ pub struct ZeroShot {
     pub ci95: [f64; 2],
     /// Accuracy of a model that knows nothing.
     pub chance: f64,
+    /// Accuracy of the untrained model on the same images, where it was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untrained: Option<Beside>,
     /// Share of images whose label is among the five likeliest.
     pub top5: f64,
     /// Its interval.
     pub top5_ci95: [f64; 2],
     /// The same of a model that knows nothing.
     pub top5_chance: f64,
+    /// The same of the untrained model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top5_untrained: Option<Beside>,
     /// Mean over labels of the accuracy of their images: large classes count no more than small ones.
     pub mean_per_class: f64,
     /// Labels to choose between.
@@ -99,7 +106,23 @@ fn ensemble(rows: Vec<Vec<f32>>, width: usize) -> Result<Vec<f32>> {
     Ok(mean.into_iter().map(|x| x as f32).collect())
 }
 
-/// Classifies images with known labels.
+/// Hits of each image by itself: whether its class is among the first `k`.
+fn hits(places: &[Option<Place>], k: usize) -> Vec<Vec<f64>> {
+    places.iter().map(|place| vec![place.map_or(0.0, |place| place.hit_at(k))]).collect()
+}
+
+/// Where each image finds its class; nowhere where it has none of these.
+fn places(images: &Embeddings, classes: &Embeddings, wanted: &[Option<usize>]) -> Vec<Option<Place>> {
+    (0..images.rows())
+        .into_par_iter()
+        .map(|image| {
+            let right = wanted[image]?;
+            Place::of(&classes.cosines(images.row(image)), |class| class == right)
+        })
+        .collect()
+}
+
+/// Classifies images with known labels; `untrained` has the same images and classes as the untrained model embeds them.
 ///
 /// # Errors
 /// There are no images, or fewer than two labels.
@@ -109,6 +132,7 @@ pub fn classify(
     classes: &Embeddings,
     names: &[LabelName],
     templates: usize,
+    untrained: Option<[&Embeddings; 2]>,
 ) -> Result<ZeroShot> {
     if images.rows() == 0 || names.len() < 2 {
         let reason = format!(
@@ -124,22 +148,21 @@ pub fn classify(
     let class_of: BTreeMap<&str, usize> =
         names.iter().enumerate().map(|(at, name)| (name.label.as_str(), at)).collect();
     let wanted: Vec<Option<usize>> = labels.iter().map(|label| class_of.get(label.as_str()).copied()).collect();
-    let places: Vec<Option<Place>> = (0..images.rows())
-        .into_par_iter()
-        .map(|image| {
-            let right = wanted[image]?;
-            Place::of(&classes.cosines(images.row(image)), |class| class == right)
-        })
-        .collect();
-    let at = |k: usize| places.iter().map(|place| place.map_or(0.0, |place| place.hit_at(k))).collect::<Vec<f64>>();
-    let first = at(1);
-    let share = |hits: &[f64]| clustered_95(&hits.iter().map(|&hit| vec![hit]).collect::<Vec<_>>());
-    let ((accuracy, ci95), (top5, top5_ci95)) = (share(&first), share(&at(LONGER_LIST)));
+    if untrained
+        .is_some_and(|[of_images, of_classes]| (of_images.rows(), of_classes.rows()) != (images.rows(), classes.rows()))
+    {
+        return Err(Error::internal("the untrained model has embedded other images or classes"));
+    }
+    let trained = places(images, classes, &wanted);
+    let untrained = untrained.map(|[images, classes]| places(images, classes, &wanted));
+    let beside = |k: usize| untrained.as_ref().map(|untrained| Beside::of(&hits(&trained, k), &hits(untrained, k)));
+    let first = hits(&trained, 1);
+    let ((accuracy, ci95), (top5, top5_ci95)) = (clustered_95(&first), clustered_95(&hits(&trained, LONGER_LIST)));
 
     let mut by_class = vec![[0.0_f64; 2]; names.len()];
     for (hit, class) in first.iter().zip(&wanted) {
         if let Some(class) = class {
-            by_class[*class][0] += hit;
+            by_class[*class][0] += hit[0];
             by_class[*class][1] += 1.0;
         }
     }
@@ -150,9 +173,11 @@ pub fn classify(
         accuracy,
         ci95,
         chance: chance(1),
+        untrained: beside(1),
         top5,
         top5_ci95,
         top5_chance: chance(LONGER_LIST),
+        top5_untrained: beside(LONGER_LIST),
         mean_per_class,
         classes: names.len(),
         samples: images.rows(),
@@ -160,26 +185,26 @@ pub fn classify(
         left_out: 0,
         templates,
         protocol: format!(
-            "cosine with the unit mean of each label's unit embeddings of {templates} prompts; ties count by expectation"
+            "cosine with the unit mean of each label's unit embeddings of {templates} prompts; ties count by expectation{}",
+            if untrained.is_some() { "; differences are trained minus untrained, paired by image" } else { "" }
         ),
     })
 }
 
 impl fmt::Display for ZeroShot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { accuracy, ci95, chance, top5, top5_ci95, top5_chance, mean_per_class, .. } = self;
         writeln!(f, "{} classes, {} images, {} templates", self.classes, self.samples, self.templates)?;
-        writeln!(
-            f,
-            "  {:<32}{accuracy:.3} [{:.3} {:.3}] (chance {chance:.3})",
-            "zero-shot accuracy", ci95[0], ci95[1]
-        )?;
-        writeln!(
-            f,
-            "  {:<32}{top5:.3} [{:.3} {:.3}] (chance {top5_chance:.3})",
-            "among the first five", top5_ci95[0], top5_ci95[1]
-        )?;
-        writeln!(f, "  {:<32}{mean_per_class:.3}", "mean over classes")?;
+        for (name, share, [low, high], chance, untrained) in [
+            ("zero-shot accuracy", self.accuracy, self.ci95, self.chance, self.untrained),
+            ("among the first five", self.top5, self.top5_ci95, self.top5_chance, self.top5_untrained),
+        ] {
+            write!(f, "  {name:<32}{share:.3} [{low:.3} {high:.3}] (chance {chance:.3}")?;
+            if let Some(beside) = untrained {
+                write!(f, ", untrained {}; difference {}", beside.share_in_words(), beside.difference_in_words())?;
+            }
+            writeln!(f, ")")?;
+        }
+        writeln!(f, "  {:<32}{:.3}", "mean over classes", self.mean_per_class)?;
         if self.samples_of_unknown_class > 0 {
             let count = self.samples_of_unknown_class;
             writeln!(f, "  {count} images have a label that is not among the names and count as wrong")?;
@@ -194,6 +219,7 @@ impl fmt::Display for ZeroShot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evaluate::scores::Verdict;
 
     fn names(labels: &[&str]) -> Vec<LabelName> {
         labels.iter().map(|label| LabelName::of(label)).collect()
@@ -236,7 +262,7 @@ mod tests {
         let mut images = Embeddings::new(7);
         [0, 0, 0, 1].into_iter().for_each(|at| images.push(&axis(at)).expect("finite"));
         // Right, right, wrong (tied with five others behind the first), of no known label.
-        let found = classify(&images, &owned(&["a", "a", "b", "z"]), &classes, &names(&labels), 3).expect("fits");
+        let found = classify(&images, &owned(&["a", "a", "b", "z"]), &classes, &names(&labels), 3, None).expect("fits");
         assert_eq!((found.accuracy, found.samples_of_unknown_class, found.samples), (0.5, 1, 4));
         // Of the tied six, four come among the first five.
         assert!((found.top5 - (2.0 + 4.0 / 6.0) / 4.0).abs() < 1e-12);
@@ -255,14 +281,33 @@ mod tests {
         let labels: Vec<String> = (0..20).map(|at| (at % 10).to_string()).collect();
         let all: Vec<String> = (0..10).map(|at| at.to_string()).collect();
         let all: Vec<LabelName> = all.iter().map(|label| LabelName::of(label)).collect();
-        let found = classify(&images, &labels, &classes, &all, 1).expect("fits");
+        let found = classify(&images, &labels, &classes, &all, 1, None).expect("fits");
         assert!((found.accuracy - 0.1).abs() < 1e-12 && (found.top5 - 0.5).abs() < 1e-12, "{found}");
     }
 
     #[test]
     fn without_a_choice_there_is_an_error() {
         let one = Embeddings::of(&[1.0, 0.0], 2).expect("finite");
-        assert!(classify(&one, &owned(&["a"]), &one, &names(&["a"]), 1).is_err());
-        assert!(classify(&Embeddings::new(2), &[], &one, &names(&["a"]), 1).is_err());
+        assert!(classify(&one, &owned(&["a"]), &one, &names(&["a"]), 1, None).is_err());
+        assert!(classify(&Embeddings::new(2), &[], &one, &names(&["a"]), 1, None).is_err());
+    }
+
+    #[test]
+    fn the_untrained_model_stands_beside() {
+        let axis = |at: usize| (0..4).map(|other| f32::from(u8::from(other == at))).collect::<Vec<f32>>();
+        let classes = Embeddings::of(&(0..4).flat_map(axis).collect::<Vec<_>>(), 4).expect("finite");
+        let images = Embeddings::of(&(0..40).flat_map(|at| axis(at % 4)).collect::<Vec<_>>(), 4).expect("finite");
+        let labels: Vec<String> = (0..40).map(|at| (at % 4).to_string()).collect();
+        let all = names(&["0", "1", "2", "3"]);
+        let nothing = |rows: usize| Embeddings::of(&vec![1.0; 3 * rows], 3).expect("finite");
+        let (images_of, classes_of) = (nothing(40), nothing(4));
+        let untrained = Some([&images_of, &classes_of]);
+        let found = classify(&images, &labels, &classes, &all, 1, untrained).expect("fits");
+        let beside = found.untrained.expect("asked for");
+        assert!((beside.share - 0.25).abs() < 1e-9 && (beside.paired.difference - 0.75).abs() < 1e-9, "{beside:?}");
+        assert_eq!(found.top5_untrained.map(|beside| beside.verdict), Some(Verdict::Level));
+        let text = found.to_string();
+        assert!(text.contains("untrained 0.250 [") && text.contains("difference +0.750 ["), "{text}");
+        assert!(classify(&images, &labels, &classes, &all, 1, Some([&images_of, &images_of])).is_err());
     }
 }

@@ -189,6 +189,11 @@ impl Method for CLIP {
         2
     }
 
+    /// open_clip has a group without decay for whatever has fewer than two dimensions, the scale and the bias among them.
+    fn decays_vectors_in_torch(&self) -> bool {
+        false
+    }
+
     fn train_loss(&mut self, input: Input, step: u64) -> Result<MethodOutput> {
         let embedded = self.embed(input, BatchRows::whole(step))?;
         self.loss_of(embedded)

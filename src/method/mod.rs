@@ -153,6 +153,11 @@ pub trait Method: Module + Clone + Debug {
         1
     }
 
+    /// Whether the method's PyTorch recipe decays biases, gains and scales too, as `train.compat = "torch"` then does.
+    fn decays_vectors_in_torch(&self) -> bool {
+        true
+    }
+
     /// Called once, with a run's first batch, before its first step: scales that depend on the data. A resumed run has
     /// them in its weights.
     ///

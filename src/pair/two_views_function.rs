@@ -197,7 +197,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        augment::recipe::{AugmentSettings, ImageOpSettings, RandomResizedCropSettings},
+        augment::recipe::{AugmentSettings, ImageOpSettings, Interpolation, RandomResizedCropSettings},
         pair::TwoViewsSettings,
     };
 
@@ -211,7 +211,12 @@ mod tests {
     }
 
     fn kernel() -> TwoViews {
-        let crop = RandomResizedCropSettings { side_pixels: 4, area: [0.2, 1.0], aspect: [0.75, 1.25] };
+        let crop = RandomResizedCropSettings {
+            side_pixels: 4,
+            area: [0.2, 1.0],
+            aspect: [0.75, 1.25],
+            interpolation: Interpolation::Bilinear,
+        };
         let augment = AugmentSettings { image: vec![ImageOpSettings::RandomResizedCrop(crop)], ..Default::default() };
         TwoViews::new(&TwoViewsSettings { column: "image".into() }, &augment).expect("a valid recipe")
     }
@@ -272,7 +277,12 @@ mod tests {
 
     #[test]
     fn advised_batch_of_224_pixel_views_stays_below_64_megabytes() {
-        let crop = RandomResizedCropSettings { side_pixels: 224, area: [0.08, 1.0], aspect: [0.75, 1.25] };
+        let crop = RandomResizedCropSettings {
+            side_pixels: 224,
+            area: [0.08, 1.0],
+            aspect: [0.75, 1.25],
+            interpolation: Interpolation::Bilinear,
+        };
         let augment = AugmentSettings { image: vec![ImageOpSettings::RandomResizedCrop(crop)], ..Default::default() };
         let kernel = TwoViews::new(&TwoViewsSettings { column: "image".into() }, &augment).expect("a valid recipe");
         assert_eq!(batch_rows(&kernel), (64 << 20) / (2 * 3 * 224 * 224));

@@ -42,10 +42,11 @@ pub(super) fn check(reading: &mut Reading, settings: &Settings) {
         reading.note_about(&[&keys[0], &keys[1]], "a ResNet has no patches", "leave it out");
     }
     for (name, values, is_right) in [
-        ("pixel_mean", settings.pixel_mean, f64::is_finite as fn(f64) -> bool),
+        ("pixel_mean", settings.pixel_mean, f32::is_finite as fn(f32) -> bool),
         ("pixel_deviation", settings.pixel_deviation, |value| value > 0.0 && value.is_finite()),
     ] {
-        for (at, value) in values.into_iter().enumerate().filter(|(_, value)| !is_right(*value)) {
+        // As the device sees them: 1e-50 is 0 there.
+        for (at, value) in values.into_iter().enumerate().filter(|(_, value)| !is_right(*value as f32)) {
             reading.note(&key(&format!("{name}[{at}]")), format!("{value} is out of range"), "0.5");
         }
     }
@@ -136,6 +137,8 @@ mod tests {
             ("method.clip.text.vocabulary_tokens=1_000", "method.clip.text.vocabulary_tokens"),
             ("method.clip.patch_dropout=1.0", "method.clip.patch_dropout"),
             ("method.clip.pixel_deviation=[0.5, 0.0, 0.5]", "method.clip.pixel_deviation[1]"),
+            ("method.clip.pixel_deviation=[0.5, 0.5, 1e-50]", "method.clip.pixel_deviation[2]"),
+            ("method.clip.pixel_mean=[1e50, 0.5, 0.5]", "method.clip.pixel_mean[0]"),
             ("method.clip.embedding_width=0", "method.clip.embedding_width"),
             ("method.clip.loss_tile_rows=0", "method.clip.loss_tile_rows"),
             ("method.clip.dropout=1", "method.clip.dropout"),

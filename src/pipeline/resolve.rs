@@ -97,8 +97,9 @@ impl Plan {
         let scan = &mut self.pipeline.scan;
         let of_sources =
             scan.sources.values_mut().flat_map(|source| source.shards.iter_mut().chain(&mut source.selection));
-        let places =
-            scan.shards.iter_mut().chain(&mut scan.selection).chain(scan.tables.values_mut()).chain(of_sources);
+        let of_model = scan.clip_score.iter_mut().flat_map(|model| model.weights.iter_mut().chain(&mut model.run));
+        let places = scan.shards.iter_mut().chain(&mut scan.selection).chain(scan.tables.values_mut());
+        let places = places.chain(of_sources).chain(of_model);
         let absolute = |place: &Path| {
             let name = place.display().to_string();
             std::path::absolute(place).context(Stage::CommandLine, name, "has no absolute path; name it from the root")
@@ -338,7 +339,7 @@ fn recipes(reading: &mut Reading, pipeline: &mut Pipeline) -> u32 {
         }
     }
     if pipeline.augment.evaluation.is_empty() && side_pixels > 0 {
-        pipeline.augment.evaluation = ImageRecipe::default_evaluation(side_pixels);
+        pipeline.augment.evaluation = ImageRecipe::default_evaluation(side_pixels, &pipeline.augment.image);
     }
     side_pixels
 }
@@ -385,6 +386,7 @@ mod tests {
         let plan = plan.with_absolute_shards().unwrap();
         assert_eq!(plan.pipeline.scan.shards, [&here, "s3://bucket/x", "/data/y"]);
         let text = "shards = []\ntables = { t = 't.csv' }\ncache = { folder = 'cache', megabytes = 16 }\n\
+                    clip_score = { weights = 'clip' }\n\
                     [sources]\na = { shards = ['data/*.parquet', 's3://bucket/x'] }\nb = { shards = ['y'], selection = 'b' }";
         let mut plan = self::plan(&[]).unwrap();
         plan.pipeline.scan = toml::from_str(text).unwrap();
@@ -392,7 +394,8 @@ mod tests {
         assert_eq!(scan.sources["a"].shards, [&here, "s3://bucket/x"]);
         let b = &scan.sources["b"];
         let cache = scan.cache.unwrap().folder.display().to_string();
-        for place in [&b.shards[0], b.selection.as_ref().unwrap(), &scan.tables["t"], &cache] {
+        let weights = scan.clip_score.unwrap().weights.unwrap();
+        for place in [&b.shards[0], b.selection.as_ref().unwrap(), &scan.tables["t"], &cache, &weights] {
             assert!(place.starts_with('/'), "{place}");
         }
     }

@@ -4,8 +4,9 @@ use super::{
     mistakes::Reading,
 };
 use crate::{
+    evaluate::clip::clip_score::ClipScore,
     scan::{
-        ScanSettings,
+        ClipScoreSettings, ScanSettings,
         mixture::{BLOCK_ITEMS, apportion},
     },
     select::tables::check_name,
@@ -49,6 +50,27 @@ pub(super) fn check(reading: &mut Reading, settings: &ScanSettings) {
         } else if path.trim().is_empty() {
             reading.note(&key, "no file named", "name a file or a glob, such as \"scores/*.parquet\"");
         }
+    }
+    if let Some(settings) = &settings.clip_score {
+        clip_score(reading, settings);
+    }
+}
+
+fn clip_score(reading: &mut Reading, settings: &ClipScoreSettings) {
+    let ClipScoreSettings { weights, run, variant } = settings;
+    let named = [("weights", weights), ("run", run)];
+    for (key, _) in named.iter().filter(|(_, place)| place.as_deref().is_some_and(|place| place.trim().is_empty())) {
+        reading.note(&format!("scan.clip_score.{key}"), "empty", "name a file or folder");
+    }
+    match named.iter().filter(|(_, place)| place.is_some()).count() {
+        1 => {}
+        0 => reading.note("scan.clip_score", "no model named", "name its weights, or the folder of a run"),
+        _ => reading.note("scan.clip_score", "weights and run given", "keep exactly one of weights, run"),
+    }
+    let known = variant.parse::<ClipScore>().ok().filter(|variant| variant.of_pair(0.0).is_some());
+    if known.is_none() {
+        let problem = format!("{variant:?} gives no score of an image and one text");
+        reading.note("scan.clip_score.variant", problem, "write hessel, torchmetrics or cosine");
     }
 }
 
@@ -193,6 +215,12 @@ mod tests {
         assert!(plan("shards = ['a']\nepoch_items = 9\nbalance = { column = 'label' }").is_ok());
         assert_eq!(keys("shards = ['a']\nbalance = { column = 'lable' }"), ["scan.balance.column"]);
         assert_eq!(keys("balance = { column = 'label' }\n[scan.sources.a]\nshards = ['a']"), ["scan.balance"]);
+        assert_eq!(
+            keys("shards = ['a']\nclip_score = { weights = 'w', run = 'r', variant = 'softmax_rank' }"),
+            ["scan.clip_score", "scan.clip_score.variant"]
+        );
+        assert_eq!(keys("shards = ['a']\nclip_score = { run = '' }"), ["scan.clip_score.run"]);
+        assert_eq!(keys("shards = ['a']\nclip_score = {}"), ["scan.clip_score"]);
         assert!(keys("[scan.sources.a]\nshard = ['a']").contains(&"scan.sources.a.shard".to_owned()));
     }
 }

@@ -7,7 +7,7 @@ use super::{Named, choose::queries, clip_evaluation, data::Data, output, progres
 use crate::{
     error::{Error, Mistake, Result, Stage},
     pipeline::{Pipeline, Plan},
-    select::{select::Query, shards::ShardSet},
+    select::shards::ShardSet,
 };
 
 /// Prints what the pipeline resolves to, in one line or as a whole file, and whether its SQL was checked against shards.
@@ -64,7 +64,7 @@ fn sql(plan: &Plan) -> Result<String> {
         Err(error) => return Err(error),
     };
     for (key, shards, sql) in &queries {
-        let query = Query { tables: data.tables()?.clone(), ..Query::new(shards, &data.schema, sql) };
+        let query = data.query(shards, sql)?;
         match data.runtime.block_on(query.plan(1)) {
             Ok(planned) => {
                 planned.warnings.iter().for_each(|warning| progress::log(&format!("warning: {warning}")));

@@ -15,9 +15,7 @@ use crate::{
         EVERY_SAMPLE,
         mixture::{Mixture, Source},
     },
-    select::{
-        report::SelectReport, select::Query, selection::Selection, selection_file::SavedSelection, shards::ShardSet,
-    },
+    select::{report::SelectReport, selection::Selection, selection_file::SavedSelection, shards::ShardSet},
 };
 
 /// How the samples of a source are found.
@@ -143,7 +141,7 @@ impl Choice {
     /// Digests that differ.
     pub fn verify(&self, data: &Data) -> Result<()> {
         let verify = |shards: &ShardSet, sql: &str, digest| -> Result<()> {
-            let query = Query { tables: data.tables()?.clone(), ..Query::new(shards, &data.schema, sql) };
+            let query = data.query(shards, sql)?;
             data.runtime.block_on(query.verify(digest)).map(drop)
         };
         if let Some((sql, digest)) = &self.base {

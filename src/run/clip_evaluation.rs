@@ -57,7 +57,7 @@ pub fn run(named: &Named, model: &ClipModel, page: Option<&Path>, json: bool) ->
     let data = Data::open(&plan)?;
     let embedder = model.open()?;
     let mut scores = Scores { seed: plan.pipeline.seed, ..Scores::default() };
-    let matches = add(&mut scores, &settings, &data, &embedder)?;
+    let matches = add(&mut scores, &settings, &data, &embedder, None)?;
     output::line(&scores.to_string())?;
     if let (Some(page), Some(matches)) = (page, &matches) {
         let title = format!("Best images of captions: {}", model.place);
@@ -71,7 +71,8 @@ pub fn run(named: &Named, model: &ClipModel, page: Option<&Path>, json: bool) ->
     if json { output::json(&scores) } else { Ok(()) }
 }
 
-/// Adds what the settings ask for to the scores; captions with their best images come back where there are some to show.
+/// Adds what the settings ask for to the scores, beside the same of the untrained model where there is one; captions with
+/// their best images come back where there are some to show.
 ///
 /// # Errors
 /// The queries' and the files'; embeddings that are not finite.
@@ -80,18 +81,20 @@ pub(super) fn add(
     settings: &EvaluateSettings,
     data: &Data,
     embedder: &Embedder,
+    untrained: Option<&Embedder>,
 ) -> Result<Option<Matches>> {
-    let session = data.sql_session()?;
+    let session = data.sql_session(&queries(settings))?;
     if scores.recipe.is_empty() {
         scores.recipe = embedder.checkpoint().described.preprocess.to_string();
     }
     if let Some(settings) = &settings.zero_shot {
-        let found = zero_shot(settings, data, &session, embedder)?;
+        let found = zero_shot(settings, data, &session, embedder, untrained)?;
         scores.zero_shot.insert(settings.label.clone(), found);
     }
     let Some(settings) = &settings.retrieval else { return Ok(None) };
-    let pairs = Pairs::read(settings, data, &session, embedder)?;
-    let found = retrieval(&pairs.images, &pairs.texts, &pairs.image_of)?;
+    let pairs = Pairs::read(settings, data, &session, embedder, untrained)?;
+    let beside = pairs.untrained.as_ref().map(|[images, texts]| [images, texts]);
+    let found = retrieval(&pairs.images, &pairs.texts, &pairs.image_of, beside)?;
     scores.retrieval = Some(crate::evaluate::retrieval::Retrieval { left_out: pairs.left_out, ..found });
     if settings.pictures == 0 {
         return Ok(None);
@@ -111,7 +114,7 @@ pub(super) fn check(settings: &EvaluateSettings, data: &Data) -> Result<usize> {
     if settings.zero_shot.is_none() && settings.retrieval.is_none() {
         return Ok(0);
     }
-    let session = data.sql_session()?;
+    let session = data.sql_session(&queries(settings))?;
     let mut checked = 0;
     if let Some(settings) = &settings.zero_shot {
         planned(data, &session, ZERO_SHOT, &settings.sql, &[IMAGE, &settings.label])?;
@@ -123,6 +126,12 @@ pub(super) fn check(settings: &EvaluateSettings, data: &Data) -> Result<usize> {
         checked += 1;
     }
     Ok(checked)
+}
+
+/// The queries of the settings.
+fn queries(settings: &EvaluateSettings) -> Vec<&str> {
+    let of_zero_shot = settings.zero_shot.iter().map(|settings| settings.sql.as_str());
+    of_zero_shot.chain(settings.retrieval.iter().map(|settings| settings.sql.as_str())).collect()
 }
 
 /// A query that returns these columns.
@@ -138,22 +147,43 @@ fn planned(data: &Data, session: &SqlSession, key: &str, sql: &str, columns: &[&
     Err(Error::at(Stage::Sql, format!("{key}.sql"), reason))
 }
 
-fn zero_shot(settings: &ZeroShotSettings, data: &Data, session: &SqlSession, embedder: &Embedder) -> Result<ZeroShot> {
+/// Unit rows of those images of a batch that the trained model has embedded, by the untrained one.
+fn add_untrained(into: &mut Embeddings, embedder: &Embedder, batch: &RecordBatch, embedded: &[usize]) -> Result<()> {
+    for found in embed_images(embedder, batch, embedded)? {
+        let embedding = found.map_err(|bad| Error::internal("an image is bad for one model only").caused_by(bad))?;
+        into.push(&embedding)?;
+    }
+    Ok(())
+}
+
+fn zero_shot(
+    settings: &ZeroShotSettings,
+    data: &Data,
+    session: &SqlSession,
+    embedder: &Embedder,
+    untrained: Option<&Embedder>,
+) -> Result<ZeroShot> {
     let query = planned(data, session, ZERO_SHOT, &settings.sql, &[IMAGE, &settings.label])?;
-    let (mut images, mut labels, mut left_out) = (Embeddings::new(embedder.width()), Vec::new(), 0);
+    let none = || Embeddings::new(embedder.width());
+    let (mut images, mut by_untrained, mut labels, mut left_out) = (none(), none(), Vec::new(), 0);
     let mut bar = Progress::new("zero-shot", 0, "images");
     let ran = data.runtime.block_on(query.run(|batch| {
         let of_rows = texts(&batch, &settings.label)?;
         let rows: Vec<usize> = (0..batch.num_rows()).filter(|&row| of_rows[row].is_some()).collect();
         left_out += batch.num_rows() - rows.len();
+        let mut embedded = vec![];
         for (found, row) in embed_images(embedder, &batch, &rows)?.into_iter().zip(rows) {
             match found {
                 Ok(embedding) => {
                     images.push(&embedding)?;
                     labels.extend(of_rows[row].clone());
+                    embedded.push(row);
                 }
                 Err(_) => left_out += 1,
             }
+        }
+        if let Some(untrained) = untrained {
+            add_untrained(&mut by_untrained, untrained, &batch, &embedded)?;
         }
         bar.at(images.rows() as u64, "");
         Ok(ControlFlow::Continue(()))
@@ -161,8 +191,11 @@ fn zero_shot(settings: &ZeroShotSettings, data: &Data, session: &SqlSession, emb
     bar.finish();
     ran?;
     let (names, templates) = names_and_templates(settings, &labels)?;
-    let classes = class_embeddings(&names, &templates, embedder.width(), |prompts| embedder.texts(prompts))?;
-    let found = classify(&images, &labels, &classes, &names, templates.len())?;
+    let classes_of =
+        |embedder: &Embedder| class_embeddings(&names, &templates, embedder.width(), |prompts| embedder.texts(prompts));
+    let (classes, of_untrained) = (classes_of(embedder)?, untrained.map(classes_of).transpose()?);
+    let beside = of_untrained.as_ref().map(|classes| [&by_untrained, classes]);
+    let found = classify(&images, &labels, &classes, &names, templates.len(), beside)?;
     Ok(ZeroShot { left_out, ..found })
 }
 
@@ -195,6 +228,8 @@ pub(super) struct Pairs {
     pub(super) texts: Embeddings,
     /// Image of each caption.
     pub(super) image_of: Vec<usize>,
+    /// Images and texts by the untrained model, where it was asked.
+    untrained: Option<[Embeddings; 2]>,
     /// Rows with a bad image or without a caption.
     left_out: usize,
     /// Rows so far.
@@ -202,7 +237,13 @@ pub(super) struct Pairs {
 }
 
 impl Pairs {
-    fn read(settings: &RetrievalSettings, data: &Data, session: &SqlSession, embedder: &Embedder) -> Result<Self> {
+    fn read(
+        settings: &RetrievalSettings,
+        data: &Data,
+        session: &SqlSession,
+        embedder: &Embedder,
+        untrained: Option<&Embedder>,
+    ) -> Result<Self> {
         let query = planned(data, session, RETRIEVAL, &settings.sql, &[IMAGE, CAPTION])?;
         let none = || Embeddings::new(embedder.width());
         let mut pairs = Self {
@@ -211,13 +252,14 @@ impl Pairs {
             captions: vec![],
             texts: none(),
             image_of: vec![],
+            untrained: untrained.map(|_| [none(), none()]),
             left_out: 0,
             rows: 0,
         };
         let mut known = HashMap::new();
         let mut bar = Progress::new("retrieval", 0, "images");
         let ran = data.runtime.block_on(query.run(|batch| {
-            pairs.add(&batch, embedder, &mut known)?;
+            pairs.add(&batch, embedder, untrained, &mut known)?;
             bar.at(pairs.images.rows() as u64, "");
             Ok(ControlFlow::Continue(()))
         }));
@@ -225,9 +267,15 @@ impl Pairs {
         ran?;
         // Equal captions are one text: their scores tie exactly.
         let distinct: Vec<&String> = pairs.captions.iter().collect::<BTreeSet<_>>().into_iter().collect();
-        let rows: HashMap<&String, Vec<f32>> = distinct.iter().copied().zip(embedder.texts(&distinct)?).collect();
-        for caption in &pairs.captions {
-            pairs.texts.push(rows.get(caption).ok_or_else(|| Error::internal("a caption without an embedding"))?)?;
+        let embedded = |embedder: &Embedder, into: &mut Embeddings| -> Result<()> {
+            let rows: HashMap<&String, Vec<f32>> = distinct.iter().copied().zip(embedder.texts(&distinct)?).collect();
+            pairs.captions.iter().try_for_each(|caption| {
+                into.push(rows.get(caption).ok_or_else(|| Error::internal("a caption without an embedding"))?)
+            })
+        };
+        embedded(embedder, &mut pairs.texts)?;
+        if let (Some(untrained), Some([_, texts])) = (untrained, &mut pairs.untrained) {
+            embedded(untrained, texts)?;
         }
         Ok(pairs)
     }
@@ -237,6 +285,7 @@ impl Pairs {
         &mut self,
         batch: &RecordBatch,
         embedder: &Embedder,
+        untrained: Option<&Embedder>,
         known: &mut HashMap<String, Option<usize>>,
     ) -> Result<()> {
         let captions = several_texts(batch, CAPTION)?;
@@ -249,16 +298,21 @@ impl Pairs {
         };
         let new: Vec<usize> = (0..batch.num_rows()).filter(new).collect();
         let found = embed_images(embedder, batch, &new)?;
+        let mut embedded = vec![];
         for ((found, hash), &row) in found.into_iter().zip(hashes(batch, &new)?).zip(&new) {
             let image = match found {
                 Ok(embedding) => {
                     self.images.push(&embedding)?;
                     self.hashes.push(hash);
+                    embedded.push(row);
                     Some(self.images.rows() - 1)
                 }
                 Err(_) => None,
             };
             known.insert(keys[row].clone(), image);
+        }
+        if let (Some(untrained), Some([images, _])) = (untrained, &mut self.untrained) {
+            add_untrained(images, untrained, batch, &embedded)?;
         }
         for (captions, key) in captions.into_iter().zip(&keys) {
             match known.get(key).copied().flatten().filter(|_| !captions.is_empty()) {

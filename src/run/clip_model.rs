@@ -21,6 +21,7 @@ use crate::{
     method::Method as _,
     model::clip::Naming,
     pipeline::Plan,
+    scan::ClipScoreSettings,
     select::{
         functions::clip_score::{ClipScores, NAME},
         tables::TableProvenance,
@@ -57,6 +58,19 @@ pub struct ClipModel {
 }
 
 impl ClipModel {
+    /// The model that a pipeline's SQL asks, and for which score.
+    ///
+    /// # Errors
+    /// Ours: the settings were checked before.
+    pub fn of_pipeline(settings: &ClipScoreSettings, device: &str) -> Result<(Self, ClipScore)> {
+        let ClipScoreSettings { weights, run, variant } = settings;
+        let place = weights.as_ref().map(|path| Place::Weights(path.into()));
+        let place = place.or(run.as_ref().map(|path| Place::Run(path.into())));
+        let unchecked = || Error::internal("scan.clip_score was not checked");
+        let model = Self { place: place.ok_or_else(unchecked)?, device: device.to_owned() };
+        Ok((model, variant.parse().map_err(|_| unchecked())?))
+    }
+
     /// Reads the weights.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use datafusion::{
 use futures::TryStreamExt as _;
 use tokio::runtime::{Builder, Runtime};
 
-use super::progress;
+use super::{clip_model::ClipModel, progress};
 use crate::{
     augment::image::recipe::RecipeProblem,
     batch::PairCaptions,
@@ -30,6 +30,7 @@ use crate::{
     },
     schema::Schema,
     select::{
+        functions::clip_score::{ClipScores, NAME as CLIP_SCORE},
         report::SelectReport,
         select::Query,
         selection::Selection,
@@ -61,6 +62,10 @@ pub struct Data {
     /// With the pipeline's patience and cache.
     stores: Arc<Stores>,
     tables: OnceLock<Tables>,
+    /// As the pipeline names it.
+    device: String,
+    /// What `clip_score` asks; read when the first query calls it.
+    model: OnceLock<ClipScores>,
 }
 
 impl Data {
@@ -75,7 +80,8 @@ impl Data {
         let stores = Arc::new(Stores::of_pipeline(&scan.store, scan.cache.as_ref())?);
         let shards =
             Arc::new(runtime.block_on(ShardSet::open_through(&scan.all_shards(), &schema, Arc::clone(&stores)))?);
-        Ok(Self { runtime, schema, shards, scan: scan.clone(), stores, tables: OnceLock::new() })
+        let (scan, device, tables) = (scan.clone(), plan.pipeline.device.clone(), OnceLock::new());
+        Ok(Self { runtime, schema, shards, scan, stores, tables, device, model: OnceLock::new() })
     }
 
     /// The shards of one source, with ordinals of their own.
@@ -99,6 +105,26 @@ impl Data {
         Ok(self.tables.get_or_init(|| tables))
     }
 
+    /// The model of `[scan.clip_score]`, where the query calls it.
+    fn model(&self, sql: &str) -> Result<Option<ClipScores>> {
+        let is_called = sql.to_ascii_lowercase().contains(CLIP_SCORE);
+        let Some(settings) = self.scan.clip_score.as_ref().filter(|_| is_called) else { return Ok(None) };
+        if let Some(model) = self.model.get() {
+            return Ok(Some(model.clone()));
+        }
+        let (model, variant) = ClipModel::of_pipeline(settings, &self.device)?;
+        let scores = model.scores(variant)?;
+        Ok(Some(self.model.get_or_init(|| scores).clone()))
+    }
+
+    /// A query of the pipeline over some of the shards, with all that it may read.
+    ///
+    /// # Errors
+    /// The tables'; those of the weights that it asks for scores.
+    pub fn query<'a>(&'a self, shards: &'a ShardSet, sql: &'a str) -> Result<Query<'a>> {
+        Ok(Query { tables: self.tables()?.clone(), model: self.model(sql)?, ..Query::new(shards, &self.schema, sql) })
+    }
+
     /// Runs a selection's SQL and logs what it warns of.
     ///
     /// # Errors
@@ -112,17 +138,16 @@ impl Data {
     /// # Errors
     /// The query's.
     pub fn select_from(&self, shards: &ShardSet, sql: &str) -> Result<(Selection, SelectReport)> {
-        let query = Query { tables: self.tables()?.clone(), ..Query::new(shards, &self.schema, sql) };
-        let (selection, report) = self.runtime.block_on(query.select())?;
+        let (selection, report) = self.runtime.block_on(self.query(shards, sql)?.select())?;
         report.warnings.iter().for_each(|warning| progress::log(&format!("warning: {warning}")));
         Ok((selection, report))
     }
 
-    /// A session for queries whose rows are looked at as they come, in the order of `sample_id`.
+    /// A session for these queries, whose rows are looked at as they come, in the order of `sample_id`.
     ///
     /// # Errors
-    /// The shards' and the tables'.
-    pub fn sql_session(&self) -> Result<SqlSession> {
+    /// The shards' and the tables'; those of the weights that a query asks for scores.
+    pub fn sql_session(&self, queries: &[&str]) -> Result<SqlSession> {
         let settings = SqlSettings {
             shards: self.scan.all_shards(),
             schema: self.schema.clone(),
@@ -130,10 +155,12 @@ impl Data {
             memory_bytes: SESSION_BYTES,
         };
         let tables = self.tables()?;
+        let models = queries.iter().map(|sql| self.model(sql)).collect::<Result<Vec<_>>>()?;
         self.runtime.block_on(async {
             let session = SqlSession::open(&settings).await?;
             session.give_tables(tables).await?;
             session.keep_order();
+            models.into_iter().flatten().take(1).for_each(|model| session.give_model(model));
             Ok(session)
         })
     }

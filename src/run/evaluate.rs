@@ -173,8 +173,11 @@ pub fn run(run: &Path, sets: &[String], json: bool) -> Result<()> {
     let averaged = if newest.tensors.ema.is_some() { ", averaged weights" } else { "" };
     progress::log(&format!("checkpoint {}{averaged}", newest.folder.display()));
     // Opened first: a method without a text tower is told before minutes of classification are spent.
-    let embedder = match settings.zero_shot.is_some() || settings.retrieval.is_some() {
-        true => Some(clip_model::of_method(&plan, &trained, &device)?),
+    let embedders = match settings.zero_shot.is_some() || settings.retrieval.is_some() {
+        true => {
+            let of = |method| clip_model::of_method(&plan, method, &device);
+            Some((of(&trained)?, of(&untrained)?))
+        }
         false => None,
     };
     let mut scores = match settings.classifies() {
@@ -182,8 +185,8 @@ pub fn run(run: &Path, sets: &[String], json: bool) -> Result<()> {
         false => Scores { seed: plan.pipeline.seed, ..Scores::default() },
     };
     let mut matches = None;
-    if let Some(embedder) = &embedder {
-        matches = clip_evaluation::add(&mut scores, &settings, &data, embedder)?;
+    if let Some((trained, untrained)) = &embedders {
+        matches = clip_evaluation::add(&mut scores, &settings, &data, trained, Some(untrained))?;
     }
     let line = scores.to_json_line().map_err(|error| Error::internal("scores are no JSON").caused_by(error))?;
     // Computed for long, so shown whatever becomes of the files.

@@ -17,7 +17,7 @@ use crate::{
     error::{Context as _, Error, Result, Stage},
     pipeline::Plan,
     scan::epoch::EpochPlan,
-    select::{report::SelectReport, select::Query, sorted::sorted_by_low_cardinality},
+    select::{report::SelectReport, sorted::sorted_by_low_cardinality},
     train::schedule::Schedule,
 };
 
@@ -81,7 +81,7 @@ fn selected(data: &Data, chosen: &Chosen) -> Result<()> {
         output::line(&format!("  with {}", chosen.report.extra_columns.join(", ")))?;
     }
     if let How::Sql(sql) = &chosen.how {
-        let query = Query { tables: data.tables()?.clone(), ..Query::new(&chosen.shards, &data.schema, sql) };
+        let query = data.query(&chosen.shards, sql)?;
         let select = data.runtime.block_on(query.plan(1))?;
         output::line(&indented(&displayable(select.physical.as_ref()).indent(false).to_string()))?;
     }

@@ -4,10 +4,7 @@ use std::path::{Path, PathBuf};
 use super::{folder::RunFolder, methods::PlannedMethod, output, progress};
 use crate::{
     augment::{
-        image::{
-            precise_resize::Interpolation,
-            preprocess::{CropRounding, Preprocess, ResizeTo},
-        },
+        image::preprocess::{CropRounding, Preprocess, ResizeTo},
         recipe::ImageOpSettings,
     },
     device,
@@ -75,7 +72,7 @@ pub fn described(plan: &Plan) -> Result<Described> {
     let towers = settings.towers();
     let preprocess = Preprocess {
         resize: ResizeTo::ShorterSidePixels(resize.side_pixels as usize),
-        interpolation: Interpolation::Bilinear,
+        interpolation: resize.interpolation,
         crop_side_pixels: crop.side_pixels as usize,
         crop_rounding: crop_rounding_of(naming_of(&towers)),
         mean: narrow(settings.pixel_mean),
@@ -114,6 +111,7 @@ fn check_new(folder: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::augment::recipe::Interpolation;
 
     #[test]
     fn a_configuration_says_what_the_evaluation_recipe_does() {
@@ -124,6 +122,8 @@ mod tests {
         // Without a recipe a border of an eighth is left out.
         assert_eq!(found.preprocess.resize, ResizeTo::ShorterSidePixels(74));
         assert_eq!((found.preprocess.crop_side_pixels, found.preprocess.mean), (64, [0.5; 3]));
+        // The filter is that of the training crop.
+        assert_eq!(found.preprocess.interpolation, Interpolation::Bicubic);
         assert_eq!(naming_of(&found.settings), Naming::Transformers);
         assert_eq!(naming_of(&described(&plan("siglip", &[])).unwrap().settings), Naming::OpenClip);
         let crop = "augment.evaluation=[{ center_crop = { side_pixels = 64 } }]";

@@ -82,6 +82,14 @@ impl Method for PlannedMethod {
         }
     }
 
+    fn decays_vectors_in_torch(&self) -> bool {
+        match self {
+            Self::Simclr(method) => method.decays_vectors_in_torch(),
+            Self::Cpc(method) => method.decays_vectors_in_torch(),
+            Self::Clip(method) => method.decays_vectors_in_torch(),
+        }
+    }
+
     fn prepare(self, first: Input) -> Result<Self> {
         match self {
             Self::Simclr(method) => method.prepare(first).map(Self::Simclr),

@@ -89,8 +89,7 @@ pub fn what(words: &str, sets: &[String], shards: &[String], tables: &[String]) 
 pub fn run(request: &Request) -> Result<()> {
     match &request.what {
         What::Pipeline(_) if request.model.is_some() => {
-            let reason =
-                "goes with SQL, and this is a pipeline: select by SQL with --to, and name the file in scan.selection";
+            let reason = "goes with SQL, and this is a pipeline, which names its model itself: --set scan.clip_score.weights=FILE";
             Err(Error::at(Stage::CommandLine, "--weights", reason))
         }
         What::Pipeline(named) => of_pipeline(named, request),

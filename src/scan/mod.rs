@@ -67,6 +67,9 @@ pub struct ScanSettings {
     /// Tables that SQL may join with: name = file or glob of .parquet, .csv, .tsv, .json, .jsonl or .arrow.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tables: BTreeMap<String, String>,
+    /// The CLIP that `clip_score(image, caption)` asks in this pipeline's SQL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_score: Option<ClipScoreSettings>,
     /// Instead of `shards` and `sql`: several sources, mixed by weight.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sources: BTreeMap<String, SourceSettings>,
@@ -93,6 +96,24 @@ impl ScanSettings {
 pub struct BalanceSettings {
     /// A narrow column of the schema, such as `group` or `label`, of at most 1,000 values.
     pub column: String,
+}
+
+/// `[scan.clip_score]`: exactly one of `weights` and `run`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClipScoreSettings {
+    /// A safetensors file, or the folder in which it is with its configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
+    /// The folder of a run, of which the newest checkpoint counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// `hessel` (2.5 cos, captions after "A photo depicts "), `torchmetrics` (100 cos) or `cosine`.
+    #[serde(default = "default_variant")]
+    pub variant: String,
+}
+fn default_variant() -> String {
+    "hessel".into()
 }
 
 /// `[scan.sources.NAME]`
@@ -134,6 +155,7 @@ impl Default for ScanSettings {
             max_bad_share: default_max_bad_share(),
             columns: BTreeMap::new(),
             tables: BTreeMap::new(),
+            clip_score: None,
             sources: BTreeMap::new(),
             store: StoreSettings::default(),
             cache: None,

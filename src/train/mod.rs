@@ -70,7 +70,7 @@ pub struct TrainSettings {
     /// Stop after so many steps, before the epochs are over. The schedule still spans all epochs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<u64>,
-    /// `torch`: weight decay on every tensor, PyTorch's default initialisation, no zero gain, unbiased running variance,
+    /// `torch`: weight decay on every tensor (but for CLIP, as in open_clip), PyTorch's default initialisation, no zero gain, unbiased running variance,
     /// both views in one forward.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compat: Option<Compat>,

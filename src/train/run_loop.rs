@@ -241,7 +241,8 @@ fn start<M: Method>(method: M, plan: &TrainPlan, origin: &Origin, observer: &mut
         let reason = "the folder holds a run with checkpoints; continue it with `--resume` or name another folder";
         return Err(Error::at(Stage::Checkpoint, plan.run.display().to_string(), reason));
     }
-    let mut optimizer = Optimizer::new(&settings.optimizer, settings.compat, &method, &plan.device);
+    let compat = settings.compat.filter(|_| method.decays_vectors_in_torch());
+    let mut optimizer = Optimizer::new(&settings.optimizer, compat, &method, &plan.device);
     let Some((checkpoint, damaged)) = found else {
         let ema = settings.ema_decay.map(|decay| Ema::new(decay, &method));
         return Ok(Start { method, optimizer, ema, progress: Progress::default(), metrics_bytes: 0 });

@@ -12,12 +12,13 @@ use diptych::{
             header::{Format, Header, probe},
             horizontal_flip::HorizontalFlip,
             planes::PlanarImage,
+            preprocess::{Preprocess, ResizeTo},
             recipe::{ImageOp, ImageRecipe, RecipePurpose},
             solarize::Solarize,
         },
         recipe::{
             AugmentSettings, CenterCropSettings, ChanceSettings, ColorJitterSettings, GaussianBlurSettings,
-            ImageOpSettings, RandomResizedCropSettings, ResizeSettings, SolarizeSettings,
+            ImageOpSettings, Interpolation, RandomResizedCropSettings, ResizeSettings, SolarizeSettings,
         },
     },
     pair::{Encoded, SampleKernel, TwoViewsSettings, one_view::OneView, two_views::TwoViews},
@@ -148,12 +149,16 @@ fn center_crop(side_pixels: u32) -> ImageOpSettings {
 }
 
 fn resize(side_pixels: u32) -> ImageOpSettings {
-    ImageOpSettings::Resize(ResizeSettings { side_pixels })
+    ImageOpSettings::Resize(ResizeSettings { side_pixels, interpolation: Interpolation::Bilinear })
 }
 
 fn random_resized_crop(side_pixels: u32) -> ImageOpSettings {
     let (area, aspect) = ([0.08, 1.0], [3.0 / 4.0, 4.0 / 3.0]);
-    ImageOpSettings::RandomResizedCrop(RandomResizedCropSettings { side_pixels, area, aspect })
+    crop_by(Interpolation::Bilinear, side_pixels, area, aspect)
+}
+
+fn crop_by(interpolation: Interpolation, side_pixels: u32, area: [f64; 2], aspect: [f64; 2]) -> ImageOpSettings {
+    ImageOpSettings::RandomResizedCrop(RandomResizedCropSettings { side_pixels, area, aspect, interpolation })
 }
 
 /// SimCLR's recipe, with every pixel op certain, and solarize.
@@ -427,6 +432,49 @@ fn truncated_and_damaged_jpegs_are_decode_failures() {
     assert_eq!(one_view(vec![center_crop(90)], &damaged).expect_err("ends early").class, BadClass::Decode);
 }
 
+/// All of a square image, and what CLIP's preprocessing, which is PIL's, makes of it.
+fn cubic_crop_and_preprocess(encoded: &[u8], side: u32) -> (Vec<u8>, Vec<u8>) {
+    let kernel = two_views(vec![crop_by(Interpolation::Bicubic, side, [1.0; 2], [1.0; 2])]);
+    let ours = apply(&kernel, encoded, 1, ITEM).expect("a good image");
+    let side = side as usize;
+    let preprocess =
+        Preprocess { resize: ResizeTo::SquarePixels(side), crop_side_pixels: side, ..Preprocess::default() };
+    (ours[..3 * side * side].to_vec(), preprocess.levels(encoded, 1_000_000).expect("a good image"))
+}
+
+#[test]
+fn bicubic_crops_are_pils_for_png_and_near_it_for_jpeg() {
+    for (from, side) in [(60, 32), (60, 60), (40, 96)] {
+        let image = photo(from, from);
+        let (ours, pil) = cubic_crop_and_preprocess(&png(&image, from, from, ExtendedColorType::Rgb8), side);
+        assert_eq!(ours, pil, "{from} to {side}");
+        let triangle = two_views(vec![crop_by(Interpolation::Bilinear, side, [1.0; 2], [1.0; 2])]);
+        let bilinear =
+            apply(&triangle, &png(&image, from, from, ExtendedColorType::Rgb8), 1, ITEM).expect("a good PNG");
+        assert_eq!(bilinear[..ours.len()] == ours[..], from == side, "{from} to {side}");
+        // Chroma at half the size is enlarged by another filter than libjpeg's.
+        let (ours, pil) = cubic_crop_and_preprocess(&jpeg(&image), side);
+        let mean = ours.iter().zip(&pil).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / ours.len() as f64;
+        assert!(mean < 2.0, "{from} to {side}: {mean}");
+    }
+}
+
+#[test]
+fn strips_that_a_cubic_filter_would_blow_up_are_refused() {
+    let strip = png(&vec![9; 3 * 9_000], 1, 9_000, ExtendedColorType::Rgb8);
+    let augment = |interpolation| AugmentSettings {
+        image: vec![crop_by(interpolation, 224, [1.0; 2], [1.0 / 9_000.0, 1.0])],
+        max_megapixels: 0.1,
+        ..Default::default()
+    };
+    let views = |interpolation| {
+        let kernel = TwoViews::new(&TwoViewsSettings { column: "image".into() }, &augment(interpolation));
+        apply(&kernel.expect("a valid recipe"), &strip, 1, ITEM)
+    };
+    assert!(views(Interpolation::Bilinear).is_ok());
+    assert_eq!(views(Interpolation::Bicubic).expect_err("2 megapixels").class, BadClass::TooManyPixels);
+}
+
 #[test]
 fn rows_below_every_view_are_not_decoded_and_make_no_difference() {
     let whole = jpeg(&photo(64, 640));
@@ -560,7 +608,8 @@ fn obeys_image_op_rules(settings: &ImageOpSettings) {
 fn every_op_obeys_the_rules() {
     let ops = everything(16);
     assert_eq!(ops.len(), 6);
-    ops.iter().chain(&[resize(7), center_crop(5)]).for_each(obeys_image_op_rules);
+    let cubic = crop_by(Interpolation::Bicubic, 16, [0.5, 1.0], [0.75, 1.5]);
+    ops.iter().chain(&[resize(7), center_crop(5), cubic]).for_each(obeys_image_op_rules);
 }
 
 #[test]
@@ -572,6 +621,7 @@ fn recipe_reports_all_its_problems_at_once() {
                 side_pixels: 0,
                 area: [0.5, 0.2],
                 aspect: [0.75, 1.5],
+                interpolation: Interpolation::Bilinear,
             }),
             ImageOpSettings::ColorJitter(jitter),
             ImageOpSettings::GaussianBlur(GaussianBlurSettings {

@@ -236,7 +236,7 @@ fn without_weights_the_error_names_the_option() {
         assert!(said.contains("--weights"), "{said}");
     }
     let said = fails(2, &["select", "simclr_small", "--weights", workshop.weights()]);
-    assert!(said.contains("goes with SQL"), "{said}");
+    assert!(said.contains("goes with SQL") && said.contains("scan.clip_score.weights"), "{said}");
     assert!(ok(&["functions", "clip_score"]).contains("--weights"));
 }
 
@@ -265,6 +265,40 @@ fn the_best_share_of_pairs_is_one_selection() {
 }
 
 #[test]
+fn the_sql_of_a_pipeline_asks_the_model_that_it_names() {
+    let workshop = Workshop::new();
+    let (shards, pipeline, run) = (workshop.text("shards"), workshop.text("p.toml"), workshop.text("run"));
+    let scores = workshop.rows(
+        "SELECT clip_score(image, caption) AS score FROM shards ORDER BY score DESC NULLS LAST LIMIT 5",
+        &["--clip-score", "cosine"],
+    );
+    let least = number(&scores[4]["score"]) - 1e-6;
+    let sql = format!("SELECT sample_id FROM shards WHERE clip_score(image, caption) >= {least}");
+    let words =
+        ["select", &sql, "--shards", &shards, "--weights", workshop.weights(), "--clip-score", "cosine", "--json"];
+    let by_words = last_json(&ok(&words));
+
+    let model = format!("[scan.clip_score]\nweights = {:?}\nvariant = \"cosine\"\n\n[augment]", workshop.weights());
+    let text = PIPELINE
+        .replace("SHARDS", &shards)
+        .replace("SELECT sample_id FROM shards\"\nshuffle", &format!("{sql}\"\nshuffle"));
+    fs::write(&pipeline, text.replace("[augment]", &model)).expect("written");
+    assert!(ok(&["check", &pipeline]).contains("planned over 10 rows"));
+    let by_pipeline = last_json(&ok(&["select", &pipeline, "--verify", "--json"]));
+    for key in ["items", "digest", "tables"] {
+        assert_eq!(by_pipeline[key], by_words[key], "{key}");
+    }
+    assert_eq!(by_pipeline["items"], 5);
+    // Training keeps the selection: resuming asks no model.
+    ok(&["train", &pipeline, "--run", &run, "--set", "train.epochs=1"]);
+    let resolved = fs::read_to_string(Path::new(&run).join("pipeline.toml")).expect("saved");
+    assert!(resolved.contains("[scan.clip_score]") && resolved.contains(workshop.weights()), "{resolved}");
+    fs::remove_file(workshop.weights()).expect("removed");
+    ok(&["train", "--resume", &run]);
+    assert!(fails(1, &["select", &pipeline]).contains("safetensors"));
+}
+
+#[test]
 fn retrieval_is_what_the_embeddings_say() {
     let workshop = Workshop::new();
     let page = workshop.text("matches.html");
@@ -273,6 +307,7 @@ fn retrieval_is_what_the_embeddings_say() {
     let found = &found["retrieval"];
     assert_eq!((&found["image_to_text"]["queries"], &found["left_out"]), (&9.into(), &1.into()));
     assert!((number(&found["text_to_image"]["chance"]["r5"]) - 5.0 / 9.0).abs() < 1e-12);
+    assert!(found["text_to_image"]["untrained"].is_null(), "released weights have no untrained model");
 
     let (shards, to) = (workshop.text("shards"), workshop.text("embedded"));
     ok(&["embed", "--weights", workshop.weights(), "--shards", &shards, "--to", &to, "--max-bad-share", "1"]);
@@ -424,9 +459,20 @@ fn a_run_is_scored_by_text_and_embeds_as_its_exported_weights_do() {
         (&9.into(), &1.into())
     );
     assert_eq!(found["zero_shot"]["label"]["classes"], 3, "{found}");
+    let beside = [
+        (&found["zero_shot"]["label"]["accuracy"], &found["zero_shot"]["label"]["untrained"]),
+        (&found["retrieval"]["image_to_text"]["r1"], &found["retrieval"]["image_to_text"]["untrained"]["r1"]),
+        (&found["retrieval"]["text_to_image"]["r5"], &found["retrieval"]["text_to_image"]["untrained"]["r5"]),
+    ];
+    for (trained, beside) in beside {
+        let difference = number(trained) - number(&beside["share"]);
+        assert!((number(&beside["difference"]) - difference).abs() < 1e-9, "{beside}");
+        assert!(beside["verdict"].is_string() && numbers(&beside["ci95"]).len() == 2, "{beside}");
+    }
     let report = fs::read_to_string(Path::new(&run).join("report.html")).expect("a report");
     assert!(report.contains("Best images of captions") && report.contains("class=\"match\""));
     assert!(report.contains("<b>Retrieval</b>") && report.contains("by prompts"));
+    assert!(report.contains("<small>untrained ") && report.contains("<br>difference "));
 
     let exported = workshop.text("exported");
     ok(&["export", &run, "--to", &exported]);

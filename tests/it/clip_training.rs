@@ -12,7 +12,7 @@ use diptych::model::InitOptions;
 use diptych::seed;
 use diptych::train::metrics::MetricsLine;
 use diptych::train::report::write_report;
-use diptych::train::{AdamWSettings, OptimizerSettings, TrainPlan, TrainReport, TrainSettings, parameters, state};
+use diptych::train::{AdamWSettings, Compat, OptimizerSettings, TrainPlan, TrainReport, TrainSettings, parameters, state};
 
 use super::training::{self, assert_resumes_bit_for_bit, assert_same_bits_on_any_threads, lines, saved};
 
@@ -166,20 +166,22 @@ fn the_scale_never_passes_a_hundred() {
 #[test]
 fn weight_decay_touches_matrices_alone() {
     let device = Device::flex().autodiff();
-    let steps = |weight_decay: f64| {
+    let steps = |weight_decay: f64, compat: Option<Compat>| {
         let run = tempfile::tempdir().expect("a folder");
         let mut plan = plan(run.path(), 1);
-        plan.settings.ema_decay = None;
+        (plan.settings.ema_decay, plan.settings.compat) = (None, compat);
         plan.settings.optimizer =
             OptimizerSettings::AdamW(AdamWSettings { weight_decay, rate: 0.01, ..AdamWSettings::default() });
         from(method(&settings("loss = \"sigmoid\""), &device), &plan).expect("trains");
         saved(run.path()).weights
     };
-    let (with, without) = (steps(0.5), steps(0.0));
+    let (with, without) = (steps(0.5, None), steps(0.0, None));
     for (name, data) in &with {
         let decays = data.shape().as_slice().len() >= 2;
         assert_eq!(*data != without[name], decays, "{name}");
     }
+    // open_clip's groups are ours.
+    assert_eq!(steps(0.5, Some(Compat::Torch)), with);
     for name in ["towers.logit_scale", "towers.logit_bias", "towers.ln_final.weight", "towers.visual.class_embedding"] {
         assert!(with.contains_key(name), "{name}");
     }

@@ -6,8 +6,8 @@ use diptych::{
         BadSample,
         image::{decode_check::decode_check, header::probe, perceptual_hash::HASHED_SIDE_PIXELS},
         recipe::{
-            AugmentSettings, CenterCropSettings, ChanceSettings, ImageOpSettings, RandomResizedCropSettings,
-            ResizeSettings,
+            AugmentSettings, CenterCropSettings, ChanceSettings, ImageOpSettings, Interpolation,
+            RandomResizedCropSettings, ResizeSettings,
         },
     },
     pair::{Encoded, SampleKernel, TwoViewsSettings, one_view::OneView, two_views::TwoViews},
@@ -176,9 +176,13 @@ struct Uses {
 impl Uses {
     fn new() -> Self {
         let crop = |side_pixels| ImageOpSettings::CenterCrop(CenterCropSettings { side_pixels });
-        let resize = |side_pixels| ImageOpSettings::Resize(ResizeSettings { side_pixels });
+        let resize = |side_pixels| {
+            ImageOpSettings::Resize(ResizeSettings { side_pixels, interpolation: Interpolation::Bilinear })
+        };
         let (area, aspect) = ([0.08, 1.0], [0.75, 1.333]);
-        let random = ImageOpSettings::RandomResizedCrop(RandomResizedCropSettings { side_pixels: 24, area, aspect });
+        let interpolation = Interpolation::Bicubic;
+        let crop_settings = RandomResizedCropSettings { side_pixels: 24, area, aspect, interpolation };
+        let random = ImageOpSettings::RandomResizedCrop(crop_settings);
         let grey = ImageOpSettings::Grayscale(ChanceSettings { probability: 0.5 });
         let settings = |image: Vec<ImageOpSettings>| AugmentSettings {
             image,

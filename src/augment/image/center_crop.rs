@@ -1,5 +1,5 @@
 //! `center_crop`: a square from the centre.
-use super::{GeometryOp, region::Region};
+use super::{GeometryOp, precise_resize::Interpolation, region::Region};
 use crate::{augment::recipe::CenterCropSettings, seed::Draws};
 
 /// A square from the centre; an image that is smaller is padded with black.
@@ -46,6 +46,7 @@ impl GeometryOp for CenterCrop {
             out_width: side,
             out_height: side,
             closed: true,
+            interpolation: Interpolation::Bilinear,
         }
     }
 }

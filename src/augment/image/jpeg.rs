@@ -8,6 +8,7 @@ use super::{
     decoded::{Decoded, Layout},
     header::JpegFrame,
     interleaved,
+    precise_resize::Interpolation,
     region::Region,
     source::{DECODER_BYTES_PER_PIXEL, DECODER_ROOM_BYTES},
 };
@@ -285,12 +286,15 @@ fn subsampling(code: i32) -> Option<[usize; 2]> {
     })
 }
 
-/// The smallest scale, in eighths, at which every region still has at least as many pixels as its view.
+/// The smallest scale, in eighths, at which every region still has at least as many pixels as its view, for a cubic filter
+/// twice as many per side.
 fn scale_for(regions: &[Region]) -> i32 {
     let enough = |scale: &i32| {
         regions.iter().all(|region| {
             let factor = f64::from(*scale) / 8.0;
-            region.width * factor >= region.out_width as f64 && region.height * factor >= region.out_height as f64
+            // A cubic filter sharpens what it reduces: of a decode that has already been reduced there is less to see.
+            let pixels = factor / if region.interpolation == Interpolation::Bicubic { 2.0 } else { 1.0 };
+            region.width * pixels >= region.out_width as f64 && region.height * pixels >= region.out_height as f64
         })
     };
     SCALES.into_iter().find(enough).unwrap_or(8)
@@ -353,5 +357,7 @@ mod tests {
         assert_eq!(scale_for(&[region(448.0, 224), region(300.0, 224)]), 8);
         assert_eq!(scale_for(&[region(1792.0, 224)]), 1);
         assert_eq!(scale_for(&[]), 1);
+        let cubic = |side, out| Region { interpolation: Interpolation::Bicubic, ..region(side, out) };
+        assert_eq!([895.0, 896.0, 1792.0].map(|side| scale_for(&[cubic(side, 224)])), [8, 4, 2]);
     }
 }

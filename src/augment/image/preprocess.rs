@@ -86,8 +86,10 @@ impl Preprocess {
             source.decode_rgb(&mut scratch.decoders, &mut scratch.decoded)?;
             let size = source.size();
             let (width, height) = self.resized(size);
-            if width.saturating_mul(height) as u64 > max_pixels {
-                let message = format!("{width} x {height} pixels once its shorter side is resized");
+            // Columns are resized first, so that a strip has all its rows at the final width on the way.
+            let most = height.max(size.1);
+            if width.saturating_mul(most) as u64 > max_pixels {
+                let message = format!("{width} x {most} pixels once it is resized");
                 return Err(BadSample { class: crate::augment::BadClass::TooManyPixels, message });
             }
             let side = self.crop_side_pixels;

@@ -1,5 +1,5 @@
 //! `random_resized_crop`: a random box of random area and aspect, resized to a square.
-use super::{GeometryOp, region::Region};
+use super::{GeometryOp, precise_resize::Interpolation, region::Region};
 use crate::{augment::recipe::RandomResizedCropSettings, seed::Draws};
 
 /// Boxes that are tried before the fallback, as in torchvision.
@@ -7,9 +7,9 @@ const ATTEMPTS: usize = 10;
 
 /// A box whose area is a random share of the image's and whose aspect is log-uniform, resized to a square.
 ///
-/// torchvision's `RandomResizedCrop` with bilinear interpolation and antialiasing: ten attempts to place a box, then the
-/// largest central one whose aspect is in range. Within one level for RGB images; how a JPEG's planes and a scaled decode
-/// differ from decode-all-then-crop is said in [`decoded`](super::decoded).
+/// torchvision's `RandomResizedCrop` with antialiasing: ten attempts to place a box, then the largest central one whose
+/// aspect is in range. RGB images become within one level of PIL's, and exactly PIL's where interpolation is bicubic; how a
+/// JPEG's planes and a scaled decode differ from decode-all-then-crop is said in [`decoded`](super::decoded).
 #[derive(Debug, Clone, PartialEq)]
 pub struct RandomResizedCrop {
     /// Side of the result.
@@ -18,6 +18,8 @@ pub struct RandomResizedCrop {
     pub area: [f64; 2],
     /// Width over height, lowest and highest.
     pub aspect: [f64; 2],
+    /// Which filter.
+    pub interpolation: Interpolation,
 }
 
 impl RandomResizedCrop {
@@ -26,8 +28,8 @@ impl RandomResizedCrop {
 
     /// From settings that `ImageRecipe::resolve` has checked.
     pub(super) fn new(settings: &RandomResizedCropSettings) -> Self {
-        let RandomResizedCropSettings { side_pixels, area, aspect } = *settings;
-        Self { side_pixels: side_pixels as usize, area, aspect }
+        let RandomResizedCropSettings { side_pixels, area, aspect, interpolation } = *settings;
+        Self { side_pixels: side_pixels as usize, area, aspect, interpolation }
     }
 
     fn closed(&self, left: usize, top: usize, width: usize, height: usize) -> Region {
@@ -39,6 +41,7 @@ impl RandomResizedCrop {
             out_width: self.side_pixels,
             out_height: self.side_pixels,
             closed: true,
+            interpolation: self.interpolation,
         }
     }
 }
@@ -49,8 +52,9 @@ impl GeometryOp for RandomResizedCrop {
     }
 
     fn describe(&self) -> String {
-        let Self { side_pixels, area, aspect } = self;
-        format!("{} v1 side_pixels={side_pixels} area={area:?} aspect={aspect:?}", Self::NAME)
+        let Self { side_pixels, area, aspect, interpolation } = self;
+        let filter = interpolation.name();
+        format!("{} v1 side_pixels={side_pixels} area={area:?} aspect={aspect:?} {filter}", Self::NAME)
     }
 
     fn region(&self, width: usize, height: usize, draws: &mut Draws) -> Region {
@@ -87,7 +91,7 @@ mod tests {
     use crate::seed::draws;
 
     fn op(area: [f64; 2], aspect: [f64; 2]) -> RandomResizedCrop {
-        RandomResizedCrop { side_pixels: 8, area, aspect }
+        RandomResizedCrop { side_pixels: 8, area, aspect, interpolation: Interpolation::Bilinear }
     }
 
     #[test]

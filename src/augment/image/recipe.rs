@@ -6,7 +6,9 @@ use super::{
     grayscale::Grayscale, horizontal_flip::HorizontalFlip, random_resized_crop::RandomResizedCrop, resize::Resize,
     solarize::Solarize,
 };
-use crate::augment::recipe::{AugmentSettings, CenterCropSettings, ImageOpSettings, ResizeSettings};
+use crate::augment::recipe::{
+    AugmentSettings, CenterCropSettings, ImageOpSettings, RandomResizedCropSettings, ResizeSettings,
+};
 
 /// Version of decoding and resampling; each op has its own.
 const PIXELS_VERSION: u32 = 1;
@@ -107,7 +109,9 @@ impl ImageRecipe {
         let written = match purpose {
             RecipePurpose::Training => &settings.image,
             RecipePurpose::Evaluation if settings.evaluation.is_empty() => {
-                derived = out_side_pixels(&settings.image).map(Self::default_evaluation).unwrap_or_default();
+                derived = out_side_pixels(&settings.image)
+                    .map(|side| Self::default_evaluation(side, &settings.image))
+                    .unwrap_or_default();
                 &derived
             }
             RecipePurpose::Evaluation => &settings.evaluation,
@@ -132,11 +136,17 @@ impl ImageRecipe {
     }
 
     /// What an evaluation does where none is written: the shorter side to 8/7 of `side_pixels` (224 → 256), then the
-    /// central square, which keeps 87.5 % of it; below 64 pixels no border is left out.
-    pub fn default_evaluation(side_pixels: u32) -> Vec<ImageOpSettings> {
+    /// central square, which keeps 87.5 % of it; below 64 pixels no border is left out. The filter is that of `training`.
+    pub fn default_evaluation(side_pixels: u32, training: &[ImageOpSettings]) -> Vec<ImageOpSettings> {
         let shorter = if side_pixels < SMALLEST_SIDE_WITH_BORDER { side_pixels } else { (side_pixels * 8).div_ceil(7) };
+        let filter = training.iter().rev().find_map(|op| match op {
+            ImageOpSettings::RandomResizedCrop(RandomResizedCropSettings { interpolation, .. })
+            | ImageOpSettings::Resize(ResizeSettings { interpolation, .. }) => Some(*interpolation),
+            _ => None,
+        });
+        let interpolation = filter.unwrap_or_default();
         vec![
-            ImageOpSettings::Resize(ResizeSettings { side_pixels: shorter }),
+            ImageOpSettings::Resize(ResizeSettings { side_pixels: shorter, interpolation }),
             ImageOpSettings::CenterCrop(CenterCropSettings { side_pixels }),
         ]
     }

@@ -1,4 +1,5 @@
 //! Which part of an image becomes which pixels of a view: what a geometric op decides before anything is decoded.
+use super::precise_resize::Interpolation;
 
 /// A box in an image and the size it is resampled to. Coordinates are pixels from the top left corner, not rounded.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,6 +19,8 @@ pub struct Region {
     /// Whether the resampling filter stops at the box, as when a crop comes before a resize, instead of seeing the pixels
     /// around it, as when a crop comes after one.
     pub closed: bool,
+    /// Shape of that filter.
+    pub interpolation: Interpolation,
 }
 
 impl Region {
@@ -31,6 +34,7 @@ impl Region {
             out_width: width,
             out_height: height,
             closed: true,
+            interpolation: Interpolation::Bilinear,
         }
     }
 
@@ -50,8 +54,12 @@ impl Region {
     /// This region of an image of `width` x `height` and then `next` of its result as one region, where that gives the
     /// same pixels: a crop of a resized whole image.
     pub fn then(&self, next: &Self, width: usize, height: usize) -> Option<Self> {
-        let whole = Self { out_width: self.out_width, out_height: self.out_height, ..Self::whole(width, height) };
-        if *self != whole || !next.is_crop() || !next.lies_within(self.out_width, self.out_height) {
+        let whole = Self::whole(width, height);
+        let resized = Self { out_width: self.out_width, out_height: self.out_height, ..whole };
+        if *self != (Self { interpolation: self.interpolation, ..resized })
+            || !next.is_crop()
+            || !next.lies_within(self.out_width, self.out_height)
+        {
             return None;
         }
         let x = self.width / self.out_width as f64;
@@ -62,6 +70,7 @@ impl Region {
             width: next.width * x,
             height: next.height * y,
             closed: self.is_crop(),
+            interpolation: self.interpolation,
             ..*next
         })
     }

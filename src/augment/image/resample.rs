@@ -3,14 +3,15 @@ use super::{
     decoded::{Decoded, Layout, PlaneRef},
     filter::{Filter, GROUP, Shuffles, Span},
     planes::{PlanarImage, Planes},
+    precise_resize::{Interpolation, PreciseResizer},
     region::Region,
     simd::{LANES, add_weighted_bytes, clamp_and_cut, multiversion, store_lanes},
 };
 
-/// Resamples `region` of `decoded` into `out`, whose size is the region's, bilinearly and without aliases.
+/// Resamples `region` of `decoded` into `out`, whose size is the region's, without aliases.
 ///
-/// The filter is the triangle whose support grows with the reduction, as in PIL and in torchvision with `antialias`;
-/// results are within one level of theirs for an RGB image. A closed region's filter sees no sample outside it; where its
+/// The filter's support grows with the reduction, as in PIL and in torchvision with `antialias`: results are within one
+/// level of theirs for an RGB image, and PIL's own where the region is bicubic. A JPEG's planes overshoot each by itself. A closed region's filter sees no sample outside it; where its
 /// edge cuts a sample of a subsampled or scaled plane, that sample counts as inside.
 ///
 /// Returns whether the region lay within the image.
@@ -90,6 +91,7 @@ pub(super) struct Resampler {
     columns: Filter,
     shuffles: Shuffles,
     row: Vec<u8>,
+    precise: PreciseResizer,
 }
 
 /// Weights of the vertical pass sum to this.
@@ -116,6 +118,10 @@ impl Resampler {
         let columns = span(0, region.left, region.width, plane.width, region.out_width);
         let rows = span(1, region.top, region.height, plane.height, region.out_height);
         let (Some(columns), Some(rows)) = (columns, rows) else { return false };
+        if region.interpolation == Interpolation::Bicubic {
+            self.precise.resize(plane.samples, plane.width, [columns, rows], region.interpolation, out);
+            return true;
+        }
         self.columns.prepare(columns, 1 << COLUMN_BITS);
         self.rows.prepare(rows, ROW_ONE);
         let reach = self.columns.reach(columns.high);
@@ -295,7 +301,8 @@ mod tests {
                 panic!("seven settings: {:?}", case.settings)
             };
             let (out_width, out_height) = (out_width as usize, out_height as usize);
-            let region = Region { left, top, width, height, out_width, out_height, closed: closed == 1.0 };
+            let (closed, interpolation) = (closed == 1.0, Interpolation::Bilinear);
+            let region = Region { left, top, width, height, out_width, out_height, closed, interpolation };
             let expected = bytes(&case.pixels);
             let mut out = vec![0; expected.len()];
             let mut planes = Planes::new(out_width, out_height, &mut out).expect("its size");

@@ -2,6 +2,7 @@
 use super::{
     Scratch,
     planes::Planes,
+    precise_resize::Interpolation,
     recipe::{ImageOp, ImageRecipe},
     region::Region,
     resample::{resample, resample_image},
@@ -100,6 +101,7 @@ impl Plan {
         scratch: &mut Scratch,
     ) -> Result<(), BadSample> {
         let side = recipe.side_pixels;
+        check_room(recipe, &self.region)?;
         let rest = &recipe.ops[self.done..];
         let mut out = Planes::new(side, side, slot).ok_or_else(|| BadSample::undecodable("the slot is too small"))?;
         if rest.iter().all(|op| matches!(op, ImageOp::Pixel(_))) {
@@ -112,7 +114,6 @@ impl Plan {
         // A geometric op among the others: through an image of its own.
         let mut image = std::mem::take(&mut scratch.image);
         let mut spare = std::mem::take(&mut scratch.spare);
-        check_room(recipe, &self.region)?;
         image.resize(self.region.out_width, self.region.out_height);
         let mut within = resample(&mut scratch.resampler, &scratch.decoded, &self.region, &mut image.planes());
         for (index, op) in recipe.ops.iter().enumerate().skip(self.done) {
@@ -151,9 +152,10 @@ fn draws(recipe: &ImageRecipe, key: ViewKey, view: u32, index: usize) -> Draws {
 }
 
 /// A strip of 30,000x1 pixels, its shorter side enlarged to 224, is an image of 1.5 gigapixels: the limit holds for what
-/// ops make as well.
+/// ops make as well, and for the rows of the final width that a cubic filter makes on the way.
 fn check_room(recipe: &ImageRecipe, region: &Region) -> Result<(), BadSample> {
-    let (width, height) = (region.out_width as u64, region.out_height as u64);
+    let on_the_way = if region.interpolation == Interpolation::Bicubic { region.height as u64 } else { 0 };
+    let (width, height) = (region.out_width as u64, on_the_way.max(region.out_height as u64));
     if width.saturating_mul(height) <= recipe.max_pixels {
         return Ok(());
     }

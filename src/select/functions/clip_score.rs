@@ -66,7 +66,8 @@ pub fn without_weights() -> ScalarUDF {
 /// What `diptych functions` prints.
 pub fn documentation() -> Documentation {
     let description = "How well a text fits an image by a CLIP: the CLIPScore of --clip-score's variant. The model is named by \
-                       --weights, or --run, of `diptych sql` and `diptych select`; without one the function cannot be called. \
+                       --weights, or --run, of `diptych sql` and `diptych select`, and by [scan.clip_score] of a pipeline; without \
+                       one the function cannot be called. \
                        NULL where the image is bad. A score is the same to the last bits of an f32 whatever rows stand \
                        beside it.";
     Documentation::builder(Group::Image.section(), description, "clip_score(image, caption)")
@@ -124,7 +125,7 @@ impl ScalarUDFImpl for Function {
         if self.model.is_none() {
             return plan_err!(
                 "{NAME}(image, caption) needs a CLIP: name its weights with --weights of `diptych sql` or `diptych select`, \
-                 or a trained run with --run; a pipeline takes the selection that `diptych select --to` saves"
+                 or a trained run with --run; a pipeline names it in [scan.clip_score]"
             );
         }
         let [image, text] = given else {

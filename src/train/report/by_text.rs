@@ -1,8 +1,8 @@
-//! What a text tower adds to the report: zero-shot classification and retrieval, beside chance.
+//! What a text tower adds to the report: zero-shot classification and retrieval, beside chance and the untrained model.
 use std::fmt::Write as _;
 
 use super::{chart::number, escape};
-use crate::evaluate::{scores::Scores, zero_shot::ZeroShot};
+use crate::evaluate::{beside::Beside, scores::Scores, zero_shot::ZeroShot};
 
 /// One table for each; nothing where there is neither.
 pub(crate) fn tables(scores: &Scores) -> String {
@@ -17,15 +17,19 @@ pub(crate) fn tables(scores: &Scores) -> String {
         );
         for (name, direction) in [("image to text", &found.image_to_text), ("text to image", &found.text_to_image)] {
             let (recall, ci95, chance) = (direction.recall, direction.ci95, direction.chance);
+            let beside = direction.untrained;
             let _ = writeln!(
                 html,
-                "<tr><td>{name}, {} queries among {}</td>{}{}{}<td>{:.1}</td></tr>",
+                "<tr><td>{name}, {} queries among {}</td>{}{}{}<td>{:.1}{}</td></tr>",
                 number(direction.queries as f64),
                 number(direction.candidates as f64),
-                cell(recall.r1, ci95.r1, chance.r1),
-                cell(recall.r5, ci95.r5, chance.r5),
-                cell(recall.r10, ci95.r10, chance.r10),
-                direction.median_rank
+                cell(recall.r1, ci95.r1, chance.r1, beside.map(|at| at.r1)),
+                cell(recall.r5, ci95.r5, chance.r5, beside.map(|at| at.r5)),
+                cell(recall.r10, ci95.r10, chance.r10, beside.map(|at| at.r10)),
+                direction.median_rank,
+                direction
+                    .untrained_median_rank
+                    .map_or_else(String::new, |rank| format!("<br><small>untrained {rank:.1}</small>"))
             );
         }
         let _ = writeln!(html, "</tbody></table></div>\n<p class=\"note\">{}.</p>", escape(&found.protocol));
@@ -42,13 +46,18 @@ fn zero_shot(label: &str, found: &ZeroShot) -> String {
         found.classes,
         number(found.samples as f64),
         found.templates,
-        cell(found.accuracy, found.ci95, found.chance),
-        cell(found.top5, found.top5_ci95, found.top5_chance),
+        cell(found.accuracy, found.ci95, found.chance, found.untrained),
+        cell(found.top5, found.top5_ci95, found.top5_chance, found.top5_untrained),
         found.mean_per_class,
         escape(&found.protocol)
     )
 }
 
-fn cell(share: f64, ci95: [f64; 2], chance: f64) -> String {
-    format!("<td><b>{share:.3}</b> <small>[{:.3} {:.3}], chance {chance:.3}</small></td>", ci95[0], ci95[1])
+/// A share with its interval, and what it stands beside.
+fn cell(share: f64, [low, high]: [f64; 2], chance: f64, untrained: Option<Beside>) -> String {
+    let beside = untrained.map_or_else(String::new, |beside| {
+        let (untrained, difference) = (beside.share_in_words(), beside.difference_in_words());
+        format!("<br><small>untrained {untrained}<br>difference {difference}</small>")
+    });
+    format!("<td><b>{share:.3}</b> <small>[{low:.3} {high:.3}], chance {chance:.3}</small>{beside}</td>")
 }
