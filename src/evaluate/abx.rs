@@ -8,7 +8,7 @@ use super::{
     features::Features,
     knn::UnitRows,
     scores::{Discrimination, Figure},
-    statistics::crossed_mean,
+    statistics::{Jackknifed, jackknife_95},
 };
 use crate::{
     Result,
@@ -18,6 +18,10 @@ use crate::{
 
 /// Drawn for each X and each of both kinds.
 pub const TRIPLES_PER_SAMPLE: usize = 256;
+
+/// Fewest groups that an interval is taken over, within and across: of what is left without one of them, there must still be
+/// another group, and across a pair of them.
+const LEAST_GROUPS: [usize; 2] = [2, 3];
 
 /// Samples of one group: by class.
 type Classes = BTreeMap<u32, Vec<u32>>;
@@ -35,12 +39,13 @@ struct Triple {
 pub struct Triples {
     /// Within and across, each by X.
     kinds: [Vec<Vec<Triple>>; 2],
-    samples: usize,
+    /// Of each sample.
+    groups: Vec<u32>,
 }
 
-/// Share of wrong answers of one representation, by X, for each of both kinds.
+/// How wrong one representation answers each triple, in the order of X, for each of both kinds: 0, 1, or ½ for a tie.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Errors([Vec<f64>; 2]);
+pub struct Errors([Vec<f32>; 2]);
 
 impl Triples {
     /// Draws by `seed`. For each X a class other than its own that A's group has too, and A and B uniformly from theirs;
@@ -90,7 +95,7 @@ impl Triples {
             (0..TRIPLES_PER_SAMPLE).map(|_| draw(&mut draws)).collect()
         };
         let kinds = [false, true].map(|across| (0..labels.len()).map(|row| of_x(row, across)).collect());
-        Ok(Self { kinds, samples: labels.len() })
+        Ok(Self { kinds, groups })
     }
 
     /// Answers every triple by the cosines of `features`; equal ones are half right.
@@ -98,8 +103,9 @@ impl Triples {
     /// # Errors
     /// The features are of other samples.
     pub fn answer(&self, features: &Features) -> Result<Errors> {
-        if features.rows() != self.samples {
-            return Err(Error::internal(format!("triples of {} samples, not of {}", self.samples, features.rows())));
+        if features.rows() != self.groups.len() {
+            let (ours, theirs) = (self.groups.len(), features.rows());
+            return Err(Error::internal(format!("triples of {ours} samples, not of {theirs}")));
         }
         let rows = UnitRows::of(features);
         let wrong = |&Triple { a, b, x }: &Triple| {
@@ -112,8 +118,7 @@ impl Triples {
                 0.5
             }
         };
-        let of_x = |triples: &Vec<Triple>| triples.iter().map(wrong).sum::<f64>() / triples.len() as f64;
-        Ok(Errors(self.kinds.each_ref().map(|by_x| by_x.iter().filter(|t| !t.is_empty()).map(of_x).collect())))
+        Ok(Errors(self.kinds.each_ref().map(|by_x| by_x.iter().flatten().map(wrong).collect())))
     }
 
     /// Error shares of the encoder beside those of its floors.
@@ -128,30 +133,93 @@ impl Triples {
             return Err(Error::at(Stage::Evaluate, "evaluate.abx_group", reason));
         }
         let figure = |kind: usize| {
-            let samples = encoder.0[kind].len();
-            let mean = |errors: &Errors| crossed_mean(1, samples, |_, at| errors.0[kind][at]);
-            let [own, untrained, floor] = [encoder, untrained, floor].map(mean);
-            let ci95 = own.ci95.map(|end| end.clamp(0.0, 1.0));
-            let left_out = self.samples - samples;
-            (samples > 0).then_some(Figure {
-                error: own.mean,
-                ci95,
-                untrained: untrained.mean,
-                floor: floor.mean,
+            let samples = self.kinds[kind].iter().filter(|triples| !triples.is_empty()).count();
+            let [own, untrained, floor] = [encoder, untrained, floor].map(|errors| &errors.0[kind]);
+            let differences: Vec<f32> = own.iter().zip(floor).map(|(own, floor)| own - floor).collect();
+            let (error, over) = self.left_out_in_turn(kind, own);
+            let (minus_floor, _) = self.left_out_in_turn(kind, &differences);
+            (samples > 0).then(|| Figure {
+                error: error.mean,
+                ci95: error.ci95.map(|end| end.clamp(0.0, 1.0)),
+                untrained: mean(untrained),
+                floor: mean(floor),
+                minus_floor: minus_floor.mean,
+                minus_floor_ci95: minus_floor.ci95.map(|end| end.clamp(-1.0, 1.0)),
                 samples,
-                left_out,
+                left_out: self.groups.len() - samples,
+                interval_over: match over {
+                    Unit::Groups => format!("{} of {group}", error.parts),
+                    Unit::Samples => format!("{} queries", error.parts),
+                },
             })
         };
+        let (within, across) = (figure(0), figure(1));
+        let of = |figure: &Option<Figure>| figure.as_ref().map_or_else(|| "none".into(), |of| of.interval_over.clone());
         Ok(Discrimination {
             group: group.to_owned(),
-            within: figure(0),
-            across: figure(1),
             protocol: format!(
                 "cosine of whole features, nothing fitted; {TRIPLES_PER_SAMPLE} triples drawn for each query as X, the mean \
-                 over queries; classes, and across groups the group of A and B, drawn uniformly"
+                 over queries; classes, and across groups the group of A and B, drawn uniformly; intervals by Student's t \
+                 from leaving out each of what they are over in turn, as A, B and X (within: {}; across: {})",
+                of(&within),
+                of(&across)
             ),
+            within,
+            across,
         })
     }
+
+    /// Mean of a number per triple with its interval over groups, since triples of a speaker agree with each other; over
+    /// samples where there are too few groups.
+    fn left_out_in_turn(&self, kind: usize, values: &[f32]) -> (Jackknifed, Unit) {
+        let triples = || self.kinds[kind].iter().flatten();
+        let in_groups = triples().map(|Triple { a, x, .. }| [a, x].map(|&row| self.groups[row as usize]));
+        let over_groups = Sums::of(values, in_groups);
+        if over_groups.parts.len() >= LEAST_GROUPS[kind] {
+            return (over_groups.jackknifed(), Unit::Groups);
+        }
+        let in_samples = triples().map(|&Triple { a, b, x }| [a, b, x]);
+        (Sums::of(values, in_samples).jackknifed(), Unit::Samples)
+    }
+}
+
+/// What is left out in turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Groups,
+    Samples,
+}
+
+/// Sum and number of all triples' values, and of those in which a part occurs.
+struct Sums {
+    all: (f64, f64),
+    parts: BTreeMap<u32, (f64, f64)>,
+}
+
+impl Sums {
+    /// Each triple's parts; one that occurs twice counts once.
+    fn of<const N: usize>(values: &[f32], parts: impl Iterator<Item = [u32; N]>) -> Self {
+        let mut sums = Self { all: (0.0, 0.0), parts: BTreeMap::new() };
+        for (&value, parts) in values.iter().zip(parts) {
+            let value = f64::from(value);
+            sums.all = (sums.all.0 + value, sums.all.1 + 1.0);
+            for (_, part) in parts.iter().enumerate().filter(|(at, part)| !parts[..*at].contains(part)) {
+                let (sum, number) = sums.parts.entry(*part).or_default();
+                (*sum, *number) = (*sum + value, *number + 1.0);
+            }
+        }
+        sums
+    }
+
+    fn jackknifed(&self) -> Jackknifed {
+        let (sum, number) = self.all;
+        let without = self.parts.values().map(|(part, of_part)| (sum - part) / (number - of_part));
+        jackknife_95(sum / number, &without.collect::<Vec<f64>>())
+    }
+}
+
+fn mean(values: &[f32]) -> f64 {
+    values.iter().copied().map(f64::from).sum::<f64>() / values.len() as f64
 }
 
 fn numbers(groups: &[String]) -> Vec<u32> {
@@ -190,7 +258,7 @@ mod tests {
         let (features, groups) = features(by_class, by_group, noise);
         let triples = Triples::draw(&features.labels, &groups, 1).unwrap();
         let Errors(kinds) = triples.answer(&features).unwrap();
-        kinds.map(|by_x| by_x.iter().sum::<f64>() / by_x.len() as f64)
+        kinds.map(|of_triples| mean(&of_triples))
     }
 
     #[test]
@@ -214,6 +282,40 @@ mod tests {
         let triples = Triples::draw(&found.labels, &groups, 1).unwrap();
         let Errors([within, across]) = triples.answer(&found).unwrap();
         assert!(within.iter().all(|&error| error == 0.0) && across.iter().all(|&error| error == 0.5));
+        assert_eq!(within.len(), found.rows() * TRIPLES_PER_SAMPLE);
+    }
+
+    #[test]
+    fn intervals_are_over_groups_and_wide_where_groups_differ() {
+        let (mut found, groups) = features(1.0, 0.0, 0.0);
+        let triples = Triples::draw(&found.labels, &groups, 1).unwrap();
+        let scored = |features: &Features| {
+            let errors = triples.answer(features).unwrap();
+            let floor = Errors([0, 1].map(|kind: usize| vec![1.0; errors.0[kind].len()]));
+            triples.scores("speaker", &[errors.clone(), errors, floor]).unwrap()
+        };
+        let within = scored(&found).within.unwrap();
+        assert_eq!((within.error, within.ci95, within.minus_floor_ci95), (0.0, [0.0, 0.0], [-1.0, -1.0]));
+        // One of four speakers says nothing that could be told apart: ties within, and wherever he is A and B, or X.
+        for row in (0..found.rows()).filter(|row| groups[*row] == "speaker 3") {
+            found.values[row * found.width..][..found.width].fill(1.0);
+        }
+        let scores = scored(&found);
+        let (within, across) = (scores.within.unwrap(), scores.across.unwrap());
+        assert_eq!((within.error, within.interval_over.as_str()), (0.125, "4 of speaker"));
+        // Means .0, .0, .0, .5: deviation .25, of their mean .125; Student's t with 3 degrees is 3.182.
+        assert!(within.ci95[0] == 0.0 && (within.ci95[1] - (0.125 + 3.182_446 * 0.125)).abs() < 1e-6, "{within:?}");
+        assert!((across.error - 0.25).abs() < 0.02 && across.ci95[1] > 0.8, "{across:?}");
+        assert!(scores.protocol.contains("within: 4 of speaker; across: 4 of speaker"), "{}", scores.protocol);
+        // Two speakers leave no pair when one is left out.
+        let few: Vec<String> = groups.iter().map(|name| name.replace('2', "0").replace('3', "1")).collect();
+        let triples = Triples::draw(&found.labels, &few, 1).unwrap();
+        let errors = triples.answer(&found).unwrap();
+        let scores = triples.scores("speaker", &[errors.clone(), errors.clone(), errors]).unwrap();
+        assert_eq!(scores.within.unwrap().interval_over, "2 of speaker");
+        let across = scores.across.unwrap();
+        assert_eq!(across.interval_over, "60 queries");
+        assert!(across.ci95[1] - across.ci95[0] < 0.5, "{across:?}");
     }
 
     #[test]

@@ -75,16 +75,22 @@ pub struct Discrimination {
 pub struct Figure {
     /// Of the encoder's features.
     pub error: f64,
-    /// 95 % interval over queries.
+    /// 95 % interval over the groups, or over the queries where there are fewer than two groups, across than three.
     pub ci95: [f64; 2],
     /// Of the untrained encoder's.
     pub untrained: f64,
     /// Of the input itself.
     pub floor: f64,
+    /// `error` less `floor`.
+    pub minus_floor: f64,
+    /// Its 95 % interval, on the same triples.
+    pub minus_floor_ci95: [f64; 2],
     /// Queries that were X.
     pub samples: usize,
     /// Queries for which there is no triple.
     pub left_out: usize,
+    /// What the intervals are over, such as `6 of speaker`.
+    pub interval_over: String,
 }
 
 /// Sizes of an evaluation.
@@ -268,10 +274,12 @@ impl fmt::Display for Scores {
             }
             if let Some(abx) = self.abx.get(label) {
                 for (name, found) in abx.lines() {
-                    let Figure { error, ci95, untrained, floor, samples, .. } = found;
+                    let Figure { error, ci95, untrained, floor, minus_floor, minus_floor_ci95, .. } = found;
+                    let [low, high] = minus_floor_ci95;
                     let figures = [figure(*error, *ci95), format!("{untrained:.3}"), format!("{floor:.3}")];
                     let [own, untrained, floor] = figures.map(|text| format!("{text:<21}"));
-                    writeln!(f, "{name:<34}{own}{untrained}{floor}error of {samples} queries, less is better")?;
+                    let against = format!("{minus_floor:+.3} [{low:+.3} {high:+.3}] against the input itself");
+                    writeln!(f, "{name:<34}{own}{untrained}{floor}{against}: errors, less is better")?;
                 }
             }
             writeln!(f, "Protocol:")?;
@@ -409,8 +417,17 @@ pub(crate) mod tests {
     fn discrimination_is_in_json_and_table_where_it_was_asked_for() {
         let without = scores("label");
         assert!(!without.to_json_line().unwrap().contains("abx") && !without.to_string().contains("ABX"));
-        let across =
-            Figure { error: 0.125, ci95: [0.0625, 0.25], untrained: 0.5, floor: 0.375, samples: 40, left_out: 2 };
+        let across = Figure {
+            error: 0.125,
+            ci95: [0.0625, 0.25],
+            untrained: 0.5,
+            floor: 0.375,
+            minus_floor: -0.25,
+            minus_floor_ci95: [-0.375, -0.125],
+            samples: 40,
+            left_out: 2,
+            interval_over: "4 of speaker".into(),
+        };
         let found =
             Discrimination { group: "speaker".into(), within: None, across: Some(across), protocol: "drawn".into() };
         let scores = Scores { abx: BTreeMap::from([("label".to_owned(), found)]), ..without };
@@ -420,7 +437,8 @@ pub(crate) mod tests {
         assert_eq!(serde_json::from_str::<Scores>(&line).unwrap(), scores);
         let text = scores.to_string();
         assert!(text.contains("ABX across speaker") && text.contains("0.125 [0.062 0.250]"), "{text}");
-        assert!(text.contains("error of 40 queries") && text.contains("ABX: drawn"), "{text}");
+        assert!(text.contains("-0.250 [-0.375 -0.125] against the input itself: errors"), "{text}");
+        assert!(text.contains("ABX: drawn"), "{text}");
     }
 
     #[test]

@@ -25,11 +25,14 @@ pub(crate) fn scores(scores: &Scores) -> String {
             html.push_str(&line(name, score));
         }
         for (name, found) in scores.abx.get(label).into_iter().flat_map(Discrimination::lines) {
-            let Figure { error, ci95: [low, high], untrained, floor, samples, .. } = found;
+            let Figure { error, ci95: [low, high], untrained, floor, samples, minus_floor, minus_floor_ci95, .. } =
+                found;
+            let [less, more] = minus_floor_ci95;
             let _ = writeln!(
                 html,
                 "<tr><td>{}, error</td><td><b>{error:.3} <small>[{low:.3} {high:.3}]</small></b></td><td>{untrained:.3}</td>\
-                 <td>{floor:.3}</td><td>of {samples} queries; less is better, guessing is 0.5</td></tr>",
+                 <td>{floor:.3}</td><td>{minus_floor:+.3} <small>[{less:+.3} {more:+.3}]</small> against the input itself; {samples} \
+                 queries, less is better, guessing is 0.5</td></tr>",
                 escape(&name)
             );
         }
