@@ -5,6 +5,7 @@
 
 mod assemble;
 mod captions;
+mod known;
 mod slots;
 
 use std::{collections::HashMap, fmt, sync::Arc};
@@ -215,6 +216,7 @@ impl ExecutionPlan for AugmentExec {
             pool,
             schema: self.schema(),
             spare: Arc::default(),
+            known: known::KnownRows::new(),
             kernel_time: timer("kernel_time_all_threads"),
             bad: MetricBuilder::new(&self.metrics).counter("bad_items", partition),
         });

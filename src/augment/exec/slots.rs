@@ -22,6 +22,7 @@ use super::{
     Augment, BadItems,
     assemble::assemble,
     captions::{Caption, texts},
+    known::KnownRows,
 };
 use crate::{
     augment::{BadClass, BadSample, verify::verify},
@@ -30,7 +31,7 @@ use crate::{
     scan::{
         budget::{Charge, Charged},
         failure::panic_text,
-        fetch::{BLOB, BLOB_BYTES, BLOB_CHANNELS, BLOB_PATH, BLOB_XXH3, declared, numbers_of},
+        fetch::{BLOB, BLOB_BYTES, BLOB_CHANNELS, BLOB_FETCH, BLOB_PATH, BLOB_XXH3, declared, numbers_of},
         items::{Item, Located},
         ordered_scan::{FETCHED, OCCURRENCE, PASS, POSITION, ROW, SHARD},
         quarantine::BadRow,
@@ -112,6 +113,7 @@ pub(super) struct Worker {
     pub(super) pool: rayon::ThreadPool,
     pub(super) schema: SchemaRef,
     pub(super) spare: Arc<Spare>,
+    pub(super) known: KnownRows,
     pub(super) kernel_time: Time,
     pub(super) bad: Count,
 }
@@ -217,10 +219,17 @@ impl Worker {
         let Augment { kernel, seed, shards, pixel_digest, .. } = &*self.augment;
         let shard = &shards[item.shard as usize];
         let numbers = numbers_of(shard, kernel.column());
-        let encoded = verified(batch, first, row, numbers)?;
+        let encoded = encoded(batch, first, row, numbers)?;
         let key = shard.item_key(item.row, item.occurrence);
         // Decoders of many formats, fed with what the web holds: one that panics has met a bad sample.
         let fill = AssertUnwindSafe(|| {
+            let fetch = declared(batch, first + BLOB_FETCH, row);
+            let facts = self.known.judged(fetch, || {
+                let [length, hash] = [BLOB_BYTES, BLOB_XXH3].map(|column| declared(batch, first + column, row));
+                verify(encoded.bytes, length, hash, || xxh3_64(encoded.bytes))?;
+                kernel.facts(encoded)
+            })?;
+            let encoded = Encoded { facts: Some(&facts), ..encoded };
             let caption = self.caption(batch, row, encoded.bytes, (pass, key))?;
             kernel.apply(encoded, *seed, pass, key, slot).map(|()| caption)
         });
@@ -338,8 +347,8 @@ fn items_of(batch: &RecordBatch) -> Vec<Item> {
     items.map(|((&shard, &row), &occurrence)| Item { shard, row, occurrence }).collect()
 }
 
-/// The blob of a row, if its bytes are those that were imported.
-fn verified(batch: &RecordBatch, first: usize, row: usize, numbers: Numbers) -> Result<Encoded<'_>, BadSample> {
+/// The blob of a row, no bytes where it is null.
+fn encoded(batch: &RecordBatch, first: usize, row: usize, numbers: Numbers) -> Result<Encoded<'_>, BadSample> {
     let images = batch.column(first + BLOB).as_binary_view();
     let paths = batch.column(first + BLOB_PATH).as_string::<i32>();
     if images.is_null(row) && paths.is_valid(row) {
@@ -347,8 +356,6 @@ fn verified(batch: &RecordBatch, first: usize, row: usize, numbers: Numbers) -> 
         return Err(BadSample { class: BadClass::Empty, message });
     }
     let bytes = if images.is_null(row) { &[] } else { images.value(row) };
-    let [length, hash, channels] =
-        [BLOB_BYTES, BLOB_XXH3, BLOB_CHANNELS].map(|column| declared(batch, first + column, row));
-    verify(bytes, length, hash, || xxh3_64(bytes))?;
-    Ok(Encoded { bytes, numbers, channels: channels.and_then(|n| u32::try_from(n).ok()).unwrap_or(1) })
+    let channels = declared(batch, first + BLOB_CHANNELS, row).and_then(|n| u32::try_from(n).ok()).unwrap_or(1);
+    Ok(Encoded { bytes, numbers, channels, facts: None })
 }
