@@ -225,6 +225,7 @@ impl Data {
             pixel_digest: pipeline.prefetch.pixel_digest,
             memory_bytes: pipeline.memory_megabytes.saturating_mul(MEGABYTE),
             quarantine: None,
+            spare: Arc::default(),
         }
     }
 

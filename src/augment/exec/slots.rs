@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError, Weak},
 };
@@ -74,11 +75,18 @@ pub(super) struct Replacement {
     bad_rows: Vec<BadRow>,
 }
 
-/// Memory of tensors that were read and dropped, for the next ones: fresh memory costs a page fault per 4 KiB. Together
-/// with those in use they are never more than were once charged at a time.
-pub(super) type Spare = Mutex<Vec<Vec<u8>>>;
+/// Memory of tensors that were read and dropped, for the next ones, also those of the next epoch: fresh memory costs a page
+/// fault per 4 KiB. Together with those in use they are never more than were once charged at a time.
+#[derive(Default)]
+pub struct Spare(Mutex<Vec<Vec<u8>>>);
 
-/// The memory of one tensor; goes back to the spare ones as long as the epoch runs.
+impl fmt::Debug for Spare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spare").finish_non_exhaustive()
+    }
+}
+
+/// The memory of one tensor; goes back to the spare ones as long as there may be a next epoch.
 struct Slots {
     memory: Vec<u8>,
     spare: Weak<Spare>,
@@ -87,7 +95,7 @@ struct Slots {
 impl Slots {
     /// Not cleared: a kernel fills its whole slot.
     fn new(spare: &Arc<Spare>, bytes: usize) -> Self {
-        let mut memory = spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        let mut memory = spare.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         memory.resize(bytes, 0);
         Self { memory, spare: Arc::downgrade(spare) }
     }
@@ -102,7 +110,7 @@ impl AsRef<[u8]> for Slots {
 impl Drop for Slots {
     fn drop(&mut self) {
         if let Some(spare) = self.spare.upgrade() {
-            spare.lock().unwrap_or_else(PoisonError::into_inner).push(std::mem::take(&mut self.memory));
+            spare.0.lock().unwrap_or_else(PoisonError::into_inner).push(std::mem::take(&mut self.memory));
         }
     }
 }
@@ -112,7 +120,6 @@ pub(super) struct Worker {
     pub(super) augment: Arc<Augment>,
     pub(super) pool: rayon::ThreadPool,
     pub(super) schema: SchemaRef,
-    pub(super) spare: Arc<Spare>,
     pub(super) known: KnownRows,
     pub(super) kernel_time: Time,
     pub(super) bad: Count,
@@ -128,7 +135,7 @@ impl Worker {
         let rendered = self.on_pool({
             let (worker, batch, items) = (Arc::clone(self), batch.clone(), items.clone());
             move || {
-                let mut slots = Slots::new(&worker.spare, rows * slot_bytes);
+                let mut slots = Slots::new(&worker.augment.spare, rows * slot_bytes);
                 let outcomes: Vec<Outcome> = slots
                     .memory
                     .par_chunks_mut(slot_bytes)
