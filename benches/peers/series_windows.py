@@ -2,9 +2,10 @@
 """Windows of series per second from a plain PyTorch Dataset and DataLoader over arrays that are decoded already.
 
 What `diptych bench` is compared with (benches/series_windows.sh): the same recordings as int16 arrays in memory, a random
-window of each per epoch, scaled by the root mean square of its series, batches of 64 in shuffled order. Nothing is read
+window of each per epoch, scaled by the root mean square of its series, batches of 64 in shuffled order; with --hop-steps
+every window at that hop once per epoch, scaled by what was worked out of its series beforehand. Nothing is read
 from disk and nothing is decoded in the measured time. Usage: series_windows.py SHARDS --workers N [--seconds S]
-[--window-steps 2560] [--scale series_rms|none]. Needs torch, numpy, pyarrow. Prints one JSON line.
+[--window-steps 2560] [--hop-steps N] [--scale series_rms|none]. Needs torch, numpy, pyarrow. Prints one JSON line.
 """
 import argparse
 import glob
@@ -23,6 +24,7 @@ arguments.add_argument("shards")
 arguments.add_argument("--workers", type=int, default=0)
 arguments.add_argument("--seconds", type=float, default=10.0)
 arguments.add_argument("--window-steps", type=int, default=2560)
+arguments.add_argument("--hop-steps", type=int)
 arguments.add_argument("--batch-rows", type=int, default=64)
 arguments.add_argument("--scale", choices=["series_rms", "none"], default="series_rms")
 arguments = arguments.parse_args()
@@ -56,12 +58,33 @@ class Windows(Dataset):
         return torch.from_numpy(np.ascontiguousarray(window.T))
 
 
+class EveryWindow(Dataset):
+    def __init__(self, series):
+        self.series = series
+        rms = lambda values: np.sqrt(np.mean((values.astype(np.float64) / 32768) ** 2))
+        self.factors = [np.float32(0.1 / (rms(values) + 1e-4)) for values in series]
+        last = lambda values: len(values) - arguments.window_steps
+        starts = ((at, start) for at, values in enumerate(series) for start in range(0, last(values) + 1, arguments.hop_steps))
+        self.windows = list(starts)
+
+    def __len__(self):
+        return len(self.windows)
+
+    def __getitem__(self, index):
+        at, start = self.windows[index]
+        window = self.series[at][start : start + arguments.window_steps]
+        window = window.astype(np.float32) / 32768
+        if arguments.scale == "series_rms":
+            window = window * self.factors[at]
+        return torch.from_numpy(np.ascontiguousarray(window.T))
+
+
 def processor_seconds():
     of = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in of)
 
 
-dataset = Windows(list(recordings()))
+dataset = (Windows if arguments.hop_steps is None else EveryWindow)(list(recordings()))
 loader = DataLoader(
     dataset,
     batch_size=arguments.batch_rows,
@@ -82,7 +105,7 @@ print(
     json.dumps(
         {
             "workers": arguments.workers,
-            "series": len(dataset),
+            "items": len(dataset),
             "windows_per_second": round(windows / seconds, 1),
             "windows_per_processor_second": round(windows / (processor_seconds() - before), 1),
             "seconds": round(seconds, 2),

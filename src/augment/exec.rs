@@ -5,6 +5,7 @@
 
 mod assemble;
 mod captions;
+mod known;
 mod slots;
 
 use std::{collections::HashMap, fmt, sync::Arc};
@@ -23,6 +24,8 @@ use datafusion::{
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
+
+pub use slots::Spare;
 
 use crate::{
     augment::exec::slots::{Done, Worker},
@@ -77,6 +80,8 @@ pub struct Augment {
     pub shards: Vec<Arc<Shard>>,
     /// What tensors are charged to, from their allocation until the last reader lets go of them.
     pub budget: Arc<ByteBudget>,
+    /// Memory of tensors that were read and dropped.
+    pub spare: Arc<Spare>,
     /// Most items of a batch in this process.
     pub batch_rows: usize,
 }
@@ -214,7 +219,7 @@ impl ExecutionPlan for AugmentExec {
             augment: Arc::clone(&self.augment),
             pool,
             schema: self.schema(),
-            spare: Arc::default(),
+            known: known::KnownRows::new(),
             kernel_time: timer("kernel_time_all_threads"),
             bad: MetricBuilder::new(&self.metrics).counter("bad_items", partition),
         });

@@ -62,6 +62,10 @@ pub enum Offsets {
     Random,
     /// The same in every pass, spread evenly.
     Regular,
+    /// One behind the other: the first repeat of a series in the selection begins at 0, the next where that would go on by one more
+    /// hop, and from the start again behind the last. A selection that repeats each series once per window sees every window
+    /// once in a pass.
+    Successive,
 }
 
 /// The windows of `[pair.context_future]`, `[channels, steps]` per row, `windows_per_series` rows per series.
@@ -86,6 +90,7 @@ impl ContextFuture {
         let starts = match settings.offsets {
             Offsets::Random => Starts::Random { hop_steps },
             Offsets::Regular => Starts::Regular { hop_steps },
+            Offsets::Successive => Starts::Successive { hop_steps },
         };
         let recipe = SeriesRecipe::resolve(&augment.series, settings.window_steps)?;
         Ok(windows(Self::NAME, settings, settings.windows_per_series, starts, recipe))
@@ -147,11 +152,18 @@ mod tests {
 
     /// Windows of the series 0, 1, 2, ….
     fn windows(kernel: &SeriesWindows, steps: usize, pass: u64, row: u64) -> Result<Vec<Vec<f32>>, BadClass> {
+        repeated(kernel, steps, pass, ItemKey { shard: 1, row, occurrence: 0 })
+    }
+
+    fn repeated(kernel: &SeriesWindows, steps: usize, pass: u64, item: ItemKey) -> Result<Vec<Vec<f32>>, BadClass> {
         let bytes: Vec<u8> = (0..steps).flat_map(|x| (x as f32).to_le_bytes()).collect();
         let mut out = vec![0xff; kernel.slot_bytes()];
-        let item = ItemKey { shard: 1, row, occurrence: 0 };
-        let encoded = Encoded { bytes: &bytes, numbers: Numbers::F32, channels: 1 };
+        let encoded = Encoded { bytes: &bytes, numbers: Numbers::F32, channels: 1, facts: None };
         kernel.apply(encoded, 7, pass, item, &mut out).map_err(|bad| bad.class)?;
+        let facts = kernel.facts(encoded).unwrap();
+        let mut again = vec![0xff; kernel.slot_bytes()];
+        kernel.apply(Encoded { facts: Some(&facts), ..encoded }, 7, pass, item, &mut again).unwrap();
+        assert_eq!(again, out, "facts that were kept change nothing");
         let values: Vec<f32> = out.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
         Ok(values.chunks(kernel.shape()[1]).map(<[f32]>::to_vec).collect())
     }
@@ -195,6 +207,17 @@ mod tests {
         let found = windows(&regular, 50, 0, 0).unwrap();
         assert_eq!(found, windows(&regular, 50, 3, 9).unwrap());
         assert_eq!((found[0][0], found[1][0]), (10.0, 30.0));
+    }
+
+    #[test]
+    fn repeats_of_a_series_walk_through_its_windows() {
+        let kernel = training("window_steps = 10\nhop_steps = 5\nwindows_per_series = 2\noffsets = \"successive\"");
+        let starts = |occurrence, pass| -> Vec<f32> {
+            let item = ItemKey { shard: 1, row: 0, occurrence };
+            repeated(&kernel, 33, pass, item).unwrap().iter().map(|window| window[0]).collect()
+        };
+        // Places at 0, 5, 10, 15, 20; 25 would end behind the series.
+        assert_eq!([starts(0, 0), starts(1, 0), starts(2, 5)], [[0.0, 5.0], [10.0, 15.0], [20.0, 0.0]]);
     }
 
     #[test]

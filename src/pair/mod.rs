@@ -153,12 +153,21 @@ pub struct Encoded<'a> {
     pub numbers: Numbers,
     /// Numbers per step of a series.
     pub channels: u32,
+    /// What the kernel worked out of the row before, where somebody kept it.
+    pub facts: Option<&'a RowFacts>,
+}
+
+/// What a kernel works out of a whole row, for all items that come of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RowFacts {
+    /// Of each channel of a series: x · factor + shift.
+    pub factors: Vec<(f32, f32)>,
 }
 
 impl<'a> Encoded<'a> {
     /// An encoded image.
     pub fn image(bytes: &'a [u8]) -> Self {
-        Self { bytes, numbers: Numbers::F32, channels: 1 }
+        Self { bytes, numbers: Numbers::F32, channels: 1, facts: None }
     }
 }
 
@@ -196,6 +205,13 @@ pub trait SampleKernel: Debug + Send + Sync {
     }
     /// Every setting and version that decides the pixels, as one line: goes into the item digest.
     fn describe(&self) -> String;
+    /// What [`Self::apply`] takes from [`Encoded::facts`] instead of looking at the whole row again.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    fn facts(&self, _: Encoded<'_>) -> Result<RowFacts, BadSample> {
+        Ok(RowFacts::default())
+    }
     /// Fills `out`, of [`Self::slot_bytes`]; numbers of more than one byte are little endian.
     ///
     /// # Errors

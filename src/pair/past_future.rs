@@ -95,7 +95,7 @@ mod tests {
         let kernel = PastFuture::training(&settings, &AugmentSettings::default()).unwrap();
         assert_eq!((kernel.shape(), kernel.least_steps()), (&[2, 2, 4][..], 11));
         let bytes: Vec<u8> = (0..30).flat_map(|x| [x as f32, 100.0 + x as f32]).flat_map(f32::to_le_bytes).collect();
-        let encoded = Encoded { bytes: &bytes, numbers: Numbers::F32, channels: 2 };
+        let encoded = Encoded { bytes: &bytes, numbers: Numbers::F32, channels: 2, facts: None };
         for row in 0..50 {
             let mut out = vec![0; kernel.slot_bytes()];
             kernel.apply(encoded, 0, 0, ItemKey { shard: 0, row, occurrence: 0 }, &mut out).unwrap();

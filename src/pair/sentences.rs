@@ -163,7 +163,7 @@ impl SampleKernel for Sentences {
             return Err(BadSample { class: BadClass::TooShort, message });
         }
         let draws = || WindowKey { seed, pass, item, window: 0 }.draws(self.name, 0);
-        let starts = self.starts.of(sentences.len(), *window_sentences, self.windows, draws);
+        let starts = self.starts.of(sentences.len(), *window_sentences, self.windows, item.occurrence as usize, draws);
         let mut ids = vec![0; *sentence_tokens];
         let places = starts.iter().flat_map(|start| (0..*window_sentences).map(move |at| start + at));
         for (place, slot) in places.zip(out.chunks_exact_mut(sentence_tokens * Element::U32.bytes())) {

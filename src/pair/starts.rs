@@ -14,6 +14,11 @@ pub(super) enum Starts {
         /// Steps between places on the grid.
         hop_steps: usize,
     },
+    /// One behind the other on the grid, on and on through the repeats of a sample.
+    Successive {
+        /// Steps between places on the grid.
+        hop_steps: usize,
+    },
     /// From the first step to the last, however close; what is shorter than a window is followed by zeros.
     Covering,
 }
@@ -22,19 +27,21 @@ impl Starts {
     /// Steps that so many windows of `window_steps` need.
     pub(super) fn least_steps(self, window_steps: usize, windows: usize) -> usize {
         match self {
-            Self::Random { hop_steps } | Self::Regular { hop_steps } => {
+            Self::Random { hop_steps } | Self::Regular { hop_steps } | Self::Successive { hop_steps } => {
                 window_steps + windows.saturating_sub(1) * hop_steps
             }
             Self::Covering => 1,
         }
     }
 
-    /// Where so many windows of `window_steps` begin among `steps`, which are no fewer than [`Self::least_steps`].
+    /// Where so many windows of `window_steps` begin among `steps`, which are no fewer than [`Self::least_steps`]; `repeat` is which
+    /// repeat of the sample it is, from 0.
     pub(super) fn of(
         self,
         steps: usize,
         window_steps: usize,
         windows: usize,
+        repeat: usize,
         draws: impl FnOnce() -> Draws,
     ) -> Vec<usize> {
         match self {
@@ -52,6 +59,10 @@ impl Starts {
             Self::Regular { hop_steps } => {
                 let places = (steps - window_steps) / hop_steps + 1;
                 (0..windows).map(|window| (2 * window + 1) * places / (2 * windows) * hop_steps).collect()
+            }
+            Self::Successive { hop_steps } => {
+                let places = (steps - window_steps) / hop_steps + 1;
+                (0..windows).map(|window| (repeat * windows + window) % places * hop_steps).collect()
             }
             Self::Covering => {
                 let room = steps.saturating_sub(window_steps);

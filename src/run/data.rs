@@ -252,6 +252,7 @@ impl Data {
             pixel_digest: pipeline.prefetch.pixel_digest,
             memory_bytes: pipeline.memory_megabytes.saturating_mul(MEGABYTE),
             quarantine: None,
+            spare: Arc::default(),
         }
     }
 

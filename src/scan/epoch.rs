@@ -10,7 +10,7 @@ use datafusion::{
 };
 
 use crate::{
-    augment::exec::{Augment, AugmentExec, BadItems},
+    augment::exec::{Augment, AugmentExec, BadItems, Spare},
     error::{Error, Result, Stage},
     pair::SampleKernel,
     scan::{
@@ -71,6 +71,8 @@ pub struct EpochPlan {
     pub memory_bytes: u64,
     /// Counts and table of bad rows over all epochs; `None` counts each epoch for itself and writes no table.
     pub quarantine: Option<Quarantine>,
+    /// Memory of tensors that were read and dropped, for those of any epoch.
+    pub spare: Arc<Spare>,
 }
 
 /// How `memory_bytes` are divided.
@@ -249,6 +251,7 @@ impl EpochPlan {
             max_bad_share: self.scan.max_bad_share,
             shards: self.shards.shards.clone(),
             budget: ByteBudget::new(memory.tensor_bytes),
+            spare: Arc::clone(&self.spare),
             batch_rows: self.local_rows(),
         };
         Ok(Arc::new(AugmentExec::new(Arc::new(scan), Arc::new(augment))?))

@@ -1,7 +1,8 @@
 //! Selected rows of one row group: only their pages, only the columns that training needs, blobs without a copy.
 //!
-//! `parquet` reads pages, and `pages` finds them where a file does not say; `record_batch` what Arrow IPC has
-//! instead. Both leave the files' columns to be arranged here.
+//! `parquet` reads pages (`pages` finds them where a file does not say, `lists` decodes those of numbers), `record_batch` what
+//! Arrow IPC has instead. Both leave the files' columns to be arranged here.
+mod lists;
 mod pages;
 mod parquet;
 mod record_batch;
@@ -10,7 +11,7 @@ mod series;
 use std::{
     fmt,
     ops::Range,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic},
 };
 
 use bytes::Bytes;
@@ -64,8 +65,10 @@ pub const BLOB_XXH3: usize = 2;
 pub const BLOB_PATH: usize = 3;
 /// Numbers per step of a series; null where the shard does not say, and for images.
 pub const BLOB_CHANNELS: usize = 4;
+/// The number of the row's fetch: rows of equal numbers are the same memory.
+pub const BLOB_FETCH: usize = 5;
 /// First extra column.
-pub const FIRST_EXTRA: usize = 5;
+pub const FIRST_EXTRA: usize = 6;
 
 /// Where shards of series say how many numbers a step has.
 const CHANNELS_COLUMN: &str = "channels";
@@ -80,6 +83,8 @@ pub struct Fetcher {
     names: Vec<String>,
     schema: SchemaRef,
     readers: Vec<OnceLock<ParquetReader>>,
+    /// Rows that were fetched so far.
+    fetched_rows: atomic::AtomicU64,
 }
 
 impl fmt::Debug for Fetcher {
@@ -124,6 +129,7 @@ impl Fetcher {
             format!("{image}_xxh3"),
             format!("{image}.{PATH_FIELD}"),
             format!("{image}.{CHANNELS_COLUMN}"),
+            format!("{image}.fetch"),
         ];
         names.extend(extra.iter().cloned());
         let mut fields = vec![
@@ -132,6 +138,7 @@ impl Fetcher {
             Field::new(&names[BLOB_XXH3], DataType::UInt64, true),
             Field::new(&names[BLOB_PATH], DataType::Utf8, true),
             Field::new(&names[BLOB_CHANNELS], DataType::UInt64, true),
+            Field::new(&names[BLOB_FETCH], DataType::UInt64, true),
         ];
         for name in extra.iter().filter(|_| !shards.is_empty()) {
             let first = shards.iter().find_map(|shard| shard.columns.get(name));
@@ -146,6 +153,7 @@ impl Fetcher {
             names,
             schema: Arc::new(ArrowSchema::new(fields)),
             readers: shards.iter().map(|_| OnceLock::new()).collect(),
+            fetched_rows: atomic::AtomicU64::new(0),
         })
     }
 
@@ -194,11 +202,10 @@ impl Fetcher {
             let reason = format!("gave {} rows for {}: the file changed; select again", batch.num_rows(), rows.len());
             return Err(Error::at(Stage::Scan, place(), reason));
         }
-        RecordBatch::try_new(Arc::clone(&self.schema), batch.columns().to_vec()).context(
-            Stage::Scan,
-            place(),
-            "has unexpected columns",
-        )
+        let first = self.fetched_rows.fetch_add(rows.len() as u64, atomic::Ordering::Relaxed);
+        let mut columns = batch.columns().to_vec();
+        columns[BLOB_FETCH] = Arc::new(UInt64Array::from_iter_values(first..first + rows.len() as u64));
+        RecordBatch::try_new(Arc::clone(&self.schema), columns).context(Stage::Scan, place(), "has unexpected columns")
     }
 
     /// Where a shard has each of the fetched columns; the struct beside whose bytes a path may stand is named for both.
@@ -231,6 +238,8 @@ impl Fetcher {
                 let place = shard.columns.get(CHANNELS_COLUMN).filter(|place| place.data_type.is_integer());
                 place.filter(|_| is_series).cloned()
             }
+            // Counted, not read.
+            BLOB_FETCH => None,
             _ => shard.columns.get(&self.names[index]).cloned(),
         };
         // Behind the columns of the batch stand those that say where blobs are.

@@ -96,6 +96,7 @@ impl Data {
             pixel_digest: true,
             memory_bytes: 64 << 20,
             quarantine: None,
+            spare: Arc::default(),
         }
     }
 }

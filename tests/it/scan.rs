@@ -239,6 +239,7 @@ pub(crate) fn plan(data: &Data, selection: &Arc<Selection>) -> EpochPlan {
         pixel_digest: true,
         memory_bytes: 64 << 20,
         quarantine: None,
+        spare: Arc::default(),
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use datafusion::{
     arrow::{
-        array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray, UInt32Array},
+        array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray, UInt32Array, UInt64Array},
         datatypes::{Float32Type, Float64Type, Int16Type, UInt32Type, UInt64Type},
     },
     parquet::arrow::ArrowWriter,
@@ -118,6 +118,7 @@ impl Data {
             pixel_digest: true,
             memory_bytes: 64 << 20,
             quarantine: None,
+            spare: Arc::default(),
         }
     }
 }
@@ -235,6 +236,75 @@ fn short_and_damaged_series_are_replaced_and_listed() {
         runtime().block_on(select(&data.shards, &data.schema, "SELECT sample_id FROM shards WHERE steps >= 410"));
     assert_eq!(told.expect("a selection").0.items(), 96 - short);
     drop(strict);
+}
+
+/// Each series once for every window of 100 steps at a hop of 50.
+const EVERY_WINDOW: &str = "SELECT sample_id FROM (SELECT sample_id, unnest(range(0, CAST((steps - 100) / 50 + 1 AS BIGINT))) \
+                            FROM shards)";
+
+#[test]
+fn a_selection_that_repeats_series_sees_every_window_once_in_random_order() {
+    let data = Data::recordings();
+    let plan = EpochPlan {
+        drop_last: false,
+        ..data.plan(EVERY_WINDOW, "window_steps = 100\nhop_steps = 50\noffsets = \"successive\"")
+    };
+    let expected: usize = (0..96).map(|number| (recording(number).len() - 100) / 50 + 1).sum();
+    let mut seen = BTreeSet::new();
+    let (mut firsts, mut neighbours) = (vec![], 0);
+    for batch in epoch(&plan, 2, 0) {
+        let of = |name: &str| batch.column_by_name(name).expect("a column");
+        let occurrences = of("occurrence").as_primitive::<UInt32Type>().values().to_vec();
+        for (window, occurrence) in series(&batch).windows.chunks(100).zip(occurrences) {
+            let values: Vec<i32> = window.iter().map(|x| (x * 32_768.0) as i32 + 16_000).collect();
+            let (number, start) = (values[0] / 200, 50 * occurrence as i32);
+            let is_stretch = |(at, value): (usize, &i32)| *value == number * 200 + (start + at as i32) % 200;
+            assert!(values.iter().enumerate().all(is_stretch), "series {number} from {start} on");
+            assert!(start as usize + 100 <= recording(number as usize).len());
+            assert!(seen.insert((number, start)));
+            neighbours += usize::from(firsts.last().is_some_and(|last| *last == number));
+            firsts.push(number);
+        }
+    }
+    assert_eq!(seen.len(), expected);
+    assert!(neighbours * 5 < expected, "{neighbours} windows follow one of their own series");
+}
+
+#[test]
+fn a_damaged_series_is_bad_in_each_of_its_windows_whatever_was_kept_of_it() {
+    let data = Data::recordings();
+    let path = shards(&data.folder.path().join("to")).remove(0);
+    let whole = read(&path);
+    let at = whole.schema().index_of("samples_xxh3").expect("hashes");
+    let mut hashes = whole.column(at).as_primitive::<UInt64Type>().values().to_vec();
+    hashes[5] ^= 1;
+    let damaged = whole.column_by_name("samples").expect("samples").as_list::<i32>().value(5);
+    let damaged = (i32::from(damaged.as_primitive::<Int16Type>().value(0)) + 16_000) / 200;
+    let mut columns = whole.columns().to_vec();
+    columns[at] = Arc::new(UInt64Array::from(hashes));
+    let batch = RecordBatch::try_new(whole.schema(), columns).expect("columns");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = File::create(folder.path().join("a.parquet")).expect("a file");
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
+    writer.write(&batch).expect("rows");
+    writer.close().expect("a footer");
+    let data = Data::open(folder, "a.parquet", &[]);
+    let quarantine = Quarantine::in_memory();
+    let plan = EpochPlan {
+        quarantine: Some(quarantine.clone()),
+        drop_last: false,
+        ..data.plan(EVERY_WINDOW, "window_steps = 100\nhop_steps = 50\noffsets = \"successive\"")
+    };
+    let mut replaced = 0;
+    for batch in epoch(&plan, 0, 0) {
+        for window in series(&batch).windows.chunks(100) {
+            assert_ne!(((window[0] * 32_768.0) as i32 + 16_000) / 200, damaged);
+        }
+        replaced += batch.column_by_name("replaced").expect("a column").as_boolean().true_count();
+    }
+    let windows = (recording(damaged as usize).len() - 100) / 50 + 1;
+    assert_eq!(replaced, windows);
+    assert!(quarantine.state().rows >= replaced as u64);
 }
 
 #[test]

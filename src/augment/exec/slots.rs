@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError, Weak},
 };
@@ -22,6 +23,7 @@ use super::{
     Augment, BadItems,
     assemble::assemble,
     captions::{Caption, texts},
+    known::KnownRows,
 };
 use crate::{
     augment::{BadClass, BadSample, verify::verify},
@@ -30,7 +32,7 @@ use crate::{
     scan::{
         budget::{Charge, Charged},
         failure::panic_text,
-        fetch::{BLOB, BLOB_BYTES, BLOB_CHANNELS, BLOB_PATH, BLOB_XXH3, declared, numbers_of},
+        fetch::{BLOB, BLOB_BYTES, BLOB_CHANNELS, BLOB_FETCH, BLOB_PATH, BLOB_XXH3, declared, numbers_of},
         items::{Item, Located},
         ordered_scan::{FETCHED, OCCURRENCE, PASS, POSITION, ROW, SHARD},
         quarantine::BadRow,
@@ -73,11 +75,18 @@ pub(super) struct Replacement {
     bad_rows: Vec<BadRow>,
 }
 
-/// Memory of tensors that were read and dropped, for the next ones: fresh memory costs a page fault per 4 KiB. Together
-/// with those in use they are never more than were once charged at a time.
-pub(super) type Spare = Mutex<Vec<Vec<u8>>>;
+/// Memory of tensors that were read and dropped, for the next ones, also those of the next epoch: fresh memory costs a page
+/// fault per 4 KiB. Together with those in use they are never more than were once charged at a time.
+#[derive(Default)]
+pub struct Spare(Mutex<Vec<Vec<u8>>>);
 
-/// The memory of one tensor; goes back to the spare ones as long as the epoch runs.
+impl fmt::Debug for Spare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spare").finish_non_exhaustive()
+    }
+}
+
+/// The memory of one tensor; goes back to the spare ones as long as there may be a next epoch.
 struct Slots {
     memory: Vec<u8>,
     spare: Weak<Spare>,
@@ -86,7 +95,7 @@ struct Slots {
 impl Slots {
     /// Not cleared: a kernel fills its whole slot.
     fn new(spare: &Arc<Spare>, bytes: usize) -> Self {
-        let mut memory = spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        let mut memory = spare.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         memory.resize(bytes, 0);
         Self { memory, spare: Arc::downgrade(spare) }
     }
@@ -101,7 +110,7 @@ impl AsRef<[u8]> for Slots {
 impl Drop for Slots {
     fn drop(&mut self) {
         if let Some(spare) = self.spare.upgrade() {
-            spare.lock().unwrap_or_else(PoisonError::into_inner).push(std::mem::take(&mut self.memory));
+            spare.0.lock().unwrap_or_else(PoisonError::into_inner).push(std::mem::take(&mut self.memory));
         }
     }
 }
@@ -111,7 +120,7 @@ pub(super) struct Worker {
     pub(super) augment: Arc<Augment>,
     pub(super) pool: rayon::ThreadPool,
     pub(super) schema: SchemaRef,
-    pub(super) spare: Arc<Spare>,
+    pub(super) known: KnownRows,
     pub(super) kernel_time: Time,
     pub(super) bad: Count,
 }
@@ -126,7 +135,7 @@ impl Worker {
         let rendered = self.on_pool({
             let (worker, batch, items) = (Arc::clone(self), batch.clone(), items.clone());
             move || {
-                let mut slots = Slots::new(&worker.spare, rows * slot_bytes);
+                let mut slots = Slots::new(&worker.augment.spare, rows * slot_bytes);
                 let outcomes: Vec<Outcome> = slots
                     .memory
                     .par_chunks_mut(slot_bytes)
@@ -217,10 +226,17 @@ impl Worker {
         let Augment { kernel, seed, shards, pixel_digest, .. } = &*self.augment;
         let shard = &shards[item.shard as usize];
         let numbers = numbers_of(shard, kernel.column());
-        let encoded = verified(batch, first, row, numbers)?;
+        let encoded = encoded(batch, first, row, numbers)?;
         let key = shard.item_key(item.row, item.occurrence);
         // Decoders of many formats, fed with what the web holds: one that panics has met a bad sample.
         let fill = AssertUnwindSafe(|| {
+            let fetch = declared(batch, first + BLOB_FETCH, row);
+            let facts = self.known.judged(fetch, || {
+                let [length, hash] = [BLOB_BYTES, BLOB_XXH3].map(|column| declared(batch, first + column, row));
+                verify(encoded.bytes, length, hash, || xxh3_64(encoded.bytes))?;
+                kernel.facts(encoded)
+            })?;
+            let encoded = Encoded { facts: Some(&facts), ..encoded };
             let caption = self.caption(batch, row, encoded.bytes, (pass, key))?;
             kernel.apply(encoded, *seed, pass, key, slot).map(|()| caption)
         });
@@ -338,8 +354,8 @@ fn items_of(batch: &RecordBatch) -> Vec<Item> {
     items.map(|((&shard, &row), &occurrence)| Item { shard, row, occurrence }).collect()
 }
 
-/// The blob of a row, if its bytes are those that were imported.
-fn verified(batch: &RecordBatch, first: usize, row: usize, numbers: Numbers) -> Result<Encoded<'_>, BadSample> {
+/// The blob of a row, no bytes where it is null.
+fn encoded(batch: &RecordBatch, first: usize, row: usize, numbers: Numbers) -> Result<Encoded<'_>, BadSample> {
     let images = batch.column(first + BLOB).as_binary_view();
     let paths = batch.column(first + BLOB_PATH).as_string::<i32>();
     if images.is_null(row) && paths.is_valid(row) {
@@ -347,8 +363,6 @@ fn verified(batch: &RecordBatch, first: usize, row: usize, numbers: Numbers) -> 
         return Err(BadSample { class: BadClass::Empty, message });
     }
     let bytes = if images.is_null(row) { &[] } else { images.value(row) };
-    let [length, hash, channels] =
-        [BLOB_BYTES, BLOB_XXH3, BLOB_CHANNELS].map(|column| declared(batch, first + column, row));
-    verify(bytes, length, hash, || xxh3_64(bytes))?;
-    Ok(Encoded { bytes, numbers, channels: channels.and_then(|n| u32::try_from(n).ok()).unwrap_or(1) })
+    let channels = declared(batch, first + BLOB_CHANNELS, row).and_then(|n| u32::try_from(n).ok()).unwrap_or(1);
+    Ok(Encoded { bytes, numbers, channels, facts: None })
 }

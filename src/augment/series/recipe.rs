@@ -145,6 +145,11 @@ impl SeriesRecipe {
         self.steps
     }
 
+    /// Whether windows stay as they are.
+    pub fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+
     /// Everything that decides the numbers, as one line.
     pub fn describe(&self) -> String {
         self.ops.iter().map(|op| op.describe()).collect::<Vec<_>>().join(" | ")

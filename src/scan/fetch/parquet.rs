@@ -1,10 +1,14 @@
 //! Rows of a Parquet row group, page by page, in pieces of bounded size.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use datafusion::{
-    arrow::{array::RecordBatch, compute::concat_batches, datatypes::Schema as ArrowSchema},
+    arrow::{
+        array::{BinaryViewArray, RecordBatch},
+        compute::concat_batches,
+        datatypes::Schema as ArrowSchema,
+    },
     parquet::{
         DecodeResult,
         arrow::{
@@ -19,7 +23,11 @@ use datafusion::{
 };
 use tokio::sync::OnceCell;
 
-use super::{BLOB, BLOB_PATH, Fetcher, Reading, in_flight, is_series, pages};
+use super::{
+    BLOB, BLOB_PATH, Fetcher, Reading, in_flight, is_series,
+    lists::{ListColumn, ListPages},
+    pages,
+};
 use crate::{
     error::{Context, Error, Result, Stage},
     scan::failure::panic_text,
@@ -39,6 +47,8 @@ pub(super) struct ParquetReader {
     mask: ProjectionMask,
     places: Vec<Option<InFile>>,
     image_leaf: Option<usize>,
+    /// A list of numbers that is read past Parquet's reader, and the other columns.
+    list: Option<(ListColumn, ProjectionMask)>,
     /// Per row group of a shard without offset index what its page headers tell; `None` inside where they do not.
     found: Vec<OnceCell<Option<ArrowReaderMetadata>>>,
 }
@@ -69,9 +79,18 @@ impl ParquetReader {
         let needed = places.iter().enumerate().filter(|&(index, _)| index != BLOB_PATH || !has_all_bytes);
         let leaves: Vec<usize> =
             needed.filter_map(|(_, place)| place.as_ref()).flat_map(|p| shard.leaves_at(p)).collect();
-        let mask = ProjectionMask::leaves(metadata.parquet_schema(), leaves);
+        let mask = ProjectionMask::leaves(metadata.parquet_schema(), leaves.iter().copied());
+        let list = places[BLOB].as_ref().zip(image_leaf).filter(|(_, image)| {
+            // Nothing else needs it, and its own rows need no other file.
+            shard.referenced.is_none() && leaves.iter().filter(|leaf| *leaf == image).count() == 1
+        });
+        let list = list.and_then(|(place, image)| {
+            let others = leaves.iter().copied().filter(|leaf| *leaf != image);
+            let others = ProjectionMask::leaves(metadata.parquet_schema(), others);
+            ListColumn::find(metadata.metadata(), place, image).map(|list| (list, others))
+        });
         let found = footer.row_groups().iter().map(|_| OnceCell::new()).collect();
-        Ok(Self { metadata, options, mask, places: places.to_vec(), image_leaf, found })
+        Ok(Self { metadata, options, mask, places: places.to_vec(), image_leaf, list, found })
     }
 
     /// Whether blobs do not lie in the memory that was fetched. Numbers and texts never do: their pages are unpacked into
@@ -110,8 +129,17 @@ impl Fetcher {
         let is_charged = !reader.is_unpacked(row_group);
         let mut batches = vec![];
         for piece in pieces(rows, pages) {
-            let read = self.piece(shard, reader, metadata, group, piece, reading, place).await?;
-            let batch = self.arrange(&read, &reader.places, &place())?;
+            let (read, series) = self.piece(shard, reader, metadata, group, piece, reading, place).await?;
+            let mut batch = self.arrange(&read, &reader.places, &place())?;
+            if let Some(series) = series {
+                let mut columns = batch.columns().to_vec();
+                columns[BLOB] = Arc::new(series);
+                batch = RecordBatch::try_new(batch.schema(), columns).context(
+                    Stage::Scan,
+                    place(),
+                    "has fewer rows than were selected",
+                )?;
+            }
             batches.push(match &shard.referenced {
                 None => self.compacted(batch, is_charged)?,
                 Some(_) => self.with_referenced(&batch, &read, reading, &place()).await?,
@@ -124,6 +152,7 @@ impl Fetcher {
         }
     }
 
+    /// Rows with their series, where these are read past Parquet's reader.
     #[expect(clippy::too_many_arguments, reason = "what a read needs, of one row group")]
     async fn piece(
         &self,
@@ -134,36 +163,82 @@ impl Fetcher {
         rows: &[u32],
         reading: &Reading,
         place: &impl Fn() -> String,
-    ) -> Result<RecordBatch> {
-        let total = metadata.metadata().row_group(group).num_rows() as usize;
-        let consecutive = rows.chunk_by(|a, b| a + 1 == *b);
-        let selection = RowSelection::from_consecutive_ranges(
-            consecutive.map(|run| run[0] as usize..run[0] as usize + run.len()),
-            total,
-        );
-        let decoder = ParquetPushDecoderBuilder::new_with_metadata(metadata.clone())
-            .with_row_groups(vec![group])
-            .with_projection(reader.mask.clone())
-            .with_row_selection(selection)
-            // A mask would need pages between the selected ones.
-            .with_row_selection_policy(RowSelectionPolicy::Selectors)
-            .with_batch_size(rows.len().max(1))
-            .build()
-            .context(Stage::Scan, place(), "cannot be read as Parquet; write it again")?;
+    ) -> Result<(RecordBatch, Option<BinaryViewArray>)> {
+        if let Some((list, others)) = &reader.list
+            && let Some(pages) = list.pages(metadata.metadata(), group, rows)
+        {
+            let ranges = pages.ranges.clone();
+            let decoder = decoder(metadata, others, group, rows, place)?;
+            let (batch, fetched) = self.decoded(shard, decoder, ranges, reading, place).await?;
+            if let Some(series) = series(pages, fetched).await {
+                return Ok((batch, Some(series)));
+            }
+            list.is_left();
+        }
+        let decoder = decoder(metadata, &reader.mask, group, rows, place)?;
+        let (batch, _) = self.decoded(shard, decoder, vec![], reading, place).await?;
+        Ok((batch, None))
+    }
+
+    /// All rows of a decoder, and the bytes in `further` ranges of the file, fetched with what it needs.
+    async fn decoded(
+        &self,
+        shard: &Shard,
+        decoder: ParquetPushDecoder,
+        mut further: Vec<Range<u64>>,
+        reading: &Reading,
+        place: &impl Fn() -> String,
+    ) -> Result<(RecordBatch, Vec<Bytes>)> {
         let mut step = decode(decoder, vec![], vec![], vec![], place).await?;
+        let mut beside = vec![];
         while let Step::Needs { decoder, ranges, batches } = step {
-            let fetched = self.fetch(&shard.location, &shard.name, &ranges, reading).await?;
+            let all = [ranges.as_slice(), &std::mem::take(&mut further)].concat();
+            let mut fetched = self.fetch(&shard.location, &shard.name, &all, reading).await?;
+            beside.append(&mut fetched.split_off(ranges.len()));
             step = decode(decoder, ranges, fetched, batches, place).await?;
         }
         let Step::Done(batches) = step else { return Err(Error::internal("a decoder stopped half way")) };
-        match batches.as_slice() {
-            [batch] => Ok(batch.clone()),
+        if !further.is_empty() {
+            beside = self.fetch(&shard.location, &shard.name, &further, reading).await?;
+        }
+        let batch = match batches.as_slice() {
+            [batch] => batch.clone(),
             _ => {
                 let schema = batches.first().map_or_else(|| ArrowSchema::empty().into(), RecordBatch::schema);
-                concat_batches(&schema, &batches).context(Stage::Scan, place(), "has batches of two schemas")
+                concat_batches(&schema, &batches).context(Stage::Scan, place(), "has batches of two schemas")?
             }
-        }
+        };
+        Ok((batch, beside))
     }
+}
+
+fn decoder(
+    metadata: &ArrowReaderMetadata,
+    mask: &ProjectionMask,
+    group: usize,
+    rows: &[u32],
+    place: &impl Fn() -> String,
+) -> Result<ParquetPushDecoder> {
+    let total = metadata.metadata().row_group(group).num_rows() as usize;
+    let consecutive = rows.chunk_by(|a, b| a + 1 == *b);
+    let selection = RowSelection::from_consecutive_ranges(
+        consecutive.map(|run| run[0] as usize..run[0] as usize + run.len()),
+        total,
+    );
+    ParquetPushDecoderBuilder::new_with_metadata(metadata.clone())
+        .with_row_groups(vec![group])
+        .with_projection(mask.clone())
+        .with_row_selection(selection)
+        // A mask would need pages between the selected ones.
+        .with_row_selection_policy(RowSelectionPolicy::Selectors)
+        .with_batch_size(rows.len().max(1))
+        .build()
+        .context(Stage::Scan, place(), "cannot be read as Parquet; write it again")
+}
+
+/// Series on a thread that may block. What is damaged is left to Parquet's reader, and so to its words.
+async fn series(pages: ListPages, fetched: Vec<Bytes>) -> Option<BinaryViewArray> {
+    tokio::task::spawn_blocking(move || pages.read(fetched)).await.ok().flatten()
 }
 
 /// The rows in pieces whose pages have bounded bytes together; a page is in one piece.
