@@ -20,6 +20,7 @@ mod decoding;
 mod documents;
 mod evaluate;
 mod first_batch;
+mod golden;
 mod gradients;
 mod hostile;
 mod import;
