@@ -17,12 +17,11 @@ use diptych::train::state::collect;
 use diptych::train::{parameters, safetensors};
 use serde_json::Value;
 
-use super::golden::{gap, start, uniform};
+use super::golden::{Descend, gap, start, uniform};
 
 const ROWS: usize = 3;
 const VOCABULARY: u32 = 50;
 const WORDS: [usize; ROWS] = [4, 7, 1];
-const RATE: f32 = 0.05;
 const CASES: [(&str, Naming); 4] = [
     ("transformers", Naming::Transformers),
     ("transformers_gelu", Naming::Transformers),
@@ -125,18 +124,6 @@ fn the_other_activation_gives_other_logits() {
     let clip = Clip::load(&described.settings, entries, &device).expect("the shapes are the same");
     let [_, _, logits] = outputs(&clip, case, &device);
     assert!(gap(&logits, floats(&golden["transformers.logits_per_image"])) > 1e-3);
-}
-
-/// One step of plain SGD.
-struct Descend<'a>(&'a Gradients);
-
-impl ModuleMapper for Descend<'_> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        match param.val().grad(self.0) {
-            None => param,
-            Some(gradient) => param.map(|old| (old.inner() - gradient * RATE).autodiff().require_grad()),
-        }
-    }
 }
 
 #[test]

@@ -16,10 +16,9 @@ use diptych::model::{AutoregressorSettings, FrameEncoderSettings, InitOptions, I
 use diptych::seed;
 use diptych::train::{parameters, state};
 
-use super::golden::{self, gap, start, uniform};
+use super::golden::{self, RATE, gap, start, uniform};
 
 const INIT: InitOptions = InitOptions { seed: 1, compat_torch: false };
-const RATE: f32 = 0.05;
 
 /// Uniform in [-1, 1).
 fn centred<const D: usize>(name: &str, shape: [usize; D], device: &Device) -> Tensor<D> {

@@ -2,6 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use burn::module::{ModuleMapper, Param};
+use burn::tensor::{Gradients, Tensor};
+
+/// Of the scripts' SGD.
+pub(crate) const RATE: f32 = 0.05;
+
 /// `uniform` of the scripts: FNV-1a of the name, then SplitMix64's finaliser per index.
 pub(crate) fn uniform(name: &str, count: usize) -> Vec<f64> {
     let seed = name.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
@@ -44,4 +50,16 @@ pub(crate) fn gap(a: &[f32], b: &[f32]) -> f64 {
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
     let apart = norm(&mut a.iter().zip(b).map(|(a, b)| f64::from(*a) - f64::from(*b)));
     apart / norm(&mut b.iter().map(|b| f64::from(*b))).max(1e-12)
+}
+
+/// One step of plain SGD.
+pub(crate) struct Descend<'a>(pub(crate) &'a Gradients);
+
+impl ModuleMapper for Descend<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        match param.val().grad(self.0) {
+            None => param,
+            Some(gradient) => param.map(|old| (old.inner() - gradient * RATE).autodiff().require_grad()),
+        }
+    }
 }

@@ -11,11 +11,10 @@ use diptych::batch::Input;
 use diptych::method::{Method, SimCLR, SimclrSettings};
 use diptych::model::{EncoderSettings, HeadSettings, InitOptions, ResNetSettings, Stem};
 
-use super::golden::{self, gap, start, uniform};
+use super::golden::{self, Descend, gap, start, uniform};
 
 const ITEMS: usize = 8;
 const SIDE: usize = 16;
-const RATE: f32 = 0.05;
 
 /// A parameter's path and shape as PyTorch has them, and whether ours is the transposed matrix.
 fn in_pytorch(path: &[String], shape: &[usize]) -> (String, Vec<usize>, bool) {
@@ -49,18 +48,6 @@ impl ModuleMapper for Start {
         let values = start(&name, &shape);
         let values = if transposed { transpose(&values, shape[0]) } else { values };
         param.map(|old| Tensor::from_data(TensorData::new(values, ours), &old.device()).require_grad())
-    }
-}
-
-/// One step of plain SGD.
-struct Descend<'a>(&'a Gradients);
-
-impl ModuleMapper for Descend<'_> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        match param.val().grad(self.0) {
-            None => param,
-            Some(gradient) => param.map(|old| (old.inner() - gradient * RATE).autodiff().require_grad()),
-        }
     }
 }
 
