@@ -252,7 +252,14 @@ fn columns(reading: &mut Reading, pipeline: &Pipeline) {
                 let problem = format!("column {name:?} of {schema} {otherwise}");
                 reading.note(key, problem, format!("one of {}", known.join(", ")));
             }
-            None => reading.note(key, format!("no column {name:?} in {schema}"), did_you_mean(name, &known)),
+            None => {
+                let mut remedy = did_you_mean(name, &known);
+                if key.starts_with("evaluate.") && !remedy.ends_with('?') {
+                    remedy
+                        .push_str("; map another column to one of them in [scan.columns], or return it AS one of them");
+                }
+                reading.note(key, format!("no column {name:?} in {schema}"), remedy);
+            }
         }
     }
 }
@@ -427,6 +434,8 @@ mod tests {
             mistakes(plan(&["pair.two_views.column=caption", "evaluate.label=lable", "scan.schema=image_text"]));
         assert!(mistakes[0].problem.contains("holds no images"), "{}", mistakes[0]);
         assert!(mistakes[1].to_string().contains("no column \"lable\" in image_text v1; did you mean \"label\"?"));
+        let stars = mistakes(plan(&["evaluate.label=stars"]));
+        assert!(stars[0].remedy.contains("[scan.columns]"), "{}", stars[0]);
         let unknown = plan(&["scan.schema=image_txt"]).unwrap_err().to_string();
         assert!(unknown.contains("did you mean \"image_text\"?"), "{unknown}");
     }
