@@ -430,12 +430,12 @@ mod tests {
 
     #[test]
     fn columns_are_checked_against_the_schema() {
+        let stars = mistakes(plan(&["evaluate.label=stars"]));
+        assert!(stars[0].remedy.contains("[scan.columns]"), "{}", stars[0]);
         let mistakes =
             mistakes(plan(&["pair.two_views.column=caption", "evaluate.label=lable", "scan.schema=image_text"]));
         assert!(mistakes[0].problem.contains("holds no images"), "{}", mistakes[0]);
         assert!(mistakes[1].to_string().contains("no column \"lable\" in image_text v1; did you mean \"label\"?"));
-        let stars = mistakes(plan(&["evaluate.label=stars"]));
-        assert!(stars[0].remedy.contains("[scan.columns]"), "{}", stars[0]);
         let unknown = plan(&["scan.schema=image_txt"]).unwrap_err().to_string();
         assert!(unknown.contains("did you mean \"image_text\"?"), "{unknown}");
     }
