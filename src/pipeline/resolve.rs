@@ -253,7 +253,14 @@ fn columns(reading: &mut Reading, pipeline: &Pipeline) {
                 let problem = format!("column {name:?} of {schema} {otherwise}");
                 reading.note(key, problem, format!("one of {}", known.join(", ")));
             }
-            None => reading.note(key, format!("no column {name:?} in {schema}"), did_you_mean(name, &known)),
+            None => {
+                let mut remedy = did_you_mean(name, &known);
+                if key.starts_with("evaluate.") && !remedy.ends_with('?') {
+                    remedy
+                        .push_str("; map another column to one of them in [scan.columns], or return it AS one of them");
+                }
+                reading.note(key, format!("no column {name:?} in {schema}"), remedy);
+            }
         }
     }
 }
@@ -426,6 +433,8 @@ mod tests {
 
     #[test]
     fn columns_are_checked_against_the_schema() {
+        let stars = mistakes(plan(&["evaluate.label=stars"]));
+        assert!(stars[0].remedy.contains("[scan.columns]"), "{}", stars[0]);
         let mistakes =
             mistakes(plan(&["pair.two_views.column=caption", "evaluate.label=lable", "scan.schema=image_text"]));
         assert!(mistakes[0].problem.contains("holds no images"), "{}", mistakes[0]);

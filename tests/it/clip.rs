@@ -17,10 +17,11 @@ use diptych::train::state::collect;
 use diptych::train::{parameters, safetensors};
 use serde_json::Value;
 
+use super::golden::{Descend, gap, start, uniform};
+
 const ROWS: usize = 3;
 const VOCABULARY: u32 = 50;
 const WORDS: [usize; ROWS] = [4, 7, 1];
-const RATE: f32 = 0.05;
 const CASES: [(&str, Naming); 4] = [
     ("transformers", Naming::Transformers),
     ("transformers_gelu", Naming::Transformers),
@@ -28,31 +29,12 @@ const CASES: [(&str, Naming); 4] = [
     ("open_clip_resnet", Naming::OpenClip),
 ];
 
-/// `uniform` of the script: FNV-1a of the name, then SplitMix64's finaliser per index.
-fn uniform(name: &str, count: usize) -> Vec<f64> {
-    let seed = name.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
-    (0..count as u64)
-        .map(|index| {
-            let mut h = seed.wrapping_add((index + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-            h = (h ^ (h >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            h = (h ^ (h >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-            ((h ^ (h >> 31)) >> 40) as f64 / f64::from(1 << 24)
-        })
-        .collect()
-}
-
 /// `value` of the script.
 fn value(name: &str, shape: &[usize]) -> TensorData {
     if name == "logit_scale" {
         return TensorData::new(vec![2.0_f32], [0_usize; 0]);
     }
-    let count: usize = shape.iter().product();
-    let (base, spread) = match shape.len() {
-        1 => (if name.ends_with("weight") || name.ends_with("running_var") { 1.0 } else { 0.0 }, 0.2),
-        _ => (0.0, (6.0 / (count / shape[0]) as f64).sqrt()),
-    };
-    let values: Vec<f32> = uniform(name, count).iter().map(|u| (base + spread * (2.0 * u - 1.0)) as f32).collect();
-    TensorData::new(values, shape.to_vec())
+    TensorData::new(start(name, shape), shape.to_vec())
 }
 
 /// The golden tensors, and what the script noted of each case.
@@ -104,14 +86,6 @@ fn values<const D: usize>(of: Tensor<D>) -> Vec<f32> {
     of.into_data().try_into_vec::<f32>().expect("f32")
 }
 
-/// Distance of two vectors over the length of the second.
-fn gap(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let norm = |it: &mut dyn Iterator<Item = f64>| it.map(|x| x * x).sum::<f64>().sqrt();
-    let apart = norm(&mut a.iter().zip(b).map(|(a, b)| f64::from(*a) - f64::from(*b)));
-    apart / norm(&mut b.iter().map(|b| f64::from(*b))).max(1e-12)
-}
-
 fn floats(of: &TensorData) -> &[f32] {
     of.as_slice::<f32>().expect("f32")
 }
@@ -150,18 +124,6 @@ fn the_other_activation_gives_other_logits() {
     let clip = Clip::load(&described.settings, entries, &device).expect("the shapes are the same");
     let [_, _, logits] = outputs(&clip, case, &device);
     assert!(gap(&logits, floats(&golden["transformers.logits_per_image"])) > 1e-3);
-}
-
-/// One step of plain SGD.
-struct Descend<'a>(&'a Gradients);
-
-impl ModuleMapper for Descend<'_> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        match param.val().grad(self.0) {
-            None => param,
-            Some(gradient) => param.map(|old| (old.inner() - gradient * RATE).autodiff().require_grad()),
-        }
-    }
 }
 
 #[test]

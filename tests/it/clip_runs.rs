@@ -2,8 +2,7 @@
 
 use std::{
     fs::{self, File},
-    path::{Path, PathBuf},
-    process::{Command, Output},
+    path::Path,
     sync::Arc,
 };
 
@@ -22,9 +21,9 @@ use diptych::{
     tokenize::clip,
 };
 use serde_json::Value;
-use tempfile::TempDir;
 
-const DIPTYCH: &str = env!("CARGO_BIN_EXE_diptych");
+use super::home::Home;
+
 const CONCEPTS: usize = 40;
 
 const PIPELINE: &str = r#"
@@ -84,45 +83,24 @@ fn caption(number: usize) -> String {
     }
 }
 
-struct Workshop {
-    folder: TempDir,
+/// With pictures as shards, and the pipeline.
+fn home() -> Home {
+    let home = Home::new();
+    let (pictures, shards) = (home.path("pictures"), home.path("shards"));
+    fs::create_dir(&pictures).expect("a folder");
+    let mut table = String::from("file_name,caption,label,split\n");
+    for number in 0..CONCEPTS {
+        fs::write(pictures.join(format!("{number}.png")), png(number)).expect("a picture");
+        table += &format!("{number}.png,{},class {},train\n", caption(number), number % 2);
+    }
+    fs::write(pictures.join("metadata.csv"), table).expect("a table");
+    home.ok(&["import", "pictures", "shards"]);
+    fs::write(home.path("p.toml"), PIPELINE.replace("SHARDS", &shards.display().to_string())).expect("a file");
+    home
 }
 
-impl Workshop {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let pictures = folder.path().join("pictures");
-        fs::create_dir(&pictures).expect("a folder");
-        let mut table = String::from("file_name,caption,label,split\n");
-        for number in 0..CONCEPTS {
-            fs::write(pictures.join(format!("{number}.png")), png(number)).expect("a picture");
-            table += &format!("{number}.png,{},class {},train\n", caption(number), number % 2);
-        }
-        fs::write(pictures.join("metadata.csv"), table).expect("a table");
-        let workshop = Self { folder };
-        let shards = workshop.path("shards");
-        workshop.ok(&["import", pictures.to_str().expect("UTF-8"), shards.to_str().expect("UTF-8")]);
-        fs::write(workshop.path("p.toml"), PIPELINE.replace("SHARDS", &shards.display().to_string())).expect("a file");
-        workshop
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn run(&self, words: &[&str]) -> Output {
-        Command::new(DIPTYCH).args(words).current_dir(self.folder.path()).output().expect("diptych runs")
-    }
-
-    fn ok(&self, words: &[&str]) -> String {
-        let output = self.run(words);
-        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    fn plan(&self, sets: &[String]) -> Plan {
-        Plan::read(self.path("p.toml").to_str().expect("UTF-8"), sets).expect("no mistake")
-    }
+fn plan(home: &Home, sets: &[String]) -> Plan {
+    Plan::read(home.path("p.toml").to_str().expect("UTF-8"), sets).expect("no mistake")
 }
 
 /// Every batch of some epochs: tokens, hashes of images, digest of pixels, whether an item was replaced.
@@ -145,13 +123,13 @@ fn batches(data: &Data, plan: &Plan, training: &EpochPlan, epoch: u64) -> Vec<St
 
 #[test]
 fn texts_and_images_are_the_same_whatever_the_threads_and_others_in_another_epoch() {
-    let workshop = Workshop::new();
-    let with = |threads: usize| epochs(&workshop.plan(&[format!("augment.decode_threads={threads}")]));
+    let workshop = home();
+    let with = |threads: usize| epochs(&plan(&workshop, &[format!("augment.decode_threads={threads}")]));
     let one = with(1);
     assert_eq!(one, with(3));
     assert_eq!(one.len(), 4);
     assert_ne!(one[..2], one[2..]);
-    let other_seed = epochs(&workshop.plan(&["seed=5".into()]));
+    let other_seed = epochs(&plan(&workshop, &["seed=5".into()]));
     assert_ne!(one, other_seed);
     // Both texts of a picture come up, and never the mark between them.
     let all = one.concat();
@@ -161,7 +139,7 @@ fn texts_and_images_are_the_same_whatever_the_threads_and_others_in_another_epoc
 
 #[test]
 fn samples_without_a_text_are_replaced_and_listed() {
-    let workshop = Workshop::new();
+    let workshop = home();
     workshop.ok(&["train", "p.toml", "--run", "run"]);
     let metrics = fs::read_to_string(workshop.path("run/metrics.jsonl")).expect("metrics");
     let last: Value = metrics
@@ -261,7 +239,7 @@ fn timeless(run: &Path) -> Vec<Value> {
 
 #[test]
 fn a_run_is_previewed_trained_resumed_evaluated_exported_and_scored_with() {
-    let workshop = Workshop::new();
+    let workshop = home();
     assert!(workshop.ok(&["check", "p.toml"]).contains("an image of 16 pixels a side and its text"));
     let words = workshop.ok(&["preview", "p.toml", "--to", "views.png", "--pairs", "6"]);
     assert!(words.contains("6 images of 16 pixels with their texts"), "{words}");

@@ -12,7 +12,9 @@ use diptych::model::InitOptions;
 use diptych::seed;
 use diptych::train::metrics::MetricsLine;
 use diptych::train::report::write_report;
-use diptych::train::{AdamWSettings, Compat, OptimizerSettings, TrainPlan, TrainReport, TrainSettings, parameters, state};
+use diptych::train::{
+    AdamWSettings, Compat, OptimizerSettings, TrainPlan, TrainReport, TrainSettings, parameters, state,
+};
 
 use super::training::{self, assert_resumes_bit_for_bit, assert_same_bits_on_any_threads, lines, saved};
 
@@ -240,7 +242,7 @@ fn ten_sgd_steps_of_the_method_have_pytorchs_losses() {
     use diptych::train::safetensors::from_owned_bytes;
     use diptych::train::{SgdSettings, parameters::gradients};
 
-    use crate::gradients::uniform;
+    use crate::golden::{start, uniform};
 
     const WORDS: [usize; 3] = [4, 7, 1];
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/clip.safetensors");
@@ -248,16 +250,10 @@ fn ten_sgd_steps_of_the_method_have_pytorchs_losses() {
     let case = serde_json::from_str::<serde_json::Value>(&notes["cases"]).expect("JSON")["transformers"].clone();
     let entries = case["entries"].as_object().expect("entries").iter().map(|(name, shape)| {
         let shape: Vec<usize> = serde_json::from_value(shape.clone()).expect("a shape");
-        let count: usize = shape.iter().product();
         if name == "logit_scale" {
             return (name.clone(), TensorData::new(vec![2.0_f32], [1]));
         }
-        let (base, spread) = match shape.len() {
-            1 => (if name.ends_with("weight") { 1.0 } else { 0.0 }, 0.2),
-            _ => (0.0, (6.0 / (count / shape[0]) as f64).sqrt()),
-        };
-        let values: Vec<f32> = uniform(name, count).iter().map(|u| (base + spread * (2.0 * u - 1.0)) as f32).collect();
-        (name.clone(), TensorData::new(values, shape))
+        (name.clone(), TensorData::new(start(name, &shape), shape))
     });
     let (entries, _) = Naming::Transformers.to_open_clip(entries.collect());
     let entries = entries.into_iter().map(|(name, data)| (format!("towers.{name}"), data)).collect();

@@ -16,10 +16,9 @@ use diptych::model::{AutoregressorSettings, FrameEncoderSettings, InitOptions, I
 use diptych::seed;
 use diptych::train::{parameters, state};
 
-use crate::gradients::uniform;
+use super::golden::{self, RATE, gap, start, uniform};
 
 const INIT: InitOptions = InitOptions { seed: 1, compat_torch: false };
-const RATE: f32 = 0.05;
 
 /// Uniform in [-1, 1).
 fn centred<const D: usize>(name: &str, shape: [usize; D], device: &Device) -> Tensor<D> {
@@ -32,38 +31,13 @@ fn started<M: burn::module::Module>(module: M) -> M {
     let mut entries = state::collect(&module);
     for (name, data) in &mut entries {
         let shape: Vec<usize> = data.shape().as_slice().to_vec();
-        let count: usize = shape.iter().product();
-        let (base, spread) = match shape.len() {
-            1 => (if name.ends_with("weight") { 1.0 } else { 0.0 }, 0.2),
-            _ => (0.0, (6.0 / (count / shape[0]) as f64).sqrt()),
-        };
-        let values: Vec<f32> = uniform(name, count).iter().map(|u| (base + spread * (2.0 * u - 1.0)) as f32).collect();
-        *data = TensorData::new(values, shape);
+        *data = TensorData::new(start(name, &shape), shape);
     }
     state::restore(module, &entries).expect("the module's own names")
 }
 
-/// Tensors of the golden file whose names start with `prefix`, without it.
-fn golden(prefix: &str) -> BTreeMap<String, Vec<f32>> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/cpc.safetensors");
-    let bytes = std::fs::read(path).expect("the golden file is in the repository");
-    let file = safetensors::SafeTensors::deserialize(&bytes).expect("a safetensors file");
-    let floats = |data: &[u8]| data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-    file.tensors()
-        .into_iter()
-        .filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_owned(), floats(tensor.data()))))
-        .collect()
-}
-
 fn values<const D: usize>(of: Tensor<D>) -> Vec<f32> {
     of.into_data().try_into_vec::<f32>().expect("f32")
-}
-
-/// ‖a − b‖ over ‖b‖.
-fn gap(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
-    norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())
 }
 
 #[test]
@@ -107,7 +81,7 @@ fn gru_forward_and_backward_equal_those_of_pytorch() {
     let gru = started(Gru::new("g_ar", 5, 6, &Initializer::new(INIT, &device)));
     let inputs = centred("gru.inputs", [3, 7, 5], &device).require_grad();
     let states = gru.forward(inputs.clone());
-    let expected = golden("gru.");
+    let expected = golden::tensors("cpc", "gru.");
     let furthest = |a: &[f32], b: &[f32]| a.iter().zip(b).fold(0.0_f32, |m, (a, b)| m.max((a - b).abs()));
     assert!(furthest(&values(states.clone().inner()), &expected["states"]) < 1e-5);
     let mut gradients = (states * centred("gru.coefficients", [3, 7, 6], &device)).sum_dims(&[0, 1, 2]).backward();
@@ -143,7 +117,7 @@ fn follow_pytorch(case: &str, settings: &Settings, shape: [usize; 3]) {
     let device = Device::flex().autodiff();
     let mut model = started(CPC::new(settings, INIT, &device).expect("plain settings"));
     let windows = centred(&format!("{case}.windows"), shape, &device);
-    let expected = golden(&format!("{case}."));
+    let expected = golden::tensors("cpc", &format!("{case}."));
     assert_eq!(expected["losses"].len(), 10);
     for (step, expected_loss) in expected["losses"].iter().enumerate() {
         let loss = model.loss(windows.clone(), &Sequences::default()).expect("plain windows").loss;

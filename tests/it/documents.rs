@@ -1,9 +1,8 @@
 //! Text from files to batches, and a run of CPC over sentences: import, reading in place, resume, evaluation.
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs::{self, File},
     path::{Path, PathBuf},
-    process::Command,
     sync::Arc,
 };
 
@@ -17,19 +16,17 @@ use datafusion::{
 use diptych::{
     ingest::{ImportSettings, Kind},
     pair::{SampleKernel as _, SentencesSettings, sentences::Sentences},
-    scan::{ScanSettings, World, epoch::EpochPlan, order::Order, quarantine::Quarantine, window_columns::TOKENS},
-    schema::Schema,
-    select::{select::select, shards::ShardSet},
+    scan::{epoch::EpochPlan, quarantine::Quarantine, window_columns::TOKENS},
 };
 use serde_json::{Value, json};
 
 use super::{
+    home::Home,
     import::{all, imported, read, shards, texts, write},
-    scan::{runtime, try_run},
+    opened::Opened,
+    scan::try_run,
     series_runs::{assert_equal_runs, checkpoints, copy, lines},
 };
-
-const DIPTYCH: &str = env!("CARGO_BIN_EXE_diptych");
 
 /// Document `number` has sentences that say which and where they are.
 fn document(number: usize) -> String {
@@ -46,59 +43,20 @@ fn corpus(path: &Path) {
     fs::write(path, (0..60).map(line).collect::<String>()).expect("a file");
 }
 
-struct Data {
-    _folder: tempfile::TempDir,
-    shards: Arc<ShardSet>,
-    schema: Schema,
+fn imported_corpus() -> Opened {
+    let folder = tempfile::tempdir().expect("a folder");
+    corpus(&folder.path().join("corpus.jsonl"));
+    let settings = ImportSettings { read_as: Some(Kind::Documents), row_group_rows: 10, ..ImportSettings::default() };
+    imported(&folder.path().join("corpus.jsonl"), &folder.path().join("to"), &settings).expect("an import");
+    Opened::new("documents", folder, "to", &[])
 }
 
-impl Data {
-    fn open(folder: tempfile::TempDir, pattern: &str, names: &[(&str, &str)]) -> Self {
-        let names: BTreeMap<String, String> =
-            names.iter().map(|(ours, theirs)| ((*ours).to_owned(), (*theirs).to_owned())).collect();
-        let schema = Schema::named("documents").expect("embedded").with_names_in_files(&names).expect("columns");
-        let pattern = folder.path().join(pattern).display().to_string();
-        let shards = Arc::new(runtime().block_on(ShardSet::open(&[pattern], &schema)).expect("shards"));
-        Self { _folder: folder, shards, schema }
-    }
-
-    fn imported() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        corpus(&folder.path().join("corpus.jsonl"));
-        let settings =
-            ImportSettings { read_as: Some(Kind::Documents), row_group_rows: 10, ..ImportSettings::default() };
-        imported(&folder.path().join("corpus.jsonl"), &folder.path().join("to"), &settings).expect("an import");
-        Self::open(folder, "to", &[])
-    }
-
-    fn plan(&self, sql: &str, pair: &str) -> EpochPlan {
-        let pair: SentencesSettings = toml::from_str(pair).expect("settings");
-        let (selection, _) = runtime().block_on(select(&self.shards, &self.schema, sql)).expect("a selection");
-        EpochPlan {
-            shards: Arc::clone(&self.shards),
-            selection: (&Arc::new(selection)).into(),
-            scan: ScanSettings {
-                schema: "documents".to_owned(),
-                shuffle_window_rows: 32,
-                shuffle_window_megabytes: 8,
-                max_bad_share: 0.5,
-                lanes: 2,
-                ..ScanSettings::default()
-            },
-            kernel: Arc::new(Sentences::training(&pair)),
-            extra_columns: pair.group.into_iter().collect(),
-            seed: 11,
-            order: Order::Shuffled,
-            batch_rows: 8,
-            drop_last: true,
-            world: World::ONE,
-            decode_threads: 2,
-            pixel_digest: true,
-            memory_bytes: 64 << 20,
-            quarantine: None,
-            spare: Arc::default(),
-        }
-    }
+fn planned(data: &Opened, sql: &str, pair: &str) -> EpochPlan {
+    let pair: SentencesSettings = toml::from_str(pair).expect("settings");
+    let kernel = Arc::new(Sentences::training(&pair));
+    let mut plan = EpochPlan { batch_rows: 8, ..data.epochs(sql, kernel, pair.group) };
+    plan.scan.lanes = 2;
+    plan
 }
 
 fn epoch(plan: &EpochPlan, number: u64, first: u64) -> Vec<RecordBatch> {
@@ -178,9 +136,9 @@ fn texts_beside_other_files_are_skipped_unless_they_are_asked_for() {
 
 #[test]
 fn windows_are_stretches_of_their_documents_and_threads_and_places_change_nothing() {
-    let data = Data::imported();
+    let data = imported_corpus();
     let pair = "window_sentences = 3\nsentence_tokens = 8\nwindows_per_document = 2\ngroup = \"group\"";
-    let plan = data.plan("SELECT sample_id FROM shards", pair);
+    let plan = planned(&data, "SELECT sample_id FROM shards", pair);
     let whole = epoch(&plan, 1, 0);
     assert_eq!(whole.len(), 7, "59 documents, 8 a batch");
     let mut seen = BTreeSet::new();
@@ -206,15 +164,16 @@ fn windows_are_stretches_of_their_documents_and_threads_and_places_change_nothin
 
 #[test]
 fn short_documents_are_replaced_and_listed_and_sql_leaves_them_out() {
-    let data = Data::imported();
+    let data = imported_corpus();
     let pair = "window_sentences = 8\nsentence_tokens = 8";
     let quarantine = Quarantine::in_memory();
-    let plan = EpochPlan { quarantine: Some(quarantine.clone()), ..data.plan("SELECT sample_id FROM shards", pair) };
+    let plan =
+        EpochPlan { quarantine: Some(quarantine.clone()), ..planned(&data, "SELECT sample_id FROM shards", pair) };
     assert!(epoch(&plan, 0, 0).iter().flat_map(|batch| windows(batch, pair)).all(|(number, _)| number % 5 >= 2));
     assert!(quarantine.state().bad > 0);
     let quarantine = Quarantine::in_memory();
     let sql = "SELECT sample_id FROM shards WHERE text_sentences(text) >= 8 AND sentences >= 8";
-    let plan = EpochPlan { quarantine: Some(quarantine.clone()), ..data.plan(sql, pair) };
+    let plan = EpochPlan { quarantine: Some(quarantine.clone()), ..planned(&data, sql, pair) };
     assert!(!epoch(&plan, 0, 0).is_empty());
     assert_eq!(quarantine.state().bad, 0);
 }
@@ -229,9 +188,9 @@ fn text_of_others_is_read_where_it_is() {
     let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
     writer.write(&batch).expect("rows");
     writer.close().expect("a footer");
-    let data = Data::open(folder, "a.parquet", &[("text", "body"), ("label", "class")]);
+    let data = Opened::new("documents", folder, "a.parquet", &[("text", "body"), ("label", "class")]);
     let pair = "window_sentences = 4\nsentence_tokens = 8";
-    let plan = data.plan("SELECT sample_id FROM shards WHERE label = '1'", pair);
+    let plan = planned(&data, "SELECT sample_id FROM shards WHERE label = '1'", pair);
     let found: Vec<(usize, usize)> = epoch(&plan, 0, 0).iter().flat_map(|batch| windows(batch, pair)).collect();
     assert!(found.len() == 16 && found.iter().all(|(number, _)| number % 2 == 1), "{found:?}");
 }
@@ -306,23 +265,9 @@ label = "label"
 knn = { neighbours = 3, temperature = 0.1 }
 "#;
 
-struct Workshop(tempfile::TempDir);
-
-impl Workshop {
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn ok(&self, words: &[&str]) -> String {
-        let output = Command::new(DIPTYCH).args(words).current_dir(self.0.path()).output().expect("diptych runs");
-        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("text")
-    }
-}
-
 #[test]
 fn cpc_learns_which_sentences_follow_is_resumed_to_the_bit_and_scored_beside_its_floor() {
-    let workshop = Workshop(tempfile::tempdir().expect("a folder"));
+    let workshop = Home::new();
     fs::write(workshop.path("prose.jsonl"), prose()).expect("a file");
     fs::write(workshop.path("text.toml"), PIPELINE).expect("a file");
     let told = workshop.ok(&["import", "prose.jsonl", "shards", "--as", "documents"]);

@@ -11,22 +11,10 @@ use diptych::batch::Input;
 use diptych::method::{Method, SimCLR, SimclrSettings};
 use diptych::model::{EncoderSettings, HeadSettings, InitOptions, ResNetSettings, Stem};
 
+use super::golden::{self, Descend, gap, start, uniform};
+
 const ITEMS: usize = 8;
 const SIDE: usize = 16;
-const RATE: f32 = 0.05;
-
-/// `uniform` of the scripts: FNV-1a of the name, then SplitMix64's finaliser per index.
-pub(crate) fn uniform(name: &str, count: usize) -> Vec<f64> {
-    let seed = name.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
-    (0..count as u64)
-        .map(|index| {
-            let mut h = seed.wrapping_add((index + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-            h = (h ^ (h >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            h = (h ^ (h >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-            ((h ^ (h >> 31)) >> 40) as f64 / f64::from(1 << 24)
-        })
-        .collect()
-}
 
 /// A parameter's path and shape as PyTorch has them, and whether ours is the transposed matrix.
 fn in_pytorch(path: &[String], shape: &[usize]) -> (String, Vec<usize>, bool) {
@@ -57,26 +45,9 @@ impl ModuleMapper for Start {
         if name.contains("running_") {
             return param;
         }
-        let count: usize = shape.iter().product();
-        let (base, spread) = match shape.len() {
-            1 => (if name.ends_with("weight") { 1.0 } else { 0.0 }, 0.2),
-            _ => (0.0, (6.0 / (count / shape[0]) as f64).sqrt()),
-        };
-        let values: Vec<f32> = uniform(&name, count).iter().map(|u| (base + spread * (2.0 * u - 1.0)) as f32).collect();
+        let values = start(&name, &shape);
         let values = if transposed { transpose(&values, shape[0]) } else { values };
         param.map(|old| Tensor::from_data(TensorData::new(values, ours), &old.device()).require_grad())
-    }
-}
-
-/// One step of plain SGD.
-struct Descend<'a>(&'a Gradients);
-
-impl ModuleMapper for Descend<'_> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        match param.val().grad(self.0) {
-            None => param,
-            Some(gradient) => param.map(|old| (old.inner() - gradient * RATE).autodiff().require_grad()),
-        }
     }
 }
 
@@ -105,28 +76,6 @@ impl ModuleVisitor for Collect<'_> {
     }
 }
 
-/// Tensors of the golden file whose names start with `prefix`, without it.
-fn golden(prefix: &str) -> BTreeMap<String, Vec<f32>> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/resnet_simclr.safetensors");
-    let bytes = std::fs::read(path).expect("the golden file is in the repository");
-    let file = safetensors::SafeTensors::deserialize(&bytes).expect("a safetensors file");
-    let floats = |data: &[u8]| data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-    file.tensors()
-        .into_iter()
-        .filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_owned(), floats(tensor.data()))))
-        .collect()
-}
-
-fn norm(values: impl Iterator<Item = f32>) -> f64 {
-    values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt()
-}
-
-/// ‖a − b‖ over ‖b‖.
-fn gap(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    norm(a.iter().zip(b).map(|(a, b)| a - b)) / norm(b.iter().copied())
-}
-
 fn compare(case: &str, compat_torch: bool) {
     let device = Device::flex().autodiff();
     let settings = SimclrSettings {
@@ -152,7 +101,7 @@ fn compare(case: &str, compat_torch: bool) {
             Tensor::from_data(TensorData::new(values, [ITEMS, 3, SIDE, SIDE]), &device)
         })
         .collect();
-    let expected = golden(&format!("{case}."));
+    let expected = golden::tensors("resnet_simclr", &format!("{case}."));
     let losses = &expected["losses"];
     assert_eq!(losses.len(), 10);
     for (step, expected_loss) in losses.iter().enumerate() {

@@ -1,30 +1,27 @@
 //! Rows of (entity, time, values) into shards of series, by SQL through the binary.
-use std::{fs, path::PathBuf, process::Command};
+use std::fs;
 
 use datafusion::arrow::{
     array::{Array as _, AsArray as _, RecordBatch},
     datatypes::{Float32Type, Float64Type, TimestampMicrosecondType, UInt32Type, UInt64Type},
 };
 
-use super::import::{read, shards, texts};
+use super::{
+    home::Home,
+    import::{read, shards, texts},
+};
 
-const DIPTYCH: &str = env!("CARGO_BIN_EXE_diptych");
-
-struct Workshop(tempfile::TempDir);
+struct Workshop(Home);
 
 impl Workshop {
     fn new(table: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        fs::write(folder.path().join("readings.csv"), table).expect("a table");
-        Self(folder)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        let home = Home::new();
+        fs::write(home.path("readings.csv"), table).expect("a table");
+        Self(home)
     }
 
     fn run(&self, words: &[&str]) -> (bool, String) {
-        let output = Command::new(DIPTYCH).args(words).current_dir(self.0.path()).output().expect("diptych runs");
+        let output = self.0.run(words);
         let told = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8(told).expect("text"))
     }
@@ -35,12 +32,12 @@ impl Workshop {
         let (is_done, told) = self.run(&words);
         assert!(is_done, "{told}");
         assert!(told.contains("of series, from query"), "{told}");
-        read(&shards(&self.path("to"))[0])
+        read(&shards(&self.0.path("to"))[0])
     }
 
     fn refusal(&self, query: &str, by: &str) -> String {
         let (is_done, told) = self.run(&["sql", query, "--series", by, "--to", "to"]);
-        assert!(!is_done && !self.path("to/diptych.json").exists(), "{told}");
+        assert!(!is_done && !self.0.path("to/diptych.json").exists(), "{told}");
         told
     }
 }

@@ -1,6 +1,6 @@
 //! Series from files to batches: import, the fetch of lists, windows, bad rows, resume.
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs::{self, File},
     path::Path,
     sync::Arc,
@@ -19,12 +19,12 @@ use diptych::{
     ingest::{ImportSettings, MOST_ROW_NUMBERS},
     pair::{ContextFutureSettings, Numbers, context_future::ContextFuture},
     scan::{ScanSettings, World, epoch::EpochPlan, order::Order, quarantine::Quarantine},
-    schema::Schema,
-    select::{select::select, shards::ShardSet},
+    select::select::select,
 };
 
 use super::{
     import::{imported, read, shards, texts},
+    opened::Opened,
     scan::{runtime, try_run},
 };
 
@@ -65,62 +65,21 @@ pub(crate) fn recordings(folder: &Path, count: usize) {
     fs::write(folder.join("metadata.csv"), table).expect("a table");
 }
 
-struct Data {
-    folder: tempfile::TempDir,
-    shards: Arc<ShardSet>,
-    schema: Schema,
+/// 96 recordings in small row groups.
+fn imported_recordings() -> Opened {
+    let folder = tempfile::tempdir().expect("a folder");
+    let from = folder.path().join("from");
+    fs::create_dir(&from).expect("a folder");
+    recordings(&from, 96);
+    let settings = ImportSettings { row_group_rows: 12, shard_rows: Some(40), ..ImportSettings::default() };
+    imported(&from, &folder.path().join("to"), &settings).expect("an import");
+    Opened::new("time_series", folder, "to", &[])
 }
 
-impl Data {
-    fn open(folder: tempfile::TempDir, pattern: &str, names: &[(&str, &str)]) -> Self {
-        let names: BTreeMap<String, String> =
-            names.iter().map(|(ours, theirs)| ((*ours).to_owned(), (*theirs).to_owned())).collect();
-        let schema = Schema::named("time_series").expect("embedded").with_names_in_files(&names).expect("columns");
-        let pattern = folder.path().join(pattern).display().to_string();
-        let shards = Arc::new(runtime().block_on(ShardSet::open(&[pattern], &schema)).expect("shards"));
-        Self { folder, shards, schema }
-    }
-
-    /// 96 recordings in small row groups.
-    fn recordings() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let from = folder.path().join("from");
-        fs::create_dir(&from).expect("a folder");
-        recordings(&from, 96);
-        let settings = ImportSettings { row_group_rows: 12, shard_rows: Some(40), ..ImportSettings::default() };
-        imported(&from, &folder.path().join("to"), &settings).expect("an import");
-        Self::open(folder, "to", &[])
-    }
-
-    fn plan(&self, sql: &str, pair: &str) -> EpochPlan {
-        let pair: ContextFutureSettings = toml::from_str(pair).expect("settings");
-        let (selection, _) = runtime().block_on(select(&self.shards, &self.schema, sql)).expect("a selection");
-        let kernel = ContextFuture::training(&pair, &AugmentSettings::default()).expect("a kernel");
-        EpochPlan {
-            shards: Arc::clone(&self.shards),
-            selection: (&Arc::new(selection)).into(),
-            scan: ScanSettings {
-                schema: "time_series".to_owned(),
-                shuffle_window_rows: 32,
-                shuffle_window_megabytes: 8,
-                max_bad_share: 0.5,
-                lanes: 4,
-                ..ScanSettings::default()
-            },
-            kernel: Arc::new(kernel),
-            extra_columns: pair.group.into_iter().collect(),
-            seed: 11,
-            order: Order::Shuffled,
-            batch_rows: 16,
-            drop_last: true,
-            world: World::ONE,
-            decode_threads: 2,
-            pixel_digest: true,
-            memory_bytes: 64 << 20,
-            quarantine: None,
-            spare: Arc::default(),
-        }
-    }
+fn planned(data: &Opened, sql: &str, pair: &str) -> EpochPlan {
+    let pair: ContextFutureSettings = toml::from_str(pair).expect("settings");
+    let kernel = ContextFuture::training(&pair, &AugmentSettings::default()).expect("a kernel");
+    data.epochs(sql, Arc::new(kernel), pair.group)
 }
 
 const EVERY: &str = "SELECT sample_id FROM shards";
@@ -135,7 +94,7 @@ fn series(batch: &RecordBatch) -> SeriesBatch {
 
 #[test]
 fn audio_becomes_rows_that_say_what_they_are() {
-    let data = Data::recordings();
+    let data = imported_recordings();
     let folder = data.folder.path().join("to");
     let mut seen = BTreeSet::new();
     for shard in shards(&folder) {
@@ -164,9 +123,9 @@ fn audio_becomes_rows_that_say_what_they_are() {
 
 #[test]
 fn windows_are_stretches_of_their_series_and_rows_say_which_are_of_one() {
-    let data = Data::recordings();
+    let data = imported_recordings();
     let pair = "window_steps = 150\nwindows_per_series = 3\nhop_steps = 5\ngroup = \"group\"";
-    let plan = EpochPlan { batch_rows: 8, ..data.plan(EVERY, pair) };
+    let plan = EpochPlan { batch_rows: 8, ..planned(&data, EVERY, pair) };
     let batches = epoch(&plan, 0, 0);
     assert_eq!(batches.len(), 12);
     for batch in &batches {
@@ -197,8 +156,8 @@ fn windows_are_stretches_of_their_series_and_rows_say_which_are_of_one() {
 
 #[test]
 fn threads_change_nothing_and_an_epoch_goes_on_at_any_batch() {
-    let data = Data::recordings();
-    let plan = data.plan(EVERY, "window_steps = 100\nwindows_per_series = 2");
+    let data = imported_recordings();
+    let plan = planned(&data, EVERY, "window_steps = 100\nwindows_per_series = 2");
     let whole = epoch(&plan, 3, 0);
     for decode_threads in [1, 5] {
         assert_eq!(epoch(&EpochPlan { decode_threads, ..plan.clone() }, 3, 0), whole);
@@ -220,10 +179,10 @@ fn threads_change_nothing_and_an_epoch_goes_on_at_any_batch() {
 
 #[test]
 fn short_and_damaged_series_are_replaced_and_listed() {
-    let data = Data::recordings();
+    let data = imported_recordings();
     // A seventh of them has 400 steps, and so on: 410 leaves those out.
     let quarantine = Quarantine::in_memory();
-    let plan = EpochPlan { quarantine: Some(quarantine.clone()), ..data.plan(EVERY, "window_steps = 410") };
+    let plan = EpochPlan { quarantine: Some(quarantine.clone()), ..planned(&data, EVERY, "window_steps = 410") };
     let short = (0..96).filter(|number| number % 7 == 0).count() as u64;
     for batch in epoch(&plan, 0, 0) {
         let found = series(&batch);
@@ -244,10 +203,10 @@ const EVERY_WINDOW: &str = "SELECT sample_id FROM (SELECT sample_id, unnest(rang
 
 #[test]
 fn a_selection_that_repeats_series_sees_every_window_once_in_random_order() {
-    let data = Data::recordings();
+    let data = imported_recordings();
     let plan = EpochPlan {
         drop_last: false,
-        ..data.plan(EVERY_WINDOW, "window_steps = 100\nhop_steps = 50\noffsets = \"successive\"")
+        ..planned(&data, EVERY_WINDOW, "window_steps = 100\nhop_steps = 50\noffsets = \"successive\"")
     };
     let expected: usize = (0..96).map(|number| (recording(number).len() - 100) / 50 + 1).sum();
     let mut seen = BTreeSet::new();
@@ -272,7 +231,7 @@ fn a_selection_that_repeats_series_sees_every_window_once_in_random_order() {
 
 #[test]
 fn a_damaged_series_is_bad_in_each_of_its_windows_whatever_was_kept_of_it() {
-    let data = Data::recordings();
+    let data = imported_recordings();
     let path = shards(&data.folder.path().join("to")).remove(0);
     let whole = read(&path);
     let at = whole.schema().index_of("samples_xxh3").expect("hashes");
@@ -288,12 +247,12 @@ fn a_damaged_series_is_bad_in_each_of_its_windows_whatever_was_kept_of_it() {
     let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
     writer.write(&batch).expect("rows");
     writer.close().expect("a footer");
-    let data = Data::open(folder, "a.parquet", &[]);
+    let data = Opened::new("time_series", folder, "a.parquet", &[]);
     let quarantine = Quarantine::in_memory();
     let plan = EpochPlan {
         quarantine: Some(quarantine.clone()),
         drop_last: false,
-        ..data.plan(EVERY_WINDOW, "window_steps = 100\nhop_steps = 50\noffsets = \"successive\"")
+        ..planned(&data, EVERY_WINDOW, "window_steps = 100\nhop_steps = 50\noffsets = \"successive\"")
     };
     let mut replaced = 0;
     for batch in epoch(&plan, 0, 0) {
@@ -309,7 +268,7 @@ fn a_damaged_series_is_bad_in_each_of_its_windows_whatever_was_kept_of_it() {
 
 #[test]
 fn evaluation_leaves_bad_series_out_and_pads_short_ones() {
-    let data = Data::recordings();
+    let data = imported_recordings();
     let pair: ContextFutureSettings = toml::from_str("window_steps = 430\nevaluation_windows = 2").expect("settings");
     let kernel = Arc::new(ContextFuture::evaluation(&pair).expect("a kernel"));
     let plan = EpochPlan {
@@ -317,7 +276,7 @@ fn evaluation_leaves_bad_series_out_and_pads_short_ones() {
         order: Order::Sequential,
         drop_last: false,
         extra_columns: vec!["label".to_owned(), "group".to_owned()],
-        ..data.plan(EVERY, "window_steps = 430")
+        ..planned(&data, EVERY, "window_steps = 430")
     };
     let batches = epoch(&plan, 0, 0);
     assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 192);
@@ -363,8 +322,8 @@ fn lists_of_others_are_read_where_they_are() {
     let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
     writer.write(&batch).expect("rows");
     writer.close().expect("a footer");
-    let data = Data::open(folder, "a.parquet", &[("samples", "signal"), ("label", "class")]);
-    let plan = data.plan(EVERY, "window_steps = 30\nchannels = 2");
+    let data = Opened::new("time_series", folder, "a.parquet", &[("samples", "signal"), ("label", "class")]);
+    let plan = planned(&data, EVERY, "window_steps = 30\nchannels = 2");
     let mut rows = BTreeSet::new();
     for batch in epoch(&plan, 0, 0) {
         let found = series(&batch);
@@ -401,9 +360,9 @@ fn ts_files_become_series_of_all_channels() {
     let report = imported(&from, &folder.path().join("to"), &ImportSettings::default()).expect("an import");
     assert_eq!((report.kind.as_str(), report.rows), ("ts", 25));
     assert_eq!(report.splits, [("train".to_owned(), 20), ("test".to_owned(), 5)].into());
-    let data = Data::open(folder, "to", &[]);
+    let data = Opened::new("time_series", folder, "to", &[]);
     let sql = "SELECT sample_id FROM shards WHERE split = 'train' AND series_steps(samples) = 60";
-    let plan = EpochPlan { batch_rows: 10, ..data.plan(sql, "window_steps = 8\nchannels = 2") };
+    let plan = EpochPlan { batch_rows: 10, ..planned(&data, sql, "window_steps = 8\nchannels = 2") };
     let batches = epoch(&plan, 0, 0);
     assert_eq!(batches.len(), 2);
     for window in series(&batches[0]).windows.chunks(16) {

@@ -3,16 +3,13 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use safetensors::SafeTensors;
 use serde_json::Value;
-use tempfile::TempDir;
 
-use super::series::recordings;
+use super::{home::Home, series::recordings};
 
-const DIPTYCH: &str = env!("CARGO_BIN_EXE_diptych");
 const STEPS: u64 = 24;
 /// Checkpoints after it are taken away.
 const CUT: u64 = 9;
@@ -59,33 +56,16 @@ checkpoint_every_steps = 1
 keep_checkpoints = 100
 "#;
 
-struct Data {
-    folder: TempDir,
-}
-
-impl Data {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let from = folder.path().join("from");
-        fs::create_dir(&from).expect("a folder");
-        recordings(&from, 96);
-        let data = Self { folder };
-        let shards = data.path("shards");
-        let told = data.ok(&["import", from.to_str().expect("text"), shards.to_str().expect("text")]);
-        assert!(told.contains("96 rows in 1 shard,") && told.contains("of series"), "{told}");
-        fs::write(data.path("cpc.toml"), PIPELINE.replace("SHARDS", &shards.display().to_string())).expect("a file");
-        data
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn ok(&self, words: &[&str]) -> String {
-        let output = Command::new(DIPTYCH).args(words).current_dir(self.folder.path()).output().expect("diptych runs");
-        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("text")
-    }
+/// With the recordings as shards, and the pipeline.
+fn home() -> Home {
+    let home = Home::new();
+    let (from, shards) = (home.path("from"), home.path("shards"));
+    fs::create_dir(&from).expect("a folder");
+    recordings(&from, 96);
+    let told = home.ok(&["import", "from", "shards"]);
+    assert!(told.contains("96 rows in 1 shard,") && told.contains("of series"), "{told}");
+    fs::write(home.path("cpc.toml"), PIPELINE.replace("SHARDS", &shards.display().to_string())).expect("a file");
+    home
 }
 
 pub(crate) fn lines(run: &Path) -> Vec<Value> {
@@ -144,7 +124,7 @@ pub(crate) fn assert_equal_runs(run: &Path, whole: &Path) {
 
 #[test]
 fn a_run_that_goes_on_from_a_checkpoint_ends_with_the_bits_of_one_that_never_stopped() {
-    let data = Data::new();
+    let data = home();
     let (whole, resumed, threads) = (data.path("whole"), data.path("resumed"), data.path("threads"));
     let train = |run: &str, sets: &[&str]| {
         data.ok(&[&["train", "cpc.toml", "--run", run][..], sets].concat());
@@ -166,7 +146,7 @@ fn a_run_that_goes_on_from_a_checkpoint_ends_with_the_bits_of_one_that_never_sto
 
 #[test]
 fn windows_are_checked_previewed_and_measured_before_any_training() {
-    let data = Data::new();
+    let data = home();
     let told = data.ok(&["check", "cpc.toml"]);
     assert!(told.contains("16 rows a batch, each a window of 320 steps"), "{told}");
     let told = data.ok(&["preview", "cpc.toml", "--to", "windows.png", "--pairs", "4"]);
@@ -181,7 +161,7 @@ fn windows_are_checked_previewed_and_measured_before_any_training() {
 
 #[test]
 fn groups_of_any_size_give_as_many_items_and_a_balanced_run_is_resumed_to_the_bit() {
-    let data = Data::new();
+    let data = home();
     let (whole, resumed) = (data.path("whole"), data.path("resumed"));
     // All of anna's recordings, and half of the others'.
     let sets = [
@@ -216,7 +196,7 @@ fn groups_of_any_size_give_as_many_items_and_a_balanced_run_is_resumed_to_the_bi
     // A group of fewer samples than lanes could not fill them.
     let few = ["--set", "scan.lanes=20", "--set", "scan.shuffle_window_rows=64"];
     let words = [&["select", "cpc.toml"][..], &sets, &few].concat();
-    let output = Command::new(DIPTYCH).args(words).current_dir(data.folder.path()).output().expect("diptych runs");
+    let output = data.run(&words);
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && told.contains("\"bert\" has 17, \"cleo\" has 16"), "{told}");
 }
