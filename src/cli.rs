@@ -88,7 +88,7 @@ enum Command {
 /// A pipeline and what to change in it.
 #[derive(Debug, Args)]
 struct PipelineWords {
-    /// A pipeline file, or the name of a built-in one: simclr, simclr_small, cpc, cpc_series,
+    /// A pipeline file, or the name of a built-in one: simclr, simclr_small, cpc, cpc_digits, cpc_series,
     /// cpc_patches, cpc_text, clip, clip_vit_b32, siglip.
     pipeline: String,
     /// Changes one setting, such as train.epochs=3; the value is TOML or a bare word. May be repeated.
@@ -156,7 +156,7 @@ struct PreviewWords {
 /// 1; `epoch` in metrics.jsonl is the number of epochs that are complete, from 0.
 #[derive(Debug, Args)]
 struct TrainWords {
-    /// A pipeline file, or the name of a built-in one: simclr, simclr_small, cpc, cpc_series,
+    /// A pipeline file, or the name of a built-in one: simclr, simclr_small, cpc, cpc_digits, cpc_series,
     /// cpc_patches, cpc_text, clip, clip_vit_b32, siglip.
     #[arg(required_unless_present = "resume", conflicts_with = "resume", requires = "run")]
     pipeline: Option<String>,

@@ -154,15 +154,14 @@ impl Triples {
             })
         };
         let (within, across) = (figure(0), figure(1));
-        let of = |figure: &Option<Figure>| figure.as_ref().map_or_else(|| "none".into(), |of| of.interval_over.clone());
+        let [over_within, over_across] = [&within, &across]
+            .map(|figure| figure.as_ref().map_or_else(|| "none".to_owned(), |found| found.interval_over.clone()));
         Ok(Discrimination {
             group: group.to_owned(),
             protocol: format!(
                 "cosine of whole features, nothing fitted; {TRIPLES_PER_SAMPLE} triples drawn for each query as X, the mean \
                  over queries; classes, and across groups the group of A and B, drawn uniformly; intervals by Student's t \
-                 from leaving out each of what they are over in turn, as A, B and X (within: {}; across: {})",
-                of(&within),
-                of(&across)
+                 from leaving out each of what they are over in turn, as A, B and X (within: {over_within}; across: {over_across})"
             ),
             within,
             across,

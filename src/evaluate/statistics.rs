@@ -342,7 +342,7 @@ mod tests {
         let half = 2.570_582 * variance_of_mean(&means, mean).sqrt();
         close(found.ci95, [mean - half, mean + half], 1e-12);
         assert_eq!((found.mean, found.parts), (mean, 6));
-        for too_few in [&without[..1], &[0.5, f64::NAN]] {
+        for too_few in [&without[..1], &[0.5, f64::NAN][..]] {
             assert_eq!(jackknife_95(mean, too_few).ci95, [f64::NEG_INFINITY, f64::INFINITY]);
         }
     }

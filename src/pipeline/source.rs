@@ -5,10 +5,11 @@ use super::mistakes::did_you_mean;
 use crate::error::{Context, Error, Result, Stage};
 
 /// Name and text of the pipelines that every build carries.
-pub const EMBEDDED: [(&str, &str); 9] = [
+pub const EMBEDDED: [(&str, &str); 10] = [
     ("simclr", include_str!("../../pipelines/simclr.toml")),
     ("simclr_small", include_str!("../../pipelines/simclr_small.toml")),
     ("cpc", include_str!("../../pipelines/cpc.toml")),
+    ("cpc_digits", include_str!("../../pipelines/cpc_digits.toml")),
     ("cpc_series", include_str!("../../pipelines/cpc_series.toml")),
     ("clip", include_str!("../../pipelines/clip.toml")),
     ("clip_vit_b32", include_str!("../../pipelines/clip_vit_b32.toml")),
