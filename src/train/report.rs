@@ -232,7 +232,7 @@ impl Metrics {
             series.extend(self.series.remove(key).map(|points| Series { name: name.to_owned(), points }));
         }
         let (title, note) = (spec.title.to_owned(), spec.note.to_owned());
-        Chart { title, note, series, from_zero: spec.from_zero, wide: spec.wide }.figure()
+        Chart { title, note, series, along: "step", from_zero: spec.from_zero, wide: spec.wide }.figure()
     }
 
     /// Median of a key's values.
@@ -325,7 +325,8 @@ impl Page {
         }
         let further = rest.series.into_iter().map(|(key, points)| {
             let (title, note) = (key.replace('_', " "), String::new());
-            Chart { title, note, series: vec![Series { name: key, points }], from_zero: false, wide: false }.figure()
+            let series = vec![Series { name: key, points }];
+            Chart { title, note, series, along: "step", from_zero: false, wide: false }.figure()
         });
         section(&mut html, "Further metrics", &further.collect::<String>());
         html

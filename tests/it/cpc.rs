@@ -380,7 +380,7 @@ fn white_noise_through_the_papers_encoder_is_copied_two_frames_ahead_and_at_chan
         assert_eq!((field.width_steps, field.hop_steps, field.first_disjoint_k()), (465, 160, 3));
     }
     let encoder = FrameEncoderSettings::Waveform(of(Padding::Causal));
-    let noise = Noise { encoder, width: 32, windows: 64, frames: 7, predicted: 5, updates: 400, rate: 3e-3 };
+    let noise = Noise { encoder, width: 32, windows: 64, frames: 7, predicted: 5, updates: 700, rate: 3e-3 };
     nothing_is_predicted_but_what_is_copied(&noise.accuracies(), 1.0 / 64.0, &[10.0, 10.0]);
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Chart {
     /// One sentence: what a healthy line looks like.
     pub(crate) note: String,
     pub(crate) series: Vec<Series>,
+    /// What lies along the horizontal axis: `step`, or `k` of steps ahead.
+    pub(crate) along: &'static str,
     /// Whether the value axis must begin at 0.
     pub(crate) from_zero: bool,
     /// Twice as wide as the others.
@@ -60,7 +62,7 @@ impl Chart {
 
         let mut svg = format!(
             "<svg viewBox=\"0 0 {width} {HEIGHT}\" role=\"img\" aria-label=\"{}\">",
-            escape(&format!("{} by step", self.title))
+            escape(&format!("{} by {}", self.title, self.along))
         );
         for &tick in &y_ticks {
             let y = to_y(tick);
@@ -74,6 +76,13 @@ impl Chart {
                 number(tick)
             );
         }
+        let _ = write!(
+            svg,
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            LEFT - 7.0,
+            HEIGHT - 8.0,
+            escape(self.along)
+        );
         // Steps of training and steps ahead are counted: there is nothing between two of them.
         let is_shown = |tick: &f64| (x_low..=x_high).contains(tick) && tick.fract() == 0.0;
         for tick in ticks(x_low, x_high, if self.wide { 12 } else { 7 }).into_iter().filter(is_shown) {
@@ -207,7 +216,14 @@ mod tests {
 
     fn chart(points: Vec<(f64, f64)>) -> Chart {
         let series = vec![Series { name: "loss".into(), points }];
-        Chart { title: "Loss".into(), note: String::new(), series, from_zero: false, wide: false }
+        Chart { title: "Loss".into(), note: String::new(), series, along: "step", from_zero: false, wide: false }
+    }
+
+    #[test]
+    fn the_horizontal_axis_says_what_it_is() {
+        let points = vec![(1.0, 0.8), (2.0, 0.5)];
+        let figure = Chart { along: "k", ..chart(points) }.figure();
+        assert!(figure.contains("text-anchor=\"end\">k</text>") && figure.contains("Loss by k"), "{figure}");
     }
 
     #[test]

@@ -22,11 +22,15 @@ pub(super) fn figures(reported: &[Reported]) -> String {
     let by_step = |title: &str, note: String, keys: &[(&str, &str)]| {
         let series: Vec<Series> = keys
             .iter()
-            .map(|(key, name)| Series { name: (*name).to_owned(), points: by_step_ahead(last, key) })
+            .map(|(key, name)| {
+                let points = by_step_ahead(last, key);
+                // The legend has the last point's value.
+                Series { name: format!("{name}, k = {}", points.len()), points }
+            })
             .collect();
         // Guessing alone is no result.
         let empty = series.first().is_none_or(|series| series.points.is_empty());
-        let chart = Chart { title: title.to_owned(), note, series, from_zero: true, wide: false };
+        let chart = Chart { title: title.to_owned(), note, series, along: "k", from_zero: true, wide: false };
         if empty { String::new() } else { chart.figure() }
     };
     let mean = format!("By step ahead, mean of the last {} reports. {note}", last.len());
@@ -66,8 +70,8 @@ fn while_training(reported: &[Reported]) -> String {
     };
     let note = "Of each reported step's batch.".to_owned();
     let series = shown.iter().map(line).collect();
-    Chart { title: "Accuracy while training, by step ahead".to_owned(), note, series, from_zero: true, wide: false }
-        .figure()
+    let title = "Accuracy while training, by step ahead".to_owned();
+    Chart { title, note, series, along: "step", from_zero: true, wide: false }.figure()
 }
 
 #[cfg(test)]
@@ -98,7 +102,7 @@ mod tests {
         for part in [
             "Accuracy k steps ahead",
             "Loss k steps ahead",
-            "chance 0.125",
+            "chance, k = 2 0.125",
             "fewer than 3 steps",
             "last 20 reports",
             "k = 2",

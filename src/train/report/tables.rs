@@ -25,15 +25,21 @@ pub(crate) fn scores(scores: &Scores) -> String {
             html.push_str(&line(name, score));
         }
         for (name, found) in scores.abx.get(label).into_iter().flat_map(Discrimination::lines) {
-            let Figure { error, ci95: [low, high], untrained, floor, samples, minus_floor, minus_floor_ci95, .. } =
-                found;
+            let Figure { error, ci95: [low, high], untrained, floor, minus_floor, minus_floor_ci95, .. } = found;
+            let Figure { samples, interval_over, .. } = found;
             let [less, more] = minus_floor_ci95;
+            let class = match (*more < 0.0, *less > 0.0) {
+                (true, _) => "ahead",
+                (_, true) => "behind",
+                _ => "level",
+            };
             let _ = writeln!(
                 html,
                 "<tr><td>{}, error</td><td><b>{error:.3} <small>[{low:.3} {high:.3}]</small></b></td><td>{untrained:.3}</td>\
-                 <td>{floor:.3}</td><td>{minus_floor:+.3} <small>[{less:+.3} {more:+.3}]</small> against the input itself; {samples} \
-                 queries, less is better, guessing is 0.5</td></tr>",
-                escape(&name)
+                 <td>{floor:.3}</td><td>{minus_floor:+.3} <small>[{less:+.3} {more:+.3}]</small><div class=\"{class}\">against the input \
+                 itself: less is better, guessing is 0.5; {samples} queries, intervals over {}</div></td></tr>",
+                escape(&name),
+                escape(interval_over)
             );
         }
         html.push_str("</tbody></table></div>\n<p class=\"note\">In brackets: 95 % intervals. The difference is paired by sample. Transform: ");
