@@ -5,7 +5,7 @@ use super::mistakes::did_you_mean;
 use crate::error::{Context, Error, Result, Stage};
 
 /// Name and text of the pipelines that every build carries.
-pub const EMBEDDED: [(&str, &str); 9] = [
+pub const EMBEDDED: [(&str, &str); 10] = [
     ("simclr", include_str!("../../pipelines/simclr.toml")),
     ("simclr_small", include_str!("../../pipelines/simclr_small.toml")),
     ("cpc", include_str!("../../pipelines/cpc.toml")),
@@ -15,6 +15,7 @@ pub const EMBEDDED: [(&str, &str); 9] = [
     ("siglip", include_str!("../../pipelines/siglip.toml")),
     ("cpc_patches", include_str!("../../pipelines/cpc_patches.toml")),
     ("cpc_text", include_str!("../../pipelines/cpc_text.toml")),
+    ("clip_emoji", include_str!("../../pipelines/clip_emoji.toml")),
 ];
 
 /// The text of the pipeline `named`: the file at that path if there is one, else the built-in of that name.
