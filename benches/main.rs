@@ -64,6 +64,7 @@ fn kernel(ops: &str) -> TwoViews {
     "grayscale = { probability = 1.0 }",
     "gaussian_blur = { probability = 1.0 }",
     "solarize = { probability = 1.0 }",
+    "random_affine = { degrees = 15.0, scale = [0.8, 1.1] }",
 ])]
 fn two_views(bencher: Bencher, op: &str) {
     let kernel = if op.contains('=') { kernel(&format!("{CROP}, {{ {op} }}")) } else { kernel(CROP) };

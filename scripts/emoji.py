@@ -4,10 +4,11 @@
     scripts/emoji.py data/emoji-pairs
     diptych import data/emoji-pairs data/emoji
 
-Fetches three npm packages by `npm pack` (176 MB) and writes 19 MB: PNGs of 64 pixels on white and metadata.jsonl.
+Fetches four npm packages by `npm pack` (some 200 MB) and writes 19 MB: PNGs of 64 pixels on white and metadata.jsonl.
 Splits, by concept in code point order: every eighth is held out; the others are trained on in two styles (train). In the
 third style, which is never trained on, stand the held-out concepts (held_out) and as many known ones (known).
-A caption of train holds all names of its picture, with | in between; those of the others are one name.
+A caption of train holds all names of its picture, with | in between; those of the others are one name. The column
+`keywords` has the English words that Unicode's CLDR lists for it, with | in between (pipelines/clip_emoji.toml).
 Needs npm and Python with Pillow. Exit code 3 where the packages are out of reach.
 """
 import argparse
@@ -21,6 +22,7 @@ import tempfile
 
 STYLES = {"google": "emoji-datasource-google@16.0.0", "twitter": "emoji-datasource-twitter@16.0.0"}
 THIRD = ("fluent", "@lobehub/fluent-emoji-3d@1.1.0")
+WORDS = ("emojibase", "emojibase-data@17.0.0")
 SIDE = 64
 
 
@@ -56,6 +58,15 @@ def names(emoji):
     return [emoji["name"].lower()] + [name.replace("_", " ").replace("-", " ") for name in emoji["short_names"]]
 
 
+def keywords(package):
+    """CLDR's name and keywords by code point sequence."""
+    found = {}
+    for emoji in json.loads((package / "en" / "data.json").read_text(encoding="utf-8")):
+        for each in [emoji, *emoji.get("skins", [])]:
+            found[plain(each["hexcode"].lower())] = [each["label"].lower(), *emoji.get("tags", [])]
+    return found
+
+
 def plain(code):
     """A code point sequence without the mark that asks for a coloured picture."""
     return code.replace("-fe0f", "")
@@ -69,6 +80,7 @@ def main():
     kept = words.packages or words.to.with_name(words.to.name + "-packages")
     roots = {style: fetch(package, kept / style) for style, package in STYLES.items()}
     third = fetch(THIRD[1], kept / THIRD[0])
+    words_of = keywords(fetch(WORDS[1], kept / WORDS[0]))
     drawn = {plain(path.stem): path for path in third.glob("assets/*.webp")}
     concepts = []
     for emoji in sorted(json.loads((roots["google"] / "emoji.json").read_text()), key=lambda emoji: emoji["unified"]):
@@ -88,7 +100,7 @@ def main():
             (words.to / file.parent).mkdir(parents=True, exist_ok=True)
             on_white(pictures[style]).save(words.to / file)
             rows.append({"file_name": str(file), "caption": caption, "label": category, "split": split,
-                         "style": style, "concept": code})
+                         "style": style, "concept": code, "keywords": "|".join(words_of.get(plain(code.lower()), []))})
     with open(words.to / "metadata.jsonl", "w") as table:
         table.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     counts = {split: sum(row["split"] == split for row in rows) for split in ("train", "known", "held_out")}

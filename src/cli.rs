@@ -89,7 +89,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct PipelineWords {
     /// A pipeline file, or the name of a built-in one: simclr, simclr_small, cpc, cpc_digits, cpc_series,
-    /// cpc_patches, cpc_text, clip, clip_vit_b32, siglip.
+    /// cpc_patches, cpc_text, clip, clip_emoji, clip_vit_b32, siglip.
     pipeline: String,
     /// Changes one setting, such as train.epochs=3; the value is TOML or a bare word. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -157,7 +157,7 @@ struct PreviewWords {
 #[derive(Debug, Args)]
 struct TrainWords {
     /// A pipeline file, or the name of a built-in one: simclr, simclr_small, cpc, cpc_digits, cpc_series,
-    /// cpc_patches, cpc_text, clip, clip_vit_b32, siglip.
+    /// cpc_patches, cpc_text, clip, clip_emoji, clip_vit_b32, siglip.
     #[arg(required_unless_present = "resume", conflicts_with = "resume", requires = "run")]
     pipeline: Option<String>,
     /// A new folder for the run.

@@ -49,6 +49,8 @@ pub enum ImageOpSettings {
     Grayscale(ChanceSettings),
     /// Gaussian blur.
     GaussianBlur(GaussianBlurSettings),
+    /// Turn, scale and shift within the frame.
+    RandomAffine(RandomAffineSettings),
     /// Invert values at or above a threshold.
     Solarize(SolarizeSettings),
     /// Shorter side to a length.
@@ -130,6 +132,30 @@ pub struct GaussianBlurSettings {
 }
 fn default_sigma() -> [f64; 2] {
     [0.1, 2.0]
+}
+
+/// `random_affine`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RandomAffineSettings {
+    /// In [0, 1].
+    #[serde(default = "default_affine_probability")]
+    pub probability: f64,
+    /// Turns by as much at most, either way.
+    #[serde(default)]
+    pub degrees: f64,
+    /// Factor of the picture's size, lowest and highest.
+    #[serde(default = "default_scale")]
+    pub scale: [f64; 2],
+    /// Shifts by as large a share of the side at most, either way along either side.
+    #[serde(default)]
+    pub shift_share: f64,
+}
+fn default_affine_probability() -> f64 {
+    1.0
+}
+fn default_scale() -> [f64; 2] {
+    [1.0, 1.0]
 }
 
 /// `solarize`

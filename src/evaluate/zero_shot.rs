@@ -28,13 +28,33 @@ pub struct ZeroShotSettings {
     /// The label's column.
     #[serde(default = "default_label")]
     pub label: String,
-    /// File with a template per line, `{}` where the words of a label go; none: `a photo of a {}.`
+    /// Templates with `{}` where the words of a label go, or a file with one per line; none: `a photo of a {}.`
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub templates: Option<String>,
+    pub templates: Option<Templates>,
     /// File with a label per line, or a label, a tab and its words; none: the labels that the query returns, with spaces
     /// for underscores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub names: Option<String>,
+}
+
+/// Where templates stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Templates {
+    /// In the pipeline.
+    Listed(Vec<String>),
+    /// In a file, one per line.
+    File(String),
+}
+
+impl Templates {
+    /// The file, where there is one.
+    pub fn file_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Listed(_) => None,
+            Self::File(path) => Some(path),
+        }
+    }
 }
 
 fn default_label() -> String {

@@ -14,6 +14,7 @@ use crate::{
     },
     device,
     error::{Context as _, Error, Mistake, Result, Stage},
+    evaluate::zero_shot::Templates,
     method::MethodSettings,
     model::EncoderSettings,
     pair::{
@@ -111,7 +112,9 @@ impl Plan {
             cache.folder = absolute(&cache.folder)?;
         }
         let zero_shot = self.pipeline.evaluate.iter_mut().filter_map(|evaluate| evaluate.zero_shot.as_mut());
-        for file in zero_shot.flat_map(|settings| settings.templates.iter_mut().chain(&mut settings.names)) {
+        for file in zero_shot.flat_map(|settings| {
+            settings.templates.iter_mut().filter_map(Templates::file_mut).chain(&mut settings.names)
+        }) {
             *file = absolute(Path::new(file.as_str()))?.display().to_string();
         }
         Ok(self)

@@ -16,6 +16,7 @@ pub const EMBEDDED: [(&str, &str); 10] = [
     ("siglip", include_str!("../../pipelines/siglip.toml")),
     ("cpc_patches", include_str!("../../pipelines/cpc_patches.toml")),
     ("cpc_text", include_str!("../../pipelines/cpc_text.toml")),
+    ("clip_emoji", include_str!("../../pipelines/clip_emoji.toml")),
 ];
 
 /// The text of the pipeline `named`: the file at that path if there is one, else the built-in of that name.

@@ -27,7 +27,7 @@ use crate::{
         retrieval::{RetrievalSettings, retrieval},
         scores::Scores,
         templates::{DEFAULT_TEMPLATE, LabelName, label_names, templates},
-        zero_shot::{ZeroShot, ZeroShotSettings, class_embeddings, classify},
+        zero_shot::{Templates, ZeroShot, ZeroShotSettings, class_embeddings, classify},
     },
     select::{
         provider::SAMPLE_ID,
@@ -213,7 +213,8 @@ fn names_and_templates(settings: &ZeroShotSettings, labels: &[String]) -> Result
         None => labels.iter().collect::<BTreeSet<_>>().into_iter().map(|label| LabelName::of(label)).collect(),
     };
     let templates = match &settings.templates {
-        Some(path) => templates(path, &read(path)?)?,
+        Some(Templates::File(path)) => templates(path, &read(path)?)?,
+        Some(Templates::Listed(listed)) => templates("evaluate.zero_shot.templates", &listed.join("\n"))?,
         None => vec![DEFAULT_TEMPLATE.to_owned()],
     };
     Ok((names, templates))

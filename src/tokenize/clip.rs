@@ -16,6 +16,10 @@ pub const VOCABULARY_TOKENS: usize = 49_408;
 
 /// Bytes that are encoded at once: the work for one word grows with the square of its length.
 const PIECE_BYTES: usize = 16_384;
+/// As in `'ſ`, which is one word of two signs.
+const LONG_S: &str = "ſ";
+/// Id of an apostrophe behind which its word goes on.
+const APOSTROPHE_IN_WORD: u32 = 6;
 /// The encoder's own spelling of its two marks. Captions are data: whatever they say is text.
 const MARKS: [&str; 2] = ["<start_of_text>", "<end_of_text>"];
 
@@ -63,8 +67,29 @@ pub fn text_of(ids: impl IntoIterator<Item = u32>) -> String {
     TOKENIZER.decode(ids.into_iter().filter_map(token)).trim_end().to_owned()
 }
 
-/// Appends the ids of cleaned text.
+/// Appends the ids of cleaned text. CLIP's `'s` stands for `'ſ` too, since its pattern knows no case.
 fn encode(text: &str, ids: &mut Vec<u32>) {
+    let mut rest = text;
+    while let Some(at) = first_long_s(rest) {
+        encode_words(&rest[..at], ids);
+        ids.push(APOSTROPHE_IN_WORD);
+        rest = &rest[at + 1..];
+        encode_words(LONG_S, ids);
+        rest = &rest[LONG_S.len()..];
+    }
+    encode_words(rest, ids);
+}
+
+/// Where `'ſ` ends a word, and the apostrophe is not the last of several signs.
+fn first_long_s(text: &str) -> Option<usize> {
+    let begins = |&at: &usize| {
+        let before = text[..at].chars().next_back();
+        before.is_none_or(|before| before.is_alphanumeric() || before.is_whitespace())
+    };
+    text.match_indices('\'').map(|(at, _)| at).filter(|&at| text[at + 1..].starts_with(LONG_S)).find(begins)
+}
+
+fn encode_words(text: &str, ids: &mut Vec<u32>) {
     let mut found: Vec<Token> = Vec::new();
     let mut rest = text;
     // Between `<` and a letter there is a boundary anyway, so that two halves of a mark are what text of their letters is.
@@ -113,6 +138,22 @@ mod tests {
         assert_eq!(tokens("", CONTEXT_TOKENS), [49406, 49407]);
         assert_eq!(TOKENIZER.start_of_text().to_u16(), 49_406);
         assert_eq!(TOKENIZER.end_of_text().to_u16(), 49_407);
+    }
+
+    #[test]
+    fn a_long_s_behind_an_apostrophe_is_a_word_as_in_open_clip() {
+        for (text, expected) in [
+            ("'ſ", &[6, 129, 379][..]),
+            ("it'ſhe", &[585, 6, 129, 379, 797]),
+            ("x 'ſ y", &[343, 6, 129, 379, 344]),
+            ("1'ſ", &[272, 6, 129, 379]),
+            ("!'ſ", &[13222, 129, 379]),
+            ("''ſ", &[8445, 129, 379]),
+            ("ſs", &[129, 123, 338]),
+        ] {
+            let ids = tokens(text, CONTEXT_TOKENS);
+            assert_eq!(ids[1..ids.len() - 1], *expected, "{text}");
+        }
     }
 
     #[test]

@@ -56,15 +56,16 @@ fn is_out_of_place(text: &[char], at: usize) -> bool {
     }
     let closes = followers.iter().all(|&sign| is_closing(sign)) || matches!(followers, ['\u{a0}', '€' | '£' | '¢']);
     let ends_a_word = closes && before.is_some_and(char::is_alphabetic);
-    // `à « …`, with the space of French typography.
+    // `à « …`, with the space of French typography, and `à – …`.
+    let follows_space = |sign: char| is_quote(sign) || (lead == 'à' && matches!(sign, '–' | '—'));
     let is_french =
-        lead.is_lowercase() && followers[0] == '\u{a0}' && followers[1..].iter().all(|&sign| is_quote(sign));
+        lead.is_lowercase() && followers[0] == '\u{a0}' && followers[1..].iter().all(|&sign| follows_space(sign));
     !(ends_a_word || (is_french && count > 2))
 }
 
 /// What stands right behind a word. German closes with the marks that English opens with.
 fn is_closing(sign: char) -> bool {
-    is_quote(sign) && !matches!(sign, '«' | '„' | '‚') || "\u{a0}…–—™®°".contains(sign)
+    is_quote(sign) && !matches!(sign, '«' | '„' | '‚') || "\u{a0}…–—™®°·".contains(sign)
 }
 
 fn is_quote(sign: char) -> bool {
@@ -204,6 +205,8 @@ mod tests {
             "„Spaß“, „Fuß“",
             "grâce à\u{a0}«\u{a0}lui\u{a0}»",
             "NOËL… MÜLLER™ IRMÃ MARIA",
+            "“CAFÉ·”, CAFÉ·BAR",
+            "de A à\u{a0}–\u{a0}B, à\u{a0}— B",
             "50\u{a0}€ à 20 °C, così\u{a0}€ 5",
             "œuvre, Å, 2×4 ½ ª º, ¿Qué? ¡Sí!",
         ] {

@@ -137,6 +137,24 @@ def center_crop(a, side):
     return a[y : y + side, x : x + side]
 
 
+def random_affine(a, degrees, scale, right, down):
+    """Bilinear; clockwise about the centre; outside the edge is repeated."""
+    h, w = a.shape[:2]
+    angle, out = math.radians(degrees), np.zeros_like(a)
+    for y in range(h):
+        for x in range(w):
+            u, v = x - (w - 1) / 2 - right * w, y - (h - 1) / 2 - down * h
+            sx = (u * math.cos(angle) + v * math.sin(angle)) / scale + (w - 1) / 2
+            sy = (v * math.cos(angle) - u * math.sin(angle)) / scale + (h - 1) / 2
+            x0, y0 = math.floor(sx), math.floor(sy)
+            fx, fy = sx - x0, sy - y0
+            at = lambda i, j: a[min(max(j, 0), h - 1), min(max(i, 0), w - 1)].astype(float)
+            upper = at(x0, y0) * (1 - fx) + at(x0 + 1, y0) * fx
+            lower = at(x0, y0 + 1) * (1 - fx) + at(x0 + 1, y0 + 1) * fx
+            out[y, x] = np.floor(upper * (1 - fy) + lower * fy + 0.5)
+    return out
+
+
 def text(a):
     """[3, height, width] as hexadecimal."""
     return np.ascontiguousarray(a.transpose(2, 0, 1)).tobytes().hex()
@@ -167,6 +185,8 @@ def cases(a):
     yield "horizontal_flip", [], a[:, ::-1]
     for kernel, sigma in ((3, 0.5), (7, 1.3), (23, 2.0)):
         yield "gaussian_blur", [kernel, sigma], gaussian_blur(a, kernel // 2, sigma)
+    for settings in ([30, 1, 0, 0], [-75, 0.7, 0.1, -0.2], [10, 1.6, -0.25, 0.05]):
+        yield "random_affine", settings, random_affine(a, *settings)
     for side in (6, 9, 15, 20):
         yield "center_crop", [side], center_crop(a, side)
     yield "resize_center_crop", [12, 10], center_crop(resample(a, (0, 0, WIDTH, HEIGHT), 15, 12, True), 10)

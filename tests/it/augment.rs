@@ -13,12 +13,14 @@ use diptych::{
             horizontal_flip::HorizontalFlip,
             planes::PlanarImage,
             preprocess::{Preprocess, ResizeTo},
+            random_affine::RandomAffine,
             recipe::{ImageOp, ImageRecipe, RecipePurpose},
             solarize::Solarize,
         },
         recipe::{
             AugmentSettings, CenterCropSettings, ChanceSettings, ColorJitterSettings, GaussianBlurSettings,
-            ImageOpSettings, Interpolation, RandomResizedCropSettings, ResizeSettings, SolarizeSettings,
+            ImageOpSettings, Interpolation, RandomAffineSettings, RandomResizedCropSettings, ResizeSettings,
+            SolarizeSettings,
         },
     },
     pair::{Encoded, SampleKernel, TwoViewsSettings, one_view::OneView, two_views::TwoViews},
@@ -89,6 +91,11 @@ fn pixel_ops_give_the_values_of_their_formulas() {
                 let (side, sigma) = (case.settings[0] as u32, case.settings[1]);
                 (Box::new(GaussianBlur { probability: 1.0, sigma: [sigma; 2], kernel_pixels: Some(side) }), 1)
             }
+            "random_affine" => {
+                let [degrees, scale, right, down] = case.settings[..] else { panic!("four: {:?}", case.settings) };
+                let [degrees, scale, right, down] = [degrees, scale, right, down].map(|value| [value; 2]);
+                (Box::new(RandomAffine { probability: 1.0, degrees, scale, right, down }), 1)
+            }
             _ => continue,
         };
         let mut image = PlanarImage::from_pixels(golden.width, golden.height, bytes(&golden.image)).expect("its size");
@@ -97,7 +104,7 @@ fn pixel_ops_give_the_values_of_their_formulas() {
         assert!(difference <= tolerance, "{} {:?}: {difference}", case.op, case.settings);
         compared += 1;
     }
-    assert_eq!(compared, 15);
+    assert_eq!(compared, 18);
 }
 
 #[test]
@@ -175,7 +182,12 @@ fn everything(side_pixels: u32) -> Vec<ImageOpSettings> {
             kernel_pixels: None,
         }),
         ImageOpSettings::Solarize(SolarizeSettings { probability: 0.2, threshold: 128 }),
+        ImageOpSettings::RandomAffine(affine()),
     ]
+}
+
+fn affine() -> RandomAffineSettings {
+    RandomAffineSettings { probability: 0.7, degrees: 20.0, scale: [0.8, 1.1], shift_share: 0.1 }
 }
 
 fn strength(strength: f64) -> ColorJitterSettings {
@@ -607,7 +619,7 @@ fn obeys_image_op_rules(settings: &ImageOpSettings) {
 #[test]
 fn every_op_obeys_the_rules() {
     let ops = everything(16);
-    assert_eq!(ops.len(), 6);
+    assert_eq!(ops.len(), 7);
     let cubic = crop_by(Interpolation::Bicubic, 16, [0.5, 1.0], [0.75, 1.5]);
     ops.iter().chain(&[resize(7), center_crop(5), cubic]).for_each(obeys_image_op_rules);
 }
@@ -629,6 +641,7 @@ fn recipe_reports_all_its_problems_at_once() {
                 sigma: [0.0, 2.0],
                 kernel_pixels: Some(4),
             }),
+            ImageOpSettings::RandomAffine(RandomAffineSettings { degrees: 200.0, scale: [0.0, 1.0], ..affine() }),
         ],
         evaluation: vec![random_resized_crop(32), resize(40)],
         max_megapixels: -1.0,
@@ -649,6 +662,8 @@ fn recipe_reports_all_its_problems_at_once() {
             "image[1].color_jitter.hue",
             "image[2].gaussian_blur.sigma",
             "image[2].gaussian_blur.kernel_pixels",
+            "image[3].random_affine.degrees",
+            "image[3].random_affine.scale",
             "max_megapixels",
         ]
     );

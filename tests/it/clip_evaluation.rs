@@ -385,6 +385,9 @@ fn templates_and_names_come_from_files_and_their_mistakes_are_named() {
     let found = &found["zero_shot"]["label"];
     assert_eq!((&found["templates"], &found["classes"]), (&2.into(), &2.into()));
     assert_eq!(found["samples_of_unknown_class"], 3, "{found}");
+    let listed = "evaluate.zero_shot={sql='SELECT image, label FROM shards', templates=['{}', 'a {} here', 'the {}']}";
+    assert_eq!(workshop.evaluate(&[listed], &[])["zero_shot"]["label"]["templates"], 3);
+
     fs::write(&templates, "a photo\n").expect("written");
     let shards = format!("scan.shards=[{:?}]", workshop.text("shards"));
     let words = ["evaluate", "simclr_small", "--weights", workshop.weights(), "--set", &shards, "--set", &zero_shot];

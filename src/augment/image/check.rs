@@ -1,6 +1,8 @@
 //! What a recipe may say: every problem at once, with its key and remedy.
 use super::recipe::{RecipeProblem, RecipePurpose, out_side_pixels};
-use crate::augment::recipe::{ColorJitterSettings, GaussianBlurSettings, ImageOpSettings, RandomResizedCropSettings};
+use crate::augment::recipe::{
+    ColorJitterSettings, GaussianBlurSettings, ImageOpSettings, RandomAffineSettings, RandomResizedCropSettings,
+};
 
 /// Sides above this are mistakes: a view would have more pixels than most images.
 const MAX_SIDE_PIXELS: u32 = 4096;
@@ -86,6 +88,7 @@ impl Found {
             }
             ImageOpSettings::ColorJitter(settings) => self.color_jitter(settings),
             ImageOpSettings::GaussianBlur(settings) => self.gaussian_blur(settings),
+            ImageOpSettings::RandomAffine(settings) => self.random_affine(settings),
             ImageOpSettings::Solarize(settings) => self.range("probability", settings.probability, 0.0, 1.0),
             ImageOpSettings::Resize(settings) => self.side(settings.side_pixels),
             ImageOpSettings::CenterCrop(settings) => self.side(settings.side_pixels),
@@ -122,6 +125,17 @@ impl Found {
         self.range("hue", hue.unwrap_or(0.0), 0.0, 0.5);
     }
 
+    fn random_affine(&mut self, settings: &RandomAffineSettings) {
+        let RandomAffineSettings { probability, degrees, scale, shift_share } = *settings;
+        self.range("probability", probability, 0.0, 1.0);
+        self.range("degrees", degrees, 0.0, 180.0);
+        self.rising("scale", scale, 0.0, MAX_SPREAD);
+        self.range("shift_share", shift_share, 0.0, 1.0);
+        if degrees == 0.0 && scale == [1.0; 2] && shift_share == 0.0 {
+            self.add("", "changes nothing", "write some of degrees, scale and shift_share");
+        }
+    }
+
     fn gaussian_blur(&mut self, settings: &GaussianBlurSettings) {
         self.range("probability", settings.probability, 0.0, 1.0);
         self.rising("sigma", settings.sigma, 0.0, 1_000.0);
@@ -149,6 +163,7 @@ fn is_random(op: &ImageOpSettings) -> bool {
         ImageOpSettings::GaussianBlur(s) => {
             by_chance(s.probability) || (s.probability > 0.0 && s.sigma[0] != s.sigma[1])
         }
+        ImageOpSettings::RandomAffine(s) => s.probability > 0.0,
         ImageOpSettings::Solarize(s) => by_chance(s.probability),
         ImageOpSettings::Resize(_) | ImageOpSettings::CenterCrop(_) => false,
     }

@@ -4,7 +4,8 @@
 //!  bytes ──▶ header ──▶ every view's region ──▶ source ──▶ decoded ──▶ resample ──▶ pixel ops, in place
 //!            size,      drawn before a pixel    as few     planes as   only the     color_jitter, grayscale,
 //!            limit      is decoded              rows as    stored      view's       gaussian_blur, solarize,
-//!                                               needed                 pixels       horizontal_flip
+//!                                               needed                 pixels       horizontal_flip,
+//!                                                                                   random_affine
 //! ```
 //!
 //! A recipe's leading geometric ops (`random_resized_crop`, `resize`, `center_crop`) decide regions; the rest works on
@@ -31,6 +32,7 @@ pub mod perceptual_hash;
 pub mod planes;
 pub mod precise_resize;
 pub mod preprocess;
+pub mod random_affine;
 pub mod random_resized_crop;
 pub mod recipe;
 pub mod region;

@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use super::{
     GeometryOp, PixelOp, center_crop::CenterCrop, color_jitter::ColorJitter, gaussian_blur::GaussianBlur,
-    grayscale::Grayscale, horizontal_flip::HorizontalFlip, random_resized_crop::RandomResizedCrop, resize::Resize,
-    solarize::Solarize,
+    grayscale::Grayscale, horizontal_flip::HorizontalFlip, random_affine::RandomAffine,
+    random_resized_crop::RandomResizedCrop, resize::Resize, solarize::Solarize,
 };
 use crate::augment::recipe::{
     AugmentSettings, CenterCropSettings, ImageOpSettings, RandomResizedCropSettings, ResizeSettings,
@@ -82,6 +82,7 @@ impl From<&ImageOpSettings> for ImageOp {
             ImageOpSettings::ColorJitter(s) => Self::Pixel(Arc::new(ColorJitter::new(s))),
             ImageOpSettings::Grayscale(s) => Self::Pixel(Arc::new(Grayscale::new(s))),
             ImageOpSettings::GaussianBlur(s) => Self::Pixel(Arc::new(GaussianBlur::new(s))),
+            ImageOpSettings::RandomAffine(s) => Self::Pixel(Arc::new(RandomAffine::new(s))),
             ImageOpSettings::Solarize(s) => Self::Pixel(Arc::new(Solarize::new(s))),
         }
     }

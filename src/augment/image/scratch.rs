@@ -23,6 +23,7 @@ pub struct Scratch {
     pub(super) blur_weights: Vec<u16>,
     pub(super) blur_source: Vec<u16>,
     pub(super) blur_row: Vec<u16>,
+    pub(super) affine_source: Vec<u8>,
     pub(super) image: PlanarImage,
     pub(super) spare: PlanarImage,
 }
