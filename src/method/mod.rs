@@ -407,11 +407,11 @@ mod tests {
         // Without autodiff the loss is the same number, and a copy of a model goes its own way.
         let mut again = make(1, &device);
         let copy = again.clone();
-        // Up to its last digit: kernels that are one operation are several under autodiff.
+        // Up to its last digits: kernels go through few rows in another order where no backward follows.
         let plain = again.valid().train_loss(train(items, &Device::flex()), 7).expect("its own input").loss;
         let tracked = again.train_loss(train(items, &device), 7).expect("its own input").loss.inner();
         let (plain, tracked) = (plain.into_scalar::<f32>(), tracked.into_scalar::<f32>());
-        assert!((plain - tracked).abs() <= f32::EPSILON * tracked.abs(), "{plain} {tracked}");
+        assert!((plain - tracked).abs() <= 4.0 * f32::EPSILON * tracked.abs(), "{plain} {tracked}");
         assert_eq!(parameters(&copy, None).values, start);
         method.after_step();
 

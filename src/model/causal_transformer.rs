@@ -5,6 +5,7 @@ use burn::tensor::activation::{gelu, softmax};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
+use super::cpu::{self, Affine, Gelu, ResidualHalf};
 use super::init::Initializer;
 use crate::error::{Error, Result, Stage};
 
@@ -68,9 +69,23 @@ impl LayerNorm {
     }
 
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let [sequences, frames, width] = x.dims();
+        match cpu::layer_norm(&x.clone().reshape([sequences * frames, width]), &self.parameters()) {
+            Some(done) => done.reshape([sequences, frames, width]),
+            None => self.compose(x),
+        }
+    }
+
+    /// The same from Burn's own operations.
+    fn compose(&self, x: Tensor<3>) -> Tensor<3> {
         let centred = x.clone() - x.mean_dim(2);
         let variance = centred.clone().square().mean_dim(2); // [sequences, frames, 1]
         centred * (variance + EPSILON).sqrt().recip() * self.weight.val().unsqueeze() + self.bias.val().unsqueeze()
+    }
+
+    /// Both parameters, as a kernel takes them.
+    fn parameters(&self) -> cpu::Norm {
+        cpu::Norm { weight: self.weight.val(), shift: self.bias.val(), epsilon: EPSILON }
     }
 }
 
@@ -122,28 +137,55 @@ impl CausalTransformer {
     /// `[sequences, frames, inputs]` to `[sequences, frames, width]`.
     pub fn forward(&self, inputs: Tensor<3>) -> Tensor<3> {
         let ([_, frames, _], device) = (inputs.dims(), inputs.device());
-        let later = later_frames(frames, &device); // [1, 1, frames, frames]
         let x = self.input.forward(inputs) + positions(frames, self.width, &device); // [sequences, frames, width]
-        let x = self.blocks.iter().fold(x, |x, block| block.forward(x, &later));
+        let x = self.blocks.iter().fold(x, |x, block| block.forward(x));
         self.norm.forward(x)
     }
 }
 
+/// A layer of Burn's, whose matrix is `[inputs, outputs]`, as a kernel takes it; without a bias it has one of zeros.
+fn parameters(layer: &Linear) -> Affine {
+    let weight = layer.weight.val().transpose(); // [outputs, inputs]
+    let bias = layer.bias.as_ref().map(Param::val);
+    let bias = bias.unwrap_or_else(|| Tensor::zeros([weight.dims()[0]], &weight.device()));
+    Affine { weight, bias }
+}
+
 impl Block {
-    fn forward(&self, x: Tensor<3>, later: &Tensor<4>) -> Tensor<3> {
-        let x = x.clone() + self.attend(self.attention_norm.forward(x), later);
-        let hidden = gelu(self.perceptron_in.forward(self.perceptron_norm.forward(x.clone())));
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        match self.kernels(&x) {
+            Some(done) => done,
+            None => self.compose(x),
+        }
+    }
+
+    fn kernels(&self, x: &Tensor<3>) -> Option<Tensor<3>> {
+        let half = |norm: &LayerNorm, layers: [&Linear; 2]| ResidualHalf {
+            norm: norm.parameters(),
+            products: layers.map(parameters),
+            factors: None,
+        };
+        let attention = half(&self.attention_norm, [&self.query_key_value, &self.attention_out]);
+        let perceptron = half(&self.perceptron_norm, [&self.perceptron_in, &self.perceptron_out]);
+        cpu::perceive(&cpu::attend(x, attention, self.heads, true)?, perceptron, Gelu::Exact)
+    }
+
+    /// The same from Burn's own operations.
+    fn compose(&self, x: Tensor<3>) -> Tensor<3> {
+        let x = x.clone() + self.attend(self.attention_norm.compose(x));
+        let hidden = gelu(self.perceptron_in.forward(self.perceptron_norm.compose(x.clone())));
         x + self.perceptron_out.forward(hidden)
     }
 
-    fn attend(&self, x: Tensor<3>, later: &Tensor<4>) -> Tensor<3> {
+    fn attend(&self, x: Tensor<3>) -> Tensor<3> {
         let [sequences, frames, width] = x.dims();
         let own = width / self.heads;
+        let later = later_frames(frames, &x.device()); // [1, 1, frames, frames]
         let all = self.query_key_value.forward(x).reshape([sequences, frames, 3 * self.heads, own]);
         let all = all.swap_dims(1, 2); // [sequences, 3 · heads, frames, own]
         let [query, key, value] = [0, 1, 2].map(|part| all.clone().narrow(1, part * self.heads, self.heads));
         let scores = query.matmul(key.transpose()) / (own as f64).sqrt(); // [sequences, heads, frames, frames]
-        let mixed = softmax(scores + later.clone(), 3).matmul(value); // [sequences, heads, frames, own]
+        let mixed = softmax(scores + later, 3).matmul(value); // [sequences, heads, frames, own]
         self.attention_out.forward(mixed.swap_dims(1, 2).reshape([sequences, frames, width]))
     }
 }
@@ -167,6 +209,7 @@ fn positions(frames: usize, width: usize, device: &Device) -> Tensor<3> {
 mod tests {
     use super::*;
     use crate::model::InitOptions;
+    use crate::model::waves::{self, gap, waves};
 
     fn make(settings: &CausalTransformerSettings, device: &Device) -> Result<CausalTransformer> {
         CausalTransformer::new(
@@ -226,6 +269,40 @@ mod tests {
             let gradient = linear.weight.val().grad(&gradients).expect("tracked");
             let values = gradient.into_data().try_into_vec::<f32>().expect("f32");
             assert!(values.iter().all(|v| v.is_finite()) && values.iter().any(|v| *v != 0.0));
+        }
+    }
+
+    #[test]
+    fn kernels_for_the_cpu_equal_the_composed_form_and_its_gradients() {
+        let device = Device::flex().autodiff();
+        let settings = CausalTransformerSettings { width_channels: 24, blocks: 1, heads: 3 };
+        let block = &make(&settings, &device).expect("plain settings").blocks[0];
+        for (sequences, frames) in [(1, 1), (3, 7), (2, 130)] {
+            let shape = [sequences, frames, 24];
+            let run = |kernels: bool| {
+                let x = waves(shape, 0.3, &device).require_grad();
+                let out = if kernels { block.kernels(&x).expect("on flex") } else { block.compose(x.clone()) };
+                let gradients = (out.clone() * waves(shape, 0.7, &device)).sum_dims(&[0, 1, 2]).backward();
+                let layers =
+                    [&block.query_key_value, &block.attention_out, &block.perceptron_in, &block.perceptron_out];
+                let norms = [&block.attention_norm, &block.perceptron_norm];
+                let mut found = vec![values(out), values(x.grad(&gradients).expect("tracked"))];
+                for layer in layers {
+                    found.push(waves::values(layer.weight.val().grad(&gradients).expect("tracked")));
+                    let bias = layer.bias.as_ref().expect("has one").val();
+                    found.push(waves::values(bias.grad(&gradients).expect("tracked")));
+                }
+                for norm in norms {
+                    for parameter in [&norm.weight, &norm.bias] {
+                        found.push(waves::values(parameter.val().grad(&gradients).expect("tracked")));
+                    }
+                }
+                found
+            };
+            for (index, (a, b)) in run(true).iter().zip(&run(false)).enumerate() {
+                let bound = if index == 0 { 1e-5 } else { 1e-4 };
+                assert!(gap(a, b) < bound, "value {index} of {shape:?}: {}", gap(a, b));
+            }
         }
     }
 

@@ -10,3 +10,11 @@ pub(crate) fn waves<const D: usize>(shape: [usize; D], phase: f64, device: &Devi
 pub(crate) fn values<const D: usize>(of: Tensor<D>) -> Vec<f32> {
     of.into_data().try_into_vec::<f32>().expect("f32")
 }
+
+/// The largest difference, relative to the largest of `expected`; ∞ where one is no number or there are not as many.
+pub(crate) fn gap(found: &[f32], expected: &[f32]) -> f32 {
+    let scale = expected.iter().fold(1e-6_f32, |most, x| most.max(x.abs()));
+    let gaps = found.iter().zip(expected).map(|(a, b)| (a - b).abs() / scale);
+    let worst = gaps.fold(0.0_f32, |most, gap| if gap <= most { most } else { gap });
+    if found.len() == expected.len() && worst.is_finite() { worst } else { f32::INFINITY }
+}

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 
+use super::flat;
 use super::parameters::Gradient;
 
 /// Keeps the division finite, as `torch.nn.utils.clip_grad_norm_` does.
@@ -17,6 +18,11 @@ pub fn norm(values: &Tensor<1>, rows: usize) -> Tensor<1> {
 }
 
 fn squared_norm(values: &Tensor<1>, rows: usize) -> Tensor<1> {
+    flat::squared_norm(values).unwrap_or_else(|| composed_squared_norm(values, rows))
+}
+
+/// The same from Burn's own operations.
+fn composed_squared_norm(values: &Tensor<1>, rows: usize) -> Tensor<1> {
     let elements = values.dims()[0];
     let squares = values.clone() * values.clone();
     let sums = squares.reshape([rows, elements / rows]).sum_dim(1); // [rows, 1]
@@ -35,7 +41,7 @@ pub fn global_norm(gradients: &BTreeMap<String, Gradient>) -> Option<Tensor<1>> 
 /// Scales all gradients by `maximum / norm` where `norm` (`[1]`) is larger, without reading it back from the device.
 pub fn clip(gradients: BTreeMap<String, Gradient>, norm: &Tensor<1>, maximum: f64) -> BTreeMap<String, Gradient> {
     let factor = ((norm.clone() + EPSILON).recip() * maximum).clamp_max(1.0); // [1]
-    let scale = |(path, Gradient { values, rows })| (path, Gradient { values: values * factor.clone(), rows });
+    let scale = |(path, Gradient { values, rows })| (path, Gradient { values: flat::scaled(values, &factor), rows });
     gradients.into_iter().map(scale).collect()
 }
 
@@ -58,6 +64,13 @@ mod tests {
     fn the_norm_is_over_all_tensors_together() {
         assert_eq!(read(&global_norm(&gradients()).unwrap()), [13.0]);
         assert!(global_norm(&BTreeMap::new()).is_none());
+    }
+
+    #[test]
+    fn norms_of_rows_are_those_of_pieces() {
+        let values = Tensor::<1>::from_data([3.0, 1.0, 2.0, 4.0, 5.0, 6.0], &Device::flex());
+        assert_eq!(read(&squared_norm(&values, 3)), [91.0]);
+        assert_eq!(read(&composed_squared_norm(&values, 3)), [91.0]);
     }
 
     #[test]

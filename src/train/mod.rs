@@ -16,6 +16,7 @@ pub mod chunks;
 pub mod clip;
 pub mod collapse;
 pub mod ema;
+mod flat;
 pub mod identity;
 pub mod metrics;
 pub mod optimizer;

@@ -1,5 +1,4 @@
 //! Dropout whose draws have a name.
-use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
 use crate::seed;
@@ -21,17 +20,14 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// The states of some rows with a share of them dropped; `layer` names the place.
-    ///
-    /// # Shapes
-    /// `[rows, tokens, width]` to the same.
-    pub fn apply(&self, layer: &str, states: Tensor<3>) -> Tensor<3> {
+    /// What the states of some rows are multiplied by, `[rows, tokens, width]`; `None` where nothing is dropped. `layer` names
+    /// the place.
+    pub(super) fn factors(&self, layer: &str, [rows, tokens, width]: [usize; 3]) -> Option<Vec<f32>> {
         // 0 below, 2³² at most: a draw is dropped where it is below.
         let dropped = (self.share.clamp(0.0, 1.0) * (1_u64 << 32) as f64) as u64;
         if dropped == 0 {
-            return states;
+            return None;
         }
-        let [rows, tokens, width] = states.dims();
         let kept = if self.share < 1.0 { (1.0 / (1.0 - self.share)) as f32 } else { 0.0 };
         let purpose = format!("dropout of {layer}");
         let mut factors = vec![0.0_f32; rows * tokens * width];
@@ -39,22 +35,18 @@ impl Dropout {
             let mut draws = seed::draws(self.seed, &purpose, &[self.step, (self.first_row + row) as u64]);
             factors.iter_mut().filter(|_| u64::from(draws.next_u32()) >= dropped).for_each(|factor| *factor = kept);
         });
-        let factors = Tensor::<3>::from_data(TensorData::new(factors, [rows, tokens, width]), &states.device());
-        states * factors
+        Some(factors)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
-
     use super::*;
-    use crate::model::waves::values;
 
     const DROPOUT: Dropout = Dropout { share: 0.25, seed: 3, step: 7, first_row: 0 };
 
     fn factors(dropout: Dropout, layer: &str, shape: [usize; 3]) -> Vec<f32> {
-        values(dropout.apply(layer, Tensor::ones(shape, &Device::flex())))
+        dropout.factors(layer, shape).unwrap_or_else(|| vec![1.0; shape.iter().product()])
     }
 
     #[test]

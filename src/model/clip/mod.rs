@@ -27,7 +27,7 @@ pub use settings::{
 };
 
 use self::modified_resnet::ModifiedResnet;
-use self::residual_block::{BlockPlan, BlockStarts, ResidualBlock, layer_norm};
+use self::residual_block::{BlockPlan, BlockStarts, ResidualBlock, norm};
 use self::text_transformer::{TokenEmbedding, read};
 use self::transformer::Transformer;
 use self::vision_transformer::VisionTransformer;
@@ -142,7 +142,7 @@ impl Clip {
                 [text.context_tokens, width],
                 Start::Normal(POSITION_DEVIATION),
             ),
-            ln_final: layer_norm("ln_final", width, parameters),
+            ln_final: norm("ln_final", width, parameters),
             text_projection: parameters.trained(
                 "text_projection",
                 [width, embedding],
@@ -214,9 +214,9 @@ impl Clip {
             return Err(Error::at(Stage::Model, "captions", reason));
         }
         let x = read(&self.token_embedding, captions, positions); // [texts, longest, width]
-        let x = self.transformer.forward_train(x, "transformer", dropout);
         let [texts, longest, width] = x.dims();
-        let ends = x.reshape([texts * longest, width]).select(0, captions.ends.clone()); // [texts, width]
+        let ends = |x: Tensor<3>| x.reshape([texts * longest, width]).select(0, captions.ends.clone());
+        let ends = self.transformer.read(x, "transformer", dropout, ends); // [texts, width]
         Ok(self.ln_final.forward(ends).matmul(self.text_projection.val()))
     }
 

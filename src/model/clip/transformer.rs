@@ -12,16 +12,32 @@ pub struct Transformer {
 }
 
 impl Transformer {
+    /// The states of those tokens that are read, with dropout where there is one; `tower` names these blocks. `pick` takes them out of
+    /// `[rows, tokens, width]`: the last perceptron looks at nobody else, so it has to see no others.
+    ///
     /// # Shapes
-    /// `[rows, tokens, width]` to the same.
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.resblocks.iter().fold(x, |x, block| block.forward(x))
-    }
-
-    /// [`Self::forward`] in training, with dropout where there is one; `tower` names these blocks.
-    pub fn forward_train(&self, x: Tensor<3>, tower: &str, dropout: Option<&Dropout>) -> Tensor<3> {
-        let Some(dropout) = dropout else { return self.forward(x) };
-        let blocks = self.resblocks.iter().enumerate();
-        blocks.fold(x, |x, (index, block)| block.forward_train(x, &format!("{tower}.resblocks.{index}"), dropout))
+    /// `[rows, tokens, width]` to `[tokens picked, width]`.
+    pub(super) fn read(
+        &self,
+        x: Tensor<3>,
+        tower: &str,
+        dropout: Option<&Dropout>,
+        pick: impl Fn(Tensor<3>) -> Tensor<2>,
+    ) -> Tensor<2> {
+        let Some((last, before)) = self.resblocks.split_last() else { return pick(x) };
+        let name = |index: usize| format!("{tower}.resblocks.{index}");
+        let x = before.iter().enumerate().fold(x, |x, (index, block)| {
+            let name = name(index);
+            block.forward(x, dropout.map(|dropout| (dropout, name.as_str())))
+        });
+        let name = name(before.len());
+        let dropout = dropout.map(|dropout| (dropout, name.as_str()));
+        let x = last.attend(x, dropout);
+        if dropout.is_some() {
+            // A draw belongs to a token's place among all.
+            return pick(last.perceive(x, dropout));
+        }
+        let picked = pick(x).unsqueeze_dim::<3>(1); // [tokens picked, 1, width]
+        last.perceive(picked, None).squeeze_dim(1)
     }
 }

@@ -3,9 +3,11 @@ use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor};
 
 use super::dropout::Dropout;
-use super::residual_block::{BlockPlan, BlockStarts, ResidualBlock, layer_norm};
+use super::residual_block::{BlockPlan, BlockStarts, ResidualBlock, norm};
 use super::settings::{Activation, VisionTransformerSettings};
 use super::transformer::Transformer;
+use crate::model::cpu;
+use crate::model::dense::affine;
 use crate::model::layer_norm::LayerNorm;
 use crate::model::parameters::{Parameters, Start};
 
@@ -62,9 +64,9 @@ impl VisionTransformer {
             conv1: PatchEmbedding {
                 weight: parameters.trained(&format!("{path}.conv1.weight"), [width, 3, patch, patch], by_inputs),
             },
-            ln_pre: layer_norm(&format!("{path}.ln_pre"), width, parameters),
+            ln_pre: norm(&format!("{path}.ln_pre"), width, parameters),
             transformer: Transformer { resblocks: blocks },
-            ln_post: layer_norm(&format!("{path}.ln_post"), width, parameters),
+            ln_post: norm(&format!("{path}.ln_post"), width, parameters),
             side: settings.image_side_pixels,
         }
     }
@@ -101,20 +103,32 @@ impl VisionTransformer {
 
     fn class_state(&self, pixels: Tensor<4>, kept: Option<Tensor<2, Int>>, dropout: Option<&Dropout>) -> Tensor<2> {
         let patches = self.conv1.forward(pixels); // [images, patches, width]
-        let [images, count, width] = patches.dims();
-        let positions = self.positional_embedding.val(); // [patches + 1, width]
-        let patches = patches + positions.clone().narrow(0, 1, count).unsqueeze();
-        let patches = match kept {
-            None => patches,
-            Some(kept) => keep(patches, kept),
+        let (class, positions) = (self.class_embedding.val(), self.positional_embedding.val());
+        let x = match kept {
+            None => match cpu::image_tokens(&patches, &class, &positions) {
+                Some(done) => done,
+                None => tokens(patches, None, class, positions),
+            },
+            Some(kept) => tokens(patches, Some(kept), class, positions),
         };
-        let class = self.class_embedding.val().unsqueeze::<2>() + positions.narrow(0, 0, 1); // [1, width]
-        let class = class.unsqueeze::<3>().expand([images, 1, width]);
-        let x = self.ln_pre.forward(Tensor::cat(vec![class, patches], 1)); // [images, patches + 1, width]
-        let x = self.transformer.forward_train(x, "visual.transformer", dropout);
-        let x = x.narrow(1, 0, 1).squeeze_dim::<2>(1); // [images, width]
-        self.ln_post.forward(x)
+        let x = self.ln_pre.forward(x); // [images, tokens, width]
+        let class = |x: Tensor<3>| x.narrow(1, 0, 1).squeeze_dim::<2>(1); // [images, width]
+        self.ln_post.forward(self.transformer.read(x, "visual.transformer", dropout, class))
     }
+}
+
+/// The class token and the patches, those at `kept` where there are some, with `positions` `[patches + 1, width]` added, from Burn's own
+/// operations: `[images, tokens, width]`.
+fn tokens(patches: Tensor<3>, kept: Option<Tensor<2, Int>>, class: Tensor<1>, positions: Tensor<2>) -> Tensor<3> {
+    let [images, count, width] = patches.dims();
+    let patches = patches + positions.clone().narrow(0, 1, count).unsqueeze();
+    let patches = match kept {
+        None => patches,
+        Some(kept) => keep(patches, kept),
+    };
+    let class = class.unsqueeze::<2>() + positions.narrow(0, 0, 1); // [1, width]
+    let class = class.unsqueeze::<3>().expand([images, 1, width]);
+    Tensor::cat(vec![class, patches], 1)
 }
 
 /// The patches at `kept` of each image.
@@ -136,7 +150,44 @@ impl PatchEmbedding {
             .reshape([images, channels, down, patch, across, patch])
             .permute([0, 2, 4, 1, 3, 5]) // [images, down, across, channels, patch, patch]
             .reshape([images * down * across, inputs]);
-        let out_rows = rows.matmul(weight.reshape([out, inputs]).transpose()); // [images · patches, width]
+        let no_bias = Tensor::zeros([out], &rows.device());
+        let out_rows = affine(rows, weight.reshape([out, inputs]), no_bias); // [images · patches, width]
         out_rows.reshape([images, down * across, out])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::model::waves::{gap, values, waves};
+
+    #[test]
+    fn tokens_on_the_cpu_equal_the_composed_form_and_its_gradients() {
+        let device = Device::flex().autodiff();
+        for (images, count, width) in [(1, 1, 3), (5, 4, 7), (40, 9, 16)] {
+            let coefficients = waves([images, count + 1, width], 0.9, &device);
+            let run = |kernel: bool| {
+                let patches = waves([images, count, width], 0.1, &device).require_grad();
+                let class = waves([width], 0.4, &device).require_grad();
+                let positions = waves([count + 1, width], 0.7, &device).require_grad();
+                let out = if kernel {
+                    cpu::image_tokens(&patches, &class, &positions).expect("on flex")
+                } else {
+                    tokens(patches.clone(), None, class.clone(), positions.clone())
+                };
+                let gradients = (out.clone() * coefficients.clone()).sum_dims(&[0, 1, 2]).backward();
+                [
+                    values(out),
+                    values(patches.grad(&gradients).expect("tracked")),
+                    values(class.grad(&gradients).expect("tracked")),
+                    values(positions.grad(&gradients).expect("tracked")),
+                ]
+            };
+            for (index, (a, b)) in run(true).iter().zip(&run(false)).enumerate() {
+                assert!(gap(a, b) < 1e-5, "value {index} of {images}x{count}x{width}: {}", gap(a, b));
+            }
+        }
     }
 }
