@@ -5,7 +5,7 @@ use super::mistakes::did_you_mean;
 use crate::error::{Context, Error, Result, Stage};
 
 /// Name and text of the pipelines that every build carries.
-pub const EMBEDDED: [(&str, &str); 10] = [
+pub const EMBEDDED: [(&str, &str); 11] = [
     ("simclr", include_str!("../../pipelines/simclr.toml")),
     ("simclr_small", include_str!("../../pipelines/simclr_small.toml")),
     ("cpc", include_str!("../../pipelines/cpc.toml")),
