@@ -103,7 +103,7 @@ impl ListColumn {
         let index = footer.offset_index().and_then(|index| index.get(group)?.get(self.leaf));
         let locations = index.map(|index| index.page_locations().clone()).filter(|pages| !pages.is_empty());
         let ranges = match &locations {
-            None => vec![start..end],
+            None => std::iter::once(start..end).collect(),
             Some(pages) => ranges_of(pages, rows, start)?,
         };
         Some(ListPages {

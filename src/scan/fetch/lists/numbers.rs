@@ -171,10 +171,10 @@ mod tests {
         let split: Vec<u8> = (0..4).flat_map(|byte| values.map(|x| x.to_le_bytes()[byte])).collect();
         for (encoding, bytes) in [(Encoding::PLAIN, &plain), (Encoding::BYTE_STREAM_SPLIT, &split)] {
             assert_eq!(numbers::<f32>(encoding, bytes, &[0..2, 3..4]).unwrap(), [1.0, -2.5, 4.0]);
-            assert_eq!(numbers::<f32>(encoding, bytes, &[3..5]), None);
+            assert_eq!(numbers::<f32>(encoding, bytes, std::slice::from_ref(&(3..5))), None);
         }
         let wide: Vec<u8> = [-3_i32, 40_000].iter().flat_map(|x| x.to_le_bytes()).collect();
-        assert_eq!(numbers::<i16>(Encoding::PLAIN, &wide, &[0..1]).unwrap(), [-3]);
+        assert_eq!(numbers::<i16>(Encoding::PLAIN, &wide, std::slice::from_ref(&(0..1))).unwrap(), [-3]);
     }
 
     #[test]
