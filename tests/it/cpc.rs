@@ -350,7 +350,7 @@ fn nothing_is_predicted_but_what_is_copied(accuracies: &[(f64, f64)], chance: f6
         let k = index + 1;
         match times.get(index) {
             Some(times) => {
-                assert!(*mean > times * chance, "k = {k}: frames that share steps were not told apart: {mean}")
+                assert!(*mean > times * chance, "k = {k}: frames that share steps were not told apart: {mean}");
             }
             None => assert!((mean - chance).abs() <= 3.5 * sigma, "k = {k}: {mean} ± {sigma}, chance {chance}"),
         }
