@@ -22,6 +22,7 @@ use crate::{
     },
     scan::EVERY_SAMPLE,
     schema::{Role, Schema},
+    select::words,
     tokenize::sentences::SentenceUnit,
     train::{Compat, schedule::Schedule},
 };
@@ -293,8 +294,7 @@ fn counts_of_lines(reading: &mut Reading, pipeline: &Pipeline) {
     let of_sources =
         pipeline.scan.sources.iter().map(|(name, source)| (format!("scan.sources.{name}.sql"), &source.sql));
     for (key, sql) in std::iter::once(("scan.sql".to_owned(), &pipeline.scan.sql)).chain(of_sources) {
-        let mut words = sql.iter().flat_map(|sql| sql.split(|mark: char| !mark.is_alphanumeric() && mark != '_'));
-        if words.any(|word| word.eq_ignore_ascii_case(SENTENCES)) {
+        if sql.as_ref().is_some_and(|sql| words::names(sql, SENTENCES)) {
             let problem = "the query asks for `sentences`, and windows are of lines";
             let remedy =
                 format!("write `{count} >= {least}` in its place, or text_sentences({}) if it is meant", pair.column);
@@ -499,6 +499,8 @@ mod tests {
         assert!(wrong[0].remedy.contains("`text_sentences(text, 'lines') >= 8`"), "{}", wrong[0]);
         let counted = "scan.sql=SELECT sample_id FROM shards WHERE text_sentences(text, 'lines') >= 8".to_owned();
         Plan::parse("p.toml", written, &[lines.clone(), counted]).unwrap();
+        let meant = "scan.sql=SELECT sample_id FROM shards WHERE text_sentences(text, 'sentences') >= 8".to_owned();
+        Plan::parse("p.toml", written, &[lines.clone(), meant]).unwrap();
         let text = written.lines().filter(|line| !line.starts_with("sql = ")).collect::<Vec<_>>().join("\n");
         let sql = |sets: &[String]| Plan::parse("p.toml", &text, sets).unwrap().pipeline.scan.sql.unwrap();
         assert_eq!(sql(&[]), "SELECT sample_id FROM shards WHERE sentences >= 8");

@@ -64,7 +64,14 @@ fn sql(plan: &Plan) -> Result<String> {
         Err(error) => return Err(error),
     };
     for (key, shards, sql) in &queries {
-        let query = data.query(shards, sql)?;
+        let query = match data.query(shards, sql) {
+            Ok(query) => query,
+            // The weights that `clip_score` asks, and tables.
+            Err(error) => {
+                mistakes.push(mistake(key, &error));
+                continue;
+            }
+        };
         match data.runtime.block_on(query.plan(1)) {
             Ok(planned) => {
                 planned.warnings.iter().for_each(|warning| progress::log(&format!("warning: {warning}")));
@@ -91,11 +98,11 @@ fn mistake(key: &str, error: &Error) -> Mistake {
 }
 
 /// Columns that `[pair]` wants of the samples of a query, and neither the shards nor the query has. What an evaluation
-/// lacks is a warning: the pipeline can train.
+/// lacks is a warning: the pipeline can train. Every shard must have the captions, some shard a group.
 fn absent(pipeline: &Pipeline, query: &str, shards: &ShardSet, brought: &ArrowSchema) -> Vec<Mistake> {
-    let is_there = |name: &str| {
-        brought.field_with_name(name).is_ok() || shards.shards.iter().any(|shard| shard.columns.get(name).is_some())
-    };
+    let is_brought = |name: &str| brought.field_with_name(name).is_ok();
+    let shards_without = |name: &str| shards.shards.iter().filter(move |shard| shard.columns.get(name).is_none());
+    let is_there = |name: &str| is_brought(name) || shards_without(name).count() < shards.shards.len();
     let (problem, remedy) = (
         |name: &str| format!("no shard has a column {name:?}, and {query} returns none"),
         "name one that is there, return it from the query, or map it in [scan.columns]",
@@ -107,14 +114,19 @@ fn absent(pipeline: &Pipeline, query: &str, shards: &ShardSet, brought: &ArrowSc
         return Vec::new();
     }
     let pair = &pipeline.pair;
-    let wanted = [("group", pair.group()), ("caption", pair.caption())];
-    let wanted = wanted.into_iter().filter_map(|(setting, name)| Some((setting, name?)));
-    let lacking = wanted.filter(|(_, name)| !is_there(name));
-    let told = lacking.map(|(setting, name)| Mistake {
+    let told = |setting: &str, problem: String| Mistake {
         key: format!("pair.{}.{setting}", pair.name()),
         position: None,
-        problem: problem(name),
+        problem,
         remedy: remedy.to_owned(),
+    };
+    let group = pair.group().filter(|name| !is_there(name)).map(|name| told("group", problem(name)));
+    let caption = pair.caption().filter(|name| !is_brought(name)).and_then(|name| match shards_without(name).next() {
+        Some(_) if !is_there(name) => Some(told("caption", problem(name))),
+        Some(shard) => {
+            Some(told("caption", format!("{} has no column {name:?}, and {query} returns none", shard.name)))
+        }
+        None => None,
     });
-    told.collect()
+    group.into_iter().chain(caption).collect()
 }

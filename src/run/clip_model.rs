@@ -79,12 +79,7 @@ impl ClipModel {
         let device = device::parse(&self.device)?;
         match &self.place {
             Place::Weights(weights) => Embedder::new(checkpoint::read(weights, None, &device)?, device),
-            Place::Run(run) => {
-                let (folder, plan) = RunFolder::open(run, &[])?;
-                let newest = newest(&folder)?;
-                let weights = newest.tensors.ema.as_ref().unwrap_or(&newest.tensors.weights);
-                of_method(&plan, &restore(PlannedMethod::new(&plan, &device)?, weights)?, &device)
-            }
+            Place::Run(run) => Ok(of_run(run, &device)?.0),
         }
     }
 
@@ -94,9 +89,9 @@ impl ClipModel {
     /// As [`Self::open`]; a variant that says nothing of an image and one text.
     pub fn scores(&self, variant: ClipScore) -> Result<ClipScores> {
         check_pairwise(variant)?;
+        let (embedder, file, hash) = self.open_hashed()?;
         // Parts of a query take turns: the model has all cores anyway, and memory for one batch is enough.
-        let embedder = Mutex::new(self.open()?);
-        let (file, hash) = self.identity()?;
+        let embedder = Mutex::new(embedder);
         let provenance = TableProvenance {
             name: format!("{NAME} ({})", variant.name()),
             files: vec![file.display().to_string()],
@@ -109,22 +104,33 @@ impl ClipModel {
         Ok(ClipScores::new(Arc::new(scores), provenance))
     }
 
-    /// Where the weights are and what is in them.
-    fn identity(&self) -> Result<(PathBuf, String)> {
+    /// The same, where the weights are, and what was in them as they were read.
+    fn open_hashed(&self) -> Result<(Embedder, PathBuf, String)> {
         match &self.place {
             Place::Weights(weights) => {
                 let file = checkpoint::file_of(weights)?;
-                let hash = hash(&file)?;
-                Ok((file, hash))
+                let before = hash(&file)?;
+                let embedder = self.open()?;
+                if hash(&file)? != before {
+                    let place = file.display().to_string();
+                    return Err(Error::at(Stage::Checkpoint, place, "changed while it was read; try again"));
+                }
+                Ok((embedder, file, before))
             }
-            Place::Run(run) => {
-                let newest = newest(&RunFolder::open(run, &[])?.0)?;
-                // Optimizer and averages among them: other steps are other models anyway.
-                let hashes: Vec<String> = newest.state.files.into_values().collect();
-                Ok((newest.folder, hashes.join(" ")))
-            }
+            Place::Run(run) => of_run(run, &device::parse(&self.device)?),
         }
     }
+}
+
+/// The newest checkpoint of a run: its model, its folder, and the hashes of its files.
+fn of_run(run: &Path, device: &Device) -> Result<(Embedder, PathBuf, String)> {
+    let (folder, plan) = RunFolder::open(run, &[])?;
+    let newest = newest(&folder)?;
+    let weights = newest.tensors.ema.as_ref().unwrap_or(&newest.tensors.weights);
+    let embedder = of_method(&plan, &restore(PlannedMethod::new(&plan, device)?, weights)?, device)?;
+    // Optimizer and averages among them: other steps are other models anyway.
+    let hashes: Vec<String> = newest.state.files.into_values().collect();
+    Ok((embedder, newest.folder, hashes.join(" ")))
 }
 
 /// The newest checkpoint of a run that is whole.

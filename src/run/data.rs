@@ -1,7 +1,7 @@
 //! The data half of a command: shards opened once, selections made of them, epochs planned over those.
 use std::{
     path::Path,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use datafusion::{
@@ -37,6 +37,7 @@ use crate::{
         shards::ShardSet,
         sql::{SqlSession, SqlSettings},
         tables::Tables,
+        words,
     },
     stores::routing_store::Stores,
     tokenize::clip,
@@ -65,7 +66,7 @@ pub struct Data {
     /// As the pipeline names it.
     device: String,
     /// What `clip_score` asks; read when the first query calls it.
-    model: OnceLock<ClipScores>,
+    model: Mutex<Option<ClipScores>>,
 }
 
 impl Data {
@@ -81,7 +82,7 @@ impl Data {
         let shards =
             Arc::new(runtime.block_on(ShardSet::open_through(&scan.all_shards(), &schema, Arc::clone(&stores)))?);
         let (scan, device, tables) = (scan.clone(), plan.pipeline.device.clone(), OnceLock::new());
-        Ok(Self { runtime, schema, shards, scan, stores, tables, device, model: OnceLock::new() })
+        Ok(Self { runtime, schema, shards, scan, stores, tables, device, model: Mutex::default() })
     }
 
     /// The shards of one source, with ordinals of their own.
@@ -107,14 +108,19 @@ impl Data {
 
     /// The model of `[scan.clip_score]`, where the query calls it.
     fn model(&self, sql: &str) -> Result<Option<ClipScores>> {
-        let is_called = sql.to_ascii_lowercase().contains(CLIP_SCORE);
-        let Some(settings) = self.scan.clip_score.as_ref().filter(|_| is_called) else { return Ok(None) };
-        if let Some(model) = self.model.get() {
-            return Ok(Some(model.clone()));
+        let is_called = |_: &&_| words::calls(sql, CLIP_SCORE);
+        let Some(settings) = self.scan.clip_score.as_ref().filter(is_called) else { return Ok(None) };
+        let mut kept = self.model.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.is_none() {
+            let (model, variant) = ClipModel::of_pipeline(settings, &self.device)?;
+            *kept = Some(model.scores(variant)?);
         }
-        let (model, variant) = ClipModel::of_pipeline(settings, &self.device)?;
-        let scores = model.scores(variant)?;
-        Ok(Some(self.model.get_or_init(|| scores).clone()))
+        Ok(kept.clone())
+    }
+
+    /// Frees what [`Self::query`] keeps of the model: a training that has its samples needs the memory.
+    pub fn forget_model(&self) {
+        self.model.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// A query of the pipeline over some of the shards, with all that it may read.

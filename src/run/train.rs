@@ -136,6 +136,7 @@ fn go(folder: &RunFolder, plan: &Plan, data: &Data, selection: Mixture, resume: 
         news: String::new(),
         knn: KnnWatch::new(plan, data)?,
     };
+    data.forget_model();
     let trained = PlannedMethod::new(plan, &device).and_then(|method| {
         let source =
             |epoch, first_batch| EpochSource::new(data, plan, &epochs, &quarantine, &device, epoch, first_batch);

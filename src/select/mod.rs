@@ -17,6 +17,7 @@
 //! | [`selection_file`] | the same as one file, which needs no shards |
 //! | [`combine`], [`difference`] | union, intersection and difference of selections |
 //! | [`tables`] | tables beside `shards` |
+//! | [`words`] | what a query names, before it is planned |
 //! | [`report`] | what it keeps, cost and saves |
 //! | [`sorted`] | a warning about shards whose order spoils batches |
 
@@ -65,3 +66,4 @@ pub mod sql;
 pub mod tables;
 pub mod twins;
 pub mod warning;
+pub mod words;

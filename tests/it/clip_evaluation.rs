@@ -296,6 +296,30 @@ fn the_sql_of_a_pipeline_asks_the_model_that_it_names() {
     fs::remove_file(workshop.weights()).expect("removed");
     ok(&["train", "--resume", &run]);
     assert!(fails(1, &["select", &pipeline]).contains("safetensors"));
+    let said = fails(2, &["check", &pipeline]);
+    assert!(said.contains("`scan.sql`") && said.contains("safetensors"), "{said}");
+    // A name in a comment or a literal asks for nothing.
+    ok(&[
+        "select",
+        &pipeline,
+        "--set",
+        "scan.sql=SELECT sample_id FROM shards WHERE caption <> 'clip_score(' -- clip_score()",
+    ]);
+}
+
+#[test]
+fn check_and_train_want_captions_in_every_shard() {
+    let workshop = Workshop::new();
+    let (shards, bare, pipeline, run) =
+        (workshop.text("shards"), workshop.text("bare"), workshop.text("p.toml"), workshop.text("run"));
+    ok(&["sql", "SELECT image FROM shards WHERE image IS NOT NULL", "--shards", &shards, "--to", &bare]);
+    fs::write(&pipeline, PIPELINE.replace("SHARDS", &shards)).expect("written");
+    let both = format!("scan.shards=[{shards:?}, {bare:?}]");
+    for words in [&["check", &pipeline][..], &["train", &pipeline, "--run", &run]] {
+        let said = fails(2, &[words, &["--set", &both]].concat());
+        assert!(said.contains("pair.image_text.caption") && said.contains("column \"caption\""), "{said}");
+    }
+    ok(&["check", &pipeline, "--set", &both, "--set", "scan.sql=SELECT sample_id, 'a dog' AS caption FROM shards"]);
 }
 
 #[test]

@@ -3,12 +3,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use diptych::{
     pair::SampleKernel,
-    scan::{ScanSettings, World, epoch::EpochPlan, order::Order},
+    scan::{ScanSettings, epoch::EpochPlan},
     schema::Schema,
     select::{select::select, shards::ShardSet},
 };
 
-use super::scan::runtime;
+use super::scan::{plan_of, runtime};
 
 pub(crate) struct Opened {
     pub(crate) folder: tempfile::TempDir,
@@ -31,8 +31,6 @@ impl Opened {
     pub(crate) fn epochs(&self, sql: &str, kernel: Arc<dyn SampleKernel>, group: Option<String>) -> EpochPlan {
         let (selection, _) = runtime().block_on(select(&self.shards, &self.schema, sql)).expect("a selection");
         EpochPlan {
-            shards: Arc::clone(&self.shards),
-            selection: (&Arc::new(selection)).into(),
             scan: ScanSettings {
                 schema: self.schema.name.clone(),
                 shuffle_window_rows: 32,
@@ -44,15 +42,8 @@ impl Opened {
             kernel,
             extra_columns: group.into_iter().collect(),
             seed: 11,
-            order: Order::Shuffled,
             batch_rows: 16,
-            drop_last: true,
-            world: World::ONE,
-            decode_threads: 2,
-            pixel_digest: true,
-            memory_bytes: 64 << 20,
-            quarantine: None,
-            spare: Arc::default(),
+            ..plan_of(&self.shards, &Arc::new(selection))
         }
     }
 }

@@ -224,8 +224,12 @@ pub(crate) fn settings() -> ScanSettings {
 }
 
 pub(crate) fn plan(data: &Data, selection: &Arc<Selection>) -> EpochPlan {
+    plan_of(&data.shards, selection)
+}
+
+pub(crate) fn plan_of(shards: &Arc<ShardSet>, selection: &Arc<Selection>) -> EpochPlan {
     EpochPlan {
-        shards: Arc::clone(&data.shards),
+        shards: Arc::clone(shards),
         selection: selection.into(),
         scan: settings(),
         kernel: Arc::new(Stamp::default()),

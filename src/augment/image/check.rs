@@ -12,6 +12,8 @@ const MAX_KERNEL_PIXELS: u32 = 255;
 pub(super) const MAX_MEGAPIXELS: f64 = 1_000.0;
 /// Jitter beyond this turns every image black, white or grey.
 const MAX_SPREAD: f64 = 10.0;
+/// A picture of a hundredth is a dot; what is much smaller overflows the fixed point of its coordinates.
+const LEAST_SCALE: f64 = 0.01;
 
 /// Problems of one recipe, in its order.
 pub(super) fn problems(ops: &[ImageOpSettings], purpose: RecipePurpose) -> Vec<RecipeProblem> {
@@ -129,7 +131,7 @@ impl Found {
         let RandomAffineSettings { probability, degrees, scale, shift_share } = *settings;
         self.range("probability", probability, 0.0, 1.0);
         self.range("degrees", degrees, 0.0, 180.0);
-        self.rising("scale", scale, 0.0, MAX_SPREAD);
+        self.rising("scale", scale, LEAST_SCALE, MAX_SPREAD);
         self.range("shift_share", shift_share, 0.0, 1.0);
         if degrees == 0.0 && scale == [1.0; 2] && shift_share == 0.0 {
             self.add("", "changes nothing", "write some of degrees, scale and shift_share");
