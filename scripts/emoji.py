@@ -20,6 +20,11 @@ import sys
 import tarfile
 import tempfile
 
+try:
+    from PIL import Image
+except ModuleNotFoundError:
+    sys.exit("this script draws with Pillow, which this Python lacks: pip install pillow")
+
 STYLES = {"google": "emoji-datasource-google@16.0.0", "twitter": "emoji-datasource-twitter@16.0.0"}
 THIRD = ("fluent", "@lobehub/fluent-emoji-3d@1.1.0")
 WORDS = ("emojibase", "emojibase-data@17.0.0")
@@ -45,8 +50,6 @@ def fetch(package, folder):
 
 
 def on_white(path):
-    from PIL import Image
-
     image = Image.open(path).convert("RGBA").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     ground = Image.new("RGBA", image.size, "white")
     ground.alpha_composite(image)

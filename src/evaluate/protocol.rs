@@ -306,9 +306,15 @@ impl Samples {
     }
 }
 
+/// Draws that all say the same are one: so it is where every draw takes all labels.
+fn distinct(draws: &[Vec<bool>]) -> &[Vec<bool>] {
+    let is_one = draws.windows(2).all(|pair| pair[0] == pair[1]);
+    if is_one { &draws[..draws.len().min(1)] } else { draws }
+}
+
 /// Mean accuracy and interval of `[draws][queries]`: Wilson's for one draw.
 fn mean_95(correct: &[Vec<bool>]) -> (f64, [f64; 2]) {
-    if let [only] = correct {
+    if let [only] = distinct(correct) {
         return (accuracy(only), accuracy_95(only));
     }
     let queries = correct.first().map_or(0, Vec::len);
@@ -318,7 +324,7 @@ fn mean_95(correct: &[Vec<bool>]) -> (f64, [f64; 2]) {
 
 /// Difference on the same draws and queries.
 fn paired_95(first: &[Vec<bool>], second: &[Vec<bool>]) -> Paired {
-    if let ([first], [second]) = (first, second) {
+    if let ([first], [second]) = (distinct(first), distinct(second)) {
         return paired(first, second);
     }
     let (draws, queries) = (first.len().min(second.len()), first.first().map_or(0, Vec::len));

@@ -202,7 +202,9 @@ impl Scores {
         lines.extend(self.linear_probe.get(label).map(|score| ("linear probe".to_owned(), score)));
         lines.extend(self.knn.get(label).map(|score| ("kNN, k chosen".to_owned(), score)));
         for (k, score) in self.knn_at.get(label).into_iter().flatten() {
-            lines.push((format!("kNN, k = {k}"), score));
+            let bank = self.data.get(label).map_or(*k, |counts| counts.bank);
+            let cut = if *k > bank { format!(" (all {bank})") } else { String::new() };
+            lines.push((format!("kNN, k = {k}{cut}"), score));
         }
         let least = self.data.get(label).map_or(0, |counts| counts.samples_per_class[0]);
         for (n, score) in self.few_labels.get(label).into_iter().flatten() {

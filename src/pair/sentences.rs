@@ -122,7 +122,7 @@ impl SampleKernel for Sentences {
         let SentencesSettings { column, unit, tokenizer, window_sentences, sentence_tokens, .. } = &self.settings;
         format!(
             "{} v1 column={column} unit={} tokenizer={} window_sentences={window_sentences} \
-             sentence_tokens={sentence_tokens} windows={} starts={:?}",
+             sentence_tokens={sentence_tokens} windows={} starts={}",
             self.name,
             unit.name(),
             tokenizer.name(),

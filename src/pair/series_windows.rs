@@ -97,11 +97,13 @@ impl SampleKernel for SeriesWindows {
 
     fn describe(&self) -> String {
         let Self { name, column, channels, window_steps, windows, starts, scale, parts, part_steps, .. } = self;
+        let parts = if parts.is_empty() { String::new() } else { format!(" parts={parts:?} of {part_steps}") };
+        let recipe = self.recipe.describe();
+        let ops = if recipe.is_empty() { recipe } else { format!(": {recipe}") };
         format!(
             "{name} v1 column={column} channels={channels} window_steps={window_steps} windows={windows} \
-             starts={starts:?} scale={} parts={parts:?} of {part_steps}: {}",
+             starts={starts} scale={}{parts}{ops}",
             scale.name(),
-            self.recipe.describe()
         )
     }
 

@@ -1,4 +1,6 @@
 //! Where the windows of one sample begin, in steps of a series or sentences of a document.
+use std::fmt;
+
 use crate::seed::Draws;
 
 /// Where windows begin: on the grid 0, hop, 2 hop, ….
@@ -21,6 +23,17 @@ pub(super) enum Starts {
     },
     /// From the first step to the last, however close; what is shorter than a window is followed by zeros.
     Covering,
+}
+
+impl fmt::Display for Starts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Random { hop_steps } => write!(f, "random/{hop_steps}"),
+            Self::Regular { hop_steps } => write!(f, "regular/{hop_steps}"),
+            Self::Successive { hop_steps } => write!(f, "successive/{hop_steps}"),
+            Self::Covering => f.write_str("covering"),
+        }
+    }
 }
 
 impl Starts {

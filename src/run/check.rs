@@ -101,8 +101,7 @@ fn mistake(key: &str, error: &Error) -> Mistake {
 /// lacks is a warning: the pipeline can train. Every shard must have the captions, some shard a group.
 fn absent(pipeline: &Pipeline, query: &str, shards: &ShardSet, brought: &ArrowSchema) -> Vec<Mistake> {
     let is_brought = |name: &str| brought.field_with_name(name).is_ok();
-    let shards_without = |name: &str| shards.shards.iter().filter(move |shard| shard.columns.get(name).is_none());
-    let is_there = |name: &str| is_brought(name) || shards_without(name).count() < shards.shards.len();
+    let is_there = |name: &str| is_brought(name) || shards.shards.iter().any(|shard| shard.columns.get(name).is_some());
     let (problem, remedy) = (
         |name: &str| format!("no shard has a column {name:?}, and {query} returns none"),
         "name one that is there, return it from the query, or map it in [scan.columns]",
@@ -121,12 +120,15 @@ fn absent(pipeline: &Pipeline, query: &str, shards: &ShardSet, brought: &ArrowSc
         remedy: remedy.to_owned(),
     };
     let group = pair.group().filter(|name| !is_there(name)).map(|name| told("group", problem(name)));
-    let caption = pair.caption().filter(|name| !is_brought(name)).and_then(|name| match shards_without(name).next() {
-        Some(_) if !is_there(name) => Some(told("caption", problem(name))),
-        Some(shard) => {
-            Some(told("caption", format!("{} has no column {name:?}, and {query} returns none", shard.name)))
-        }
-        None => None,
+    let caption = pair.caption().filter(|name| !is_brought(name)).and_then(|name| {
+        let lacking = shards.shards.iter().find(|shard| shard.columns.get(name).is_none())?;
+        Some(told(
+            "caption",
+            match is_there(name) {
+                true => format!("{} has no column {name:?}, and {query} returns none", lacking.name),
+                false => problem(name),
+            },
+        ))
     });
     group.into_iter().chain(caption).collect()
 }

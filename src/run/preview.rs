@@ -46,6 +46,10 @@ pub fn run(named: &Named, to: &Path, pairs: usize) -> Result<()> {
     }
     output::line(&format!("{}: {drawn} {what}", to.display()))?;
     match &plan.pipeline.pair {
+        PairSettings::ContextFuture(_) | PairSettings::PastFuture(_) => output::line(
+            "each panel is a window, time from left to right, a lane per channel from the top; a channel has one scale over \
+             the sheet, and the grey line is zero",
+        ),
         PairSettings::Sentences(pair) => say(&data, &plan, &epochs, &Sentences::training(pair), drawn),
         _ => Ok(()),
     }

@@ -261,7 +261,7 @@ impl<M: Method> Observer<M> for Watch<'_> {
     }
 
     fn checkpoint(&mut self, step: u64, folder: &Path) {
-        self.bar.say(&format!("checkpoint at step {step}: {}", folder.display()));
+        self.bar.say_now_and_then(&format!("checkpoint at step {step}: {}", folder.display()));
     }
 
     fn epoch_end(&mut self, epoch: u64, method: &M) -> Result<BTreeMap<String, f64>> {

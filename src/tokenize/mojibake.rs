@@ -109,6 +109,11 @@ fn before_space(text: &[char]) -> Option<char> {
     char::from_u32(((u32::from(lead) & 0x1f) << 6) | 0x20)
 }
 
+/// A control character that nobody writes, and a space that was A0, the third byte. (Not the line break 85.)
+fn is_before_space(followers: &[char]) -> bool {
+    matches!(followers, ['\u{80}'..='\u{84}' | '\u{86}'..='\u{9f}', ' '])
+}
+
 /// Whether à and this make one word: `às`, `àquele`, `àquela`, `àquilo`; or the space is there already.
 fn is_portuguese(rest: &[char]) -> bool {
     [" ", "quele", "quela", "quilo", "s "].iter().any(|word| {
@@ -154,6 +159,9 @@ fn sequence(text: &[char]) -> Option<(char, usize)> {
     let mut bytes = [lead, 0, 0, 0];
     for (slot, &character) in bytes[1..].iter_mut().zip(followers) {
         *slot = if character == LOST { 0x80 } else { byte(character)? };
+    }
+    if matches!(lead, 0xe1..=0xe3) && is_before_space(followers) {
+        bytes[2] = 0xa0;
     }
     if followers.contains(&LOST) {
         let continues = bytes[1..count].iter().all(|byte| matches!(byte, 0x80..=0xbf));
@@ -225,6 +233,9 @@ mod tests {
     fn what_was_lost_on_the_way_is_guessed_where_it_is_a_space_and_marked_where_not() {
         assert_eq!(repaired("voilÃ  le sÃ mi"), "voilà le sà mi");
         assert_eq!(repaired("Ã s vezes"), "às vezes");
+        // A windows-1250 name of a real caption, in which CLIP saw a rune.
+        assert_eq!(repaired("Mikolá\u{9a} Ale\u{9a}"), "MikolᚠAle\u{9a}");
+        assert_eq!(repaired("Mikoláš Aleš, Má\u{9a}"), "Mikoláš Aleš, Má\u{9a}");
         assert_eq!(repaired("â€œquotedâ€\u{fffd}"), "“quoted\u{fffd}");
     }
 }

@@ -301,7 +301,7 @@ impl Page {
                 }
             }
         }
-        tiles.extend(self.metrics.last.get("loss").map(|&x| (number(x), "last loss".to_owned())));
+        tiles.extend(self.metrics.last.get("loss").map(|&x| (format!("{x:.4}"), "last loss".to_owned())));
         let median = |key: &str| self.metrics.median(key);
         tiles.extend(median("samples_per_second").map(|x| (number(x), "samples per second, median".to_owned())));
         let share = median("data_wait_share");

@@ -111,7 +111,7 @@ impl Chart {
         let mut text = String::new();
         for (at, series) in self.series.iter().enumerate() {
             let Some((_, last)) = series.points.last() else { continue };
-            let name = if self.series.len() > 1 { format!("{} ", escape(&series.name)) } else { String::new() };
+            let name = if self.series.len() > 1 { format!("{}: ", escape(&series.name)) } else { String::new() };
             let _ = write!(text, "<span class=\"key k{at}\">{name}{}</span>", number(*last));
         }
         text
@@ -204,7 +204,8 @@ pub(crate) fn number(x: f64) -> String {
             format!("{}{thousands},{rest}", if x < 0.0 { "-" } else { "" })
         }
         _ if size >= 100.0 => trim(format!("{x:.1}")),
-        _ if size >= 1.0 => trim(format!("{x:.2}")),
+        _ if size >= 10.0 => trim(format!("{x:.2}")),
+        _ if size >= 1.0 => trim(format!("{x:.3}")),
         _ if size >= 1e-3 => trim(format!("{x:.4}")),
         _ => format!("{x:.1e}").replace(".0e", "e"),
     }
@@ -236,6 +237,7 @@ mod tests {
             (3_200_000.0, "3.2M"),
             (4e-5, "4e-5"),
             (5.0, "5"),
+            (1.0038, "1.004"),
             (12.5, "12.5"),
             (100.0, "100"),
             (0.25, "0.25"),

@@ -3,15 +3,17 @@ use std::collections::BTreeMap;
 
 use super::chart::{Chart, Series};
 
-/// Reports that a value by step ahead is the mean of: one batch alone is noisy.
+/// Reports that a value by step ahead is the mean of, at most: one batch alone is noisy.
 const LAST_REPORTS: usize = 20;
+/// The end of a run, not its beginning: a quarter of its reports.
+const LAST_PART: usize = 4;
 
 /// What a method reported at a step of the run.
 pub(super) type Reported = (f64, BTreeMap<String, Vec<f64>>);
 
 /// Figures; empty where the method predicts no steps ahead.
 pub(super) fn figures(reported: &[Reported]) -> String {
-    let last = &reported[reported.len().saturating_sub(LAST_REPORTS)..];
+    let last = &reported[reported.len() - reported.len().div_ceil(LAST_PART).min(LAST_REPORTS)..];
     let overlap = last.last().and_then(|(_, method)| method.get("first_disjoint_step")?.first().copied());
     let note = match overlap {
         Some(first) if first > 1.0 => {
@@ -33,7 +35,7 @@ pub(super) fn figures(reported: &[Reported]) -> String {
         let chart = Chart { title: title.to_owned(), note, series, along: "k", from_zero: true, wide: false };
         if empty { String::new() } else { chart.figure() }
     };
-    let mean = format!("By step ahead, mean of the last {} reports. {note}", last.len());
+    let mean = format!("By step ahead, mean of the last {} of {} reports. {note}", last.len(), reported.len());
     [
         by_step("Accuracy k steps ahead", mean.clone(), &[("step_accuracies", "true future"), ("chance_accuracies", "chance")]),
         by_step("Loss k steps ahead", mean, &[("step_losses", "InfoNCE"), ("chance_losses", "chance")]),
@@ -96,15 +98,15 @@ mod tests {
     #[test]
     fn every_step_ahead_stands_beside_chance_and_overlaps_are_told() {
         let reported: Vec<Reported> = (1..=40).map(|step| line(step, false)).collect();
-        assert_eq!(by_step_ahead(&reported[20..], "step_accuracies")[1], (2.0, 0.25));
-        assert!((by_step_ahead(&reported[20..], "step_accuracies")[0].1 - 0.805).abs() < 1e-9);
+        assert_eq!(by_step_ahead(&reported[30..], "step_accuracies")[1], (2.0, 0.25));
+        assert!((by_step_ahead(&reported[30..], "step_accuracies")[0].1 - 0.855).abs() < 1e-9);
         let html = figures(&reported);
         for part in [
             "Accuracy k steps ahead",
             "Loss k steps ahead",
-            "chance, k = 2 0.125",
+            "chance, k = 2: 0.125",
             "fewer than 3 steps",
-            "last 20 reports",
+            "last 10 of 40 reports",
             "k = 2",
         ] {
             assert!(html.contains(part), "{part}: {html}");
