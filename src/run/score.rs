@@ -3,7 +3,7 @@ use std::{fs, path::PathBuf, time::Instant};
 
 use serde::Serialize;
 
-use super::output;
+use super::{output, progress};
 use crate::{
     augment::BadSample,
     device,
@@ -15,6 +15,7 @@ use crate::{
         score::{Pair, Scorer},
     },
     model::clip::Activation,
+    tokenize::clip,
 };
 
 /// The words of the command.
@@ -43,6 +44,8 @@ struct Report<'a> {
     activation: &'a str,
     clip_score: &'a str,
     images: Vec<Image>,
+    /// Of which the model reads the beginning.
+    cut_texts: Vec<CutText<'a>>,
     load_seconds: f64,
     text_seconds: f64,
     image_seconds: f64,
@@ -52,6 +55,18 @@ struct Report<'a> {
 struct Image {
     image: String,
     texts: Vec<Pair>,
+}
+
+#[derive(Debug, Serialize)]
+struct CutText<'a> {
+    text: &'a str,
+    /// With the marks of start and end.
+    tokens: usize,
+}
+
+fn cut_texts(texts: &[String], context_tokens: usize) -> Vec<CutText<'_>> {
+    let counted = texts.iter().map(|text| CutText { text, tokens: clip::tokens(text, usize::MAX).len() });
+    counted.filter(|counted| counted.tokens > context_tokens).collect()
 }
 
 /// Prints what a CLIP says of every image and text.
@@ -64,17 +79,22 @@ pub fn run(request: &Request) -> Result<()> {
     let images = request
         .images
         .iter()
-        .map(|path| fs::read(path).context(Stage::CommandLine, path.display().to_string(), "cannot be read"));
+        .map(|path| fs::read(path).context(Stage::Evaluate, path.display().to_string(), "cannot be read"));
     let images = images.collect::<Result<Vec<_>>>()?;
     let embedder = Embedder::new(checkpoint::read(&request.weights, request.activation, &device)?, device)?;
     let checkpoint = embedder.checkpoint();
     let load_seconds = begin.elapsed().as_secs_f64();
+    let context = checkpoint.described.settings.text.context_tokens;
+    let cut = cut_texts(&request.texts, context);
+    for CutText { text, tokens } in &cut {
+        progress::log(&format!("warning: the model reads {context} of {tokens} tokens of the text {text:?}"));
+    }
     let begin = Instant::now();
     let scorer = Scorer::new(&embedder, request.texts.clone(), request.variant)?;
     let text_seconds = begin.elapsed().as_secs_f64();
     let begin = Instant::now();
     let undecodable = |path: &PathBuf, bad: BadSample| {
-        Error::at(Stage::Augment, path.display().to_string(), "is no image that can be decoded").caused_by(bad)
+        Error::at(Stage::Evaluate, path.display().to_string(), "is no image that can be decoded").caused_by(bad)
     };
     let scores = request.images.iter().zip(scorer.score(&images)?);
     let scores = scores.map(|(path, score)| score.map_err(|bad| undecodable(path, bad))).collect::<Result<Vec<_>>>()?;
@@ -92,6 +112,7 @@ pub fn run(request: &Request) -> Result<()> {
         activation: checkpoint.described.settings.activation.name(),
         clip_score: request.variant.name(),
         images,
+        cut_texts: cut,
         load_seconds,
         text_seconds,
         image_seconds,

@@ -83,6 +83,18 @@ fn scores_of_both_libraries_files_are_the_same_and_add_up() {
 }
 
 #[test]
+fn a_text_that_the_model_does_not_read_to_its_end_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (weights, image) = prepare(folder.path(), Naming::Transformers);
+    let long = "dog ".repeat(100);
+    let output = run(&words(&weights, &image, &[&long, "--json"]));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.contains("of 102 tokens"), "{said}");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    assert_eq!(report["cut_texts"], serde_json::json!([{"text": long, "tokens": 102}]));
+}
+
+#[test]
 fn the_table_names_the_variant_and_starts_with_the_likeliest() {
     let folder = tempfile::tempdir().expect("a folder");
     let (weights, image) = prepare(folder.path(), Naming::Transformers);
