@@ -90,6 +90,8 @@ impl ClipModel {
     pub fn scores(&self, variant: ClipScore) -> Result<ClipScores> {
         check_pairwise(variant)?;
         let (embedder, file, hash) = self.open_hashed()?;
+        // A selection is read elsewhere.
+        let file = std::path::absolute(&file).unwrap_or(file);
         // Parts of a query take turns: the model has all cores anyway, and memory for one batch is enough.
         let embedder = Mutex::new(embedder);
         let provenance = TableProvenance {

@@ -61,7 +61,7 @@ pub fn run(request: &Request) -> Result<()> {
         stores: Arc::default(),
         memory_bytes: MEMORY_BYTES,
     };
-    let (query, shards) = runtime.block_on(async {
+    let (query, shards, rows) = runtime.block_on(async {
         let session = SqlSession::open(&settings).await?;
         session.keep_order();
         let sql = match &request.sql {
@@ -71,13 +71,15 @@ pub fn run(request: &Request) -> Result<()> {
         let query = session.plan(&sql, &[]).await?;
         let names: Option<Vec<String>> =
             session.shards().map(|set| set.shards.iter().map(|shard| shard.name.clone()).collect());
-        Ok::<_, Error>((query, names.unwrap_or_default()))
+        // A query of the user's own keeps nobody knows how many.
+        let rows = session.shards().filter(|_| request.sql.is_none()).map_or(0, |set| set.rows());
+        Ok::<_, Error>((query, names.unwrap_or_default(), rows))
     })?;
     check(&query)?;
     query.warnings.iter().for_each(|warning| progress::log(&format!("warning: {warning}")));
     let embedder = request.model.open()?;
     let folder = ImportSettings { overwrite: request.overwrite, ..ImportSettings::default() };
-    let mut bar = Progress::new("embed", 0, "rows");
+    let mut bar = Progress::new("embed", rows, "rows");
     let mut written = Written::default();
     let report = into_folder(&request.to, &folder, |destination| {
         destination.clear()?;

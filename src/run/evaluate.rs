@@ -110,7 +110,9 @@ impl Sides {
         let epochs = self.of(side);
         // The extra columns of an evaluation's plan.
         let labels = epochs.extra_columns.as_slice();
-        let mut bar = Progress::new(side.name(), epochs.items(), "samples");
+        // A series or document gives as many rows as its windows are.
+        let rows = epochs.items() * epochs.kernel.rows_per_item() as u64;
+        let mut bar = Progress::new(side.name(), rows, "rows");
         let mut queue = data.queue(plan, epochs, 0, 0)?;
         let mut seen = 0;
         let next_batch = || {
