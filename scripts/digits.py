@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Spoken digits, DIGIT_SPEAKER_INDEX.wav, as a folder that `diptych import` reads: the data of pipelines/cpc_digits.toml.
 
-    scripts/digits.py free-spoken-digit-dataset/recordings data/digits
-    diptych import data/digits data/shards
+    scripts/digits.py free-spoken-digit-dataset/recordings data/recordings
+    diptych import data/recordings data/digits
 
 Writes metadata.csv (digit as `label`, speaker as `group`, `split`): recordings 0 to 4 of each digit and speaker are the
 test, as the data set's authors have it. Copies of the training recordings, joined end to end in a drawn order, --joined of

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Telephone prompts in five voices and languages, as a folder that `diptych import` reads: data for pipelines/cpc.toml.
 
-    scripts/prompts.py data/prompts
-    diptych import data/prompts data/shards
+    scripts/prompts.py data/voices
+    diptych import data/voices data/prompts
 
 Fetches five Debian packages by `apt-get download` (no root; `apt-get update` once) and writes 2,644 WAV at 8 kHz, two hours, 121 MB:
 metadata.csv with the voice as `group`, the kind of prompt as `label` (digits, letters, phonetic, sentences), the prompt's own

@@ -43,8 +43,10 @@ pub fn doubts(caption: &str) -> Vec<Doubt> {
         // Scripts without spaces have one word of many characters.
         let is_one_latin_word = words < LEAST_WORDS && trimmed.is_ascii();
         if characters < LEAST_CHARACTERS || is_one_latin_word {
-            doubts
-                .push(("short", format!("has {words} words and {characters} characters: {}", excerpt(trimmed)).into()));
+            let plural = |count: usize| if count == 1 { "" } else { "s" };
+            let (s, of_characters) = (plural(words), plural(characters));
+            let said = format!("has {words} word{s} and {characters} character{of_characters}: {}", excerpt(trimmed));
+            doubts.push(("short", said.into()));
         }
     }
     if let Some(markup) = markup(trimmed) {

@@ -16,11 +16,13 @@ use crate::{
 /// All mistakes of the file; where it has none, all of its SQL; shards that are there and cannot be read.
 pub fn run(named: &Named, resolved: bool) -> Result<()> {
     let plan = named.plan()?;
-    let sql = sql(&plan)?;
     if resolved {
-        progress::log(&sql);
-        return output::line(plan.to_toml()?.trim_end());
+        // A pipeline to start from, whatever shards are there.
+        output::line(plan.to_toml()?.trim_end())?;
+        progress::log(&sql(&plan)?);
+        return Ok(());
     }
+    let sql = sql(&plan)?;
     let pipeline = &plan.pipeline;
     output::line(&format!(
         "{}: no mistakes. {} rows a batch, each {} ({:.1} MB), {} epochs, peak learning rate {}, on {}.\n{sql}",

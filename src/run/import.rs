@@ -90,9 +90,10 @@ pub(super) fn summary(report: &ImportReport, to: &str) -> String {
     }
     if report.quarantined > 0 {
         text.push_str(&format!(
-            "\nbad: {} {}, listed in {to}/{}",
+            "\nbad: {} {}, listed in {}/{}",
             report.quarantined,
             report.samples,
+            to.trim_end_matches('/'),
             ingest::QUARANTINE_FILE
         ));
     }

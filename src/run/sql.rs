@@ -141,7 +141,8 @@ fn as_of_series(error: Error) -> Error {
 
 fn in_order(report: &ImportReport, to: &str) -> String {
     let (rows, files, seconds) = (report.rows, report.shards.len(), report.seconds);
-    format!("{to}: {rows} rows in {files} Parquet files, in the order of the query, in {seconds:.1} s")
+    let (rows, files) = (output::counted(rows, "row"), output::counted(files as u64, "Parquet file"));
+    format!("{to}: {rows} in {files}, in the order of the query, in {seconds:.1} s")
 }
 
 async fn print(query: &Query, request: &Request) -> Result<()> {
