@@ -74,8 +74,8 @@ pub fn documentation() -> Documentation {
         .with_argument(IMAGE.0, IMAGE.1)
         .with_argument("caption", "A text; what the model does not read of a long one is cut off.")
         .with_sql_example(
-            "```sql\n> SELECT sample_id FROM (SELECT sample_id, percent_rank() OVER (ORDER BY clip_score(image, caption) DESC NULLS LAST) \
-             AS share FROM shards) WHERE share <= 0.3;\n```",
+            "```sql\n> SELECT sample_id FROM (SELECT sample_id, percent_rank() OVER (ORDER BY score DESC NULLS LAST) AS share \
+             FROM (SELECT sample_id, clip_score(image, caption) AS score FROM shards)) WHERE share <= 0.3;\n```",
         )
         .build()
 }
