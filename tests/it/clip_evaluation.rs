@@ -253,7 +253,7 @@ fn the_best_share_of_pairs_is_one_selection() {
     assert_eq!(report["tables"][0]["name"], "clip_score (cosine)");
     let named = "SELECT sample_id FROM (SELECT sample_id, percent_rank() OVER (ORDER BY score DESC NULLS LAST) AS share \
                  FROM (SELECT sample_id, clip_score(image, caption) AS score FROM shards)) WHERE share <= 0.3";
-    let words = [&["select", named], &words[2..], &["--json"]].concat();
+    let words = [&["select", named][..], &words[2..], &["--json"]].concat();
     assert_eq!(last_json(&ok(&words))["digest"], report["digest"]);
     let scores = workshop.rows(
         "SELECT sample_id, clip_score(image, caption) AS score FROM shards ORDER BY score DESC NULLS LAST LIMIT 3",
