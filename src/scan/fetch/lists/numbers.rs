@@ -3,7 +3,10 @@ use std::ops::Range;
 
 use datafusion::{arrow::datatypes::ArrowNativeType, parquet::basic::Encoding};
 
-use super::hybrid::{PACKED_NUMBERS, Run, Runs, unpack, varint};
+use super::hybrid::{PACKED_NUMBERS, Run, Runs, sums, unpack, varint};
+
+/// Numbers that a byte of differences may stand for.
+const MOST_NUMBERS_PER_BYTE: usize = 64;
 
 /// A number that Parquet stores in 32 bits.
 pub(super) trait Number: ArrowNativeType {
@@ -85,35 +88,41 @@ fn differences<T: Number>(bytes: &[u8], count: usize, into: &mut Vec<T>) -> Opti
     let stored = usize::try_from(varint(&mut bytes)?).ok()?;
     let mut last = zigzag(varint(&mut bytes)?);
     let numbers = block.checked_div(miniblocks)?;
-    // A block of more bytes than a page can have is none.
-    if numbers == 0 || !numbers.is_multiple_of(PACKED_NUMBERS) || block > 1 << 24 || stored < count {
+    // Numbers that do not differ take five bytes for 128 of them; more would be more memory than somebody should claim.
+    let is_plausible = block <= 1 << 24 && count <= MOST_NUMBERS_PER_BYTE.saturating_mul(bytes.len() + 1);
+    if numbers == 0 || !numbers.is_multiple_of(PACKED_NUMBERS) || !is_plausible || stored < count {
         return None;
     }
-    let Some(mut left) = count.checked_sub(1) else { return Some(()) };
-    into.push(T::of(last));
-    let mut deltas = [0; PACKED_NUMBERS];
-    while left > 0 {
+    let begin = into.len();
+    into.resize(begin + count, T::default());
+    let Some((first, mut rest)) = into[begin..].split_first_mut() else { return Some(()) };
+    *first = T::of(last);
+    let mut spare = [T::default(); PACKED_NUMBERS];
+    while !rest.is_empty() {
         let least = zigzag(varint(&mut bytes)?);
-        let (widths, rest) = bytes.split_at_checked(miniblocks)?;
-        bytes = rest;
+        let (widths, behind) = bytes.split_at_checked(miniblocks)?;
+        bytes = behind;
         for &width in widths {
-            if left == 0 {
+            // Widths of what no number is left for may be anything.
+            if rest.is_empty() {
                 break;
             }
             let width = usize::from(width);
-            let taken = numbers.min(left);
-            if width > 32 || bytes.len() * 8 < taken * width {
+            let (taken, behind) = rest.split_at_mut(numbers.min(rest.len()));
+            if width > 32 || bytes.len() * 8 < taken.len() * width {
                 return None;
             }
-            for first in (0..taken).step_by(PACKED_NUMBERS) {
-                unpack(&bytes[first * width / 8..], width, &mut deltas);
-                let sums = deltas.map(|delta| {
-                    last = last.wrapping_add(delta).wrapping_add(least);
-                    T::of(last)
-                });
-                into.extend_from_slice(&sums[..PACKED_NUMBERS.min(taken - first)]);
+            rest = behind;
+            let mut packed = bytes;
+            let (whole, part) = taken.as_chunks_mut();
+            for whole in whole {
+                last = sums(packed, width, (least, last), T::of, whole);
+                packed = packed.get(PACKED_NUMBERS * width / 8..).unwrap_or_default();
             }
-            left -= taken;
+            if !part.is_empty() {
+                last = sums(packed, width, (least, last), T::of, &mut spare);
+                part.copy_from_slice(&spare[..part.len()]);
+            }
             bytes = &bytes[(numbers * width / 8).min(bytes.len())..];
         }
     }
@@ -144,7 +153,7 @@ fn entries<T: Number>(bytes: &[u8], count: usize, dictionary: &[T], into: &mut V
             }
             Run::Packed { bytes, count } => {
                 for first in (0..count).step_by(PACKED_NUMBERS) {
-                    unpack(&bytes[first * width / 8..], width, &mut places);
+                    unpack(&bytes[first * width / 8..], width, |place| place, &mut places);
                     for &place in &places[..PACKED_NUMBERS.min(count - first)] {
                         into.push(*dictionary.get(place as usize)?);
                     }
