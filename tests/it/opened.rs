@@ -3,7 +3,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use diptych::{
     pair::SampleKernel,
-    scan::{ScanSettings, World, epoch::EpochPlan, order::Order},
+    scan::{
+        ScanSettings, World,
+        epoch::{EpochPlan, HandedOn},
+        order::Order,
+    },
     schema::Schema,
     select::{select::select, shards::ShardSet},
 };
@@ -52,7 +56,7 @@ impl Opened {
             pixel_digest: true,
             memory_bytes: 64 << 20,
             quarantine: None,
-            spare: Arc::default(),
+            handed_on: HandedOn::default(),
         }
     }
 }

@@ -172,10 +172,11 @@ fn eight<const WIDTH_BITS: usize>(block: &[u8; PACKED_BYTES], group: usize) -> [
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn packed(numbers: &[u32], width_bits: usize) -> Vec<u8> {
+    /// Numbers side by side, the last bits of the last byte zero.
+    pub(in crate::scan::fetch::lists) fn packed(numbers: &[u32], width_bits: usize) -> Vec<u8> {
         let mut bytes = vec![0_u8; (numbers.len() * width_bits).div_ceil(8)];
         for (at, number) in numbers.iter().enumerate() {
             for bit in 0..width_bits {
