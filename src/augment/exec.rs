@@ -25,6 +25,7 @@ use datafusion::{
 };
 use futures::{StreamExt, TryStreamExt, stream};
 
+pub use known::KnownRows;
 pub use slots::Spare;
 
 use crate::{
@@ -82,6 +83,8 @@ pub struct Augment {
     pub budget: Arc<ByteBudget>,
     /// Memory of tensors that were read and dropped.
     pub spare: Arc<Spare>,
+    /// What is known of fetched rows, of this kernel and by the numbers of their fetches.
+    pub known: Arc<KnownRows>,
     /// Most items of a batch in this process.
     pub batch_rows: usize,
 }
@@ -219,7 +222,6 @@ impl ExecutionPlan for AugmentExec {
             augment: Arc::clone(&self.augment),
             pool,
             schema: self.schema(),
-            known: known::KnownRows::new(),
             kernel_time: timer("kernel_time_all_threads"),
             bad: MetricBuilder::new(&self.metrics).counter("bad_items", partition),
         });

@@ -26,7 +26,11 @@ use crate::{
     pipeline::Plan,
     prefetch::{Queue, prefetch},
     scan::{
-        ScanSettings, SourceSettings, World, epoch::EpochPlan, mixture::Mixture, order::Order, quarantine::Quarantine,
+        ScanSettings, SourceSettings, World,
+        epoch::{EpochPlan, HandedOn},
+        mixture::Mixture,
+        order::Order,
+        quarantine::Quarantine,
     },
     schema::Schema,
     select::{
@@ -258,7 +262,7 @@ impl Data {
             pixel_digest: pipeline.prefetch.pixel_digest,
             memory_bytes: pipeline.memory_megabytes.saturating_mul(MEGABYTE),
             quarantine: None,
-            spare: Arc::default(),
+            handed_on: HandedOn::default(),
         }
     }
 

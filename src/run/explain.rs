@@ -94,7 +94,7 @@ fn ordered(plan: &Plan, epochs: &EpochPlan) -> Result<String> {
     Ok(format!(
         "order: {} lanes, windows of {} rows or {} MB over all lanes; {} batches of {} an epoch, {} items dropped\n\
          memory: at most {} MB = {:.0} MB of encoded images, in the current windows and those read ahead, + {:.0} MB of \
-         pixels, at {:.1} MB a batch, in work, in the queue and with the trainer",
+         pixels, at {:.1} MB a batch, in work, in the queue and with the trainer{}",
         scan.lanes,
         scan.shuffle_window_rows,
         scan.shuffle_window_megabytes,
@@ -105,6 +105,10 @@ fn ordered(plan: &Plan, epochs: &EpochPlan) -> Result<String> {
         memory.window_bytes as f64 / MEGABYTE,
         memory.tensor_bytes as f64 / MEGABYTE,
         epochs.batch_bytes() as f64 / MEGABYTE,
+        match memory.kept_bytes {
+            0 => String::new(),
+            bytes => format!(", + {:.0} MB of series that stay from pass to pass", bytes as f64 / MEGABYTE),
+        },
     ))
 }
 

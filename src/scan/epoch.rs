@@ -10,14 +10,14 @@ use datafusion::{
 };
 
 use crate::{
-    augment::exec::{Augment, AugmentExec, BadItems, Spare},
+    augment::exec::{Augment, AugmentExec, BadItems, KnownRows, Spare},
     error::{Error, Result, Stage},
     pair::SampleKernel,
     scan::{
         ScanSettings, World,
         budget::ByteBudget,
         failure::from_datafusion,
-        fetch::{Fetcher, Reading},
+        fetch::{Fetcher, KeptRows, Reading, is_series},
         items::{EpochItems, Groups},
         mixture::Mixture,
         order::{EpochOrder, GroupSize, Order, OrderKey},
@@ -29,7 +29,7 @@ use crate::{
     select::{
         extra::ExtraColumns,
         selection::{SelectedGroup, Selection},
-        shards::ShardSet,
+        shards::{Shard, ShardSet},
     },
 };
 
@@ -71,8 +71,19 @@ pub struct EpochPlan {
     pub memory_bytes: u64,
     /// Counts and table of bad rows over all epochs; `None` counts each epoch for itself and writes no table.
     pub quarantine: Option<Quarantine>,
-    /// Memory of tensors that were read and dropped, for those of any epoch.
+    /// What epochs hand on to each other, over the same data set and with the same kernel.
+    pub handed_on: HandedOn,
+}
+
+/// What one epoch leaves to the next.
+#[derive(Debug, Clone, Default)]
+pub struct HandedOn {
+    /// Memory of tensors that were read and dropped.
     pub spare: Arc<Spare>,
+    /// Series that stay in memory.
+    pub kept: Arc<KeptRows>,
+    /// What is known of these.
+    pub known: Arc<KnownRows>,
 }
 
 /// How `memory_bytes` are divided.
@@ -80,6 +91,8 @@ pub struct EpochPlan {
 pub struct MemoryShares {
     /// Compressed bytes of windows: the current ones and, where there is room, those that come next.
     pub window_bytes: u64,
+    /// Series that stay from pass to pass.
+    pub kept_bytes: u64,
     /// Finished and half finished tensors.
     pub tensor_bytes: u64,
 }
@@ -132,15 +145,21 @@ impl EpochPlan {
         self.local_rows() as u64 * (self.kernel.slot_bytes() as u64 + NARROW_BYTES)
     }
 
-    /// Half of the memory at most is for windows, twice `shuffle_window_megabytes` at most; the rest is for tensors.
+    /// Half of the memory at most is for windows, twice `shuffle_window_megabytes` at most; where series are read more than
+    /// once, up to half of the rest for those that stay, `kept_megabytes` at most; the rest is for tensors.
     ///
     /// # Errors
     /// Fewer than two batches fit: one that is filled and one that is read.
     pub fn memory(&self) -> Result<MemoryShares> {
         let windows = self.scan.shuffle_window_megabytes.saturating_mul(2 * MEGABYTE);
         let window_bytes = windows.min(self.memory_bytes / 2);
-        let tensor_bytes = self.memory_bytes - window_bytes;
         let needed = 2 * self.batch_bytes();
+        let left = self.memory_bytes - window_bytes;
+        let kept_bytes = match self.repeats_series() {
+            true => self.scan.kept_megabytes.saturating_mul(MEGABYTE).min(left.saturating_sub(needed) / 2),
+            false => 0,
+        };
+        let tensor_bytes = left - kept_bytes;
         if tensor_bytes < needed {
             let reason = format!(
                 "{} MB are left for tensors, fewer than the {} MB of two batches; give memory_megabytes = {} or choose \
@@ -151,7 +170,13 @@ impl EpochPlan {
             );
             return Err(Error::at(Stage::Scan, "memory_megabytes", reason));
         }
-        Ok(MemoryShares { window_bytes, tensor_bytes })
+        Ok(MemoryShares { window_bytes, kept_bytes, tensor_bytes })
+    }
+
+    /// Whether passes read series, which take longer to decode than to be cut: images wait in the system's cache as well.
+    fn repeats_series(&self) -> bool {
+        let column = |shard: &Shard| shard.columns.get(self.kernel.column()).map(|place| is_series(&place.data_type));
+        self.order == Order::Shuffled && self.shards.shards.iter().any(|shard| column(shard) == Some(true))
     }
 
     /// Compressed bytes of a group's selected rows in the fetched columns, by their mean in the footer.
@@ -224,13 +249,10 @@ impl EpochPlan {
         }
         let memory = self.memory()?;
         let store: Arc<dyn ObjectStore> = Arc::clone(&self.shards.reads);
-        let fetcher = Arc::new(Fetcher::new(
-            &self.shards.shards,
-            store,
-            self.kernel.column(),
-            &self.read_columns(),
-            ByteBudget::new(memory.window_bytes),
-        )?);
+        let budget = ByteBudget::new(memory.window_bytes);
+        let fetcher = Fetcher::new(&self.shards.shards, store, self.kernel.column(), &self.read_columns(), budget)?;
+        let HandedOn { spare, kept, known } = self.handed_on.clone();
+        let fetcher = Arc::new(fetcher.keeping(kept, memory.kept_bytes));
         let items = self.epoch_items(epoch)?;
         let rows = self.batch_rows as u64;
         let bad_items = match self.order {
@@ -251,7 +273,8 @@ impl EpochPlan {
             max_bad_share: self.scan.max_bad_share,
             shards: self.shards.shards.clone(),
             budget: ByteBudget::new(memory.tensor_bytes),
-            spare: Arc::clone(&self.spare),
+            spare,
+            known,
             batch_rows: self.local_rows(),
         };
         Ok(Arc::new(AugmentExec::new(Arc::new(scan), Arc::new(augment))?))

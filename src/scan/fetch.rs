@@ -1,7 +1,9 @@
 //! Selected rows of one row group: only their pages, only the columns that training needs, blobs without a copy.
 //!
 //! `parquet` reads pages (`pages` finds them where a file does not say, `lists` decodes those of numbers), `record_batch` what
-//! Arrow IPC has instead. Both leave the files' columns to be arranged here.
+//! Arrow IPC has instead. Both leave the files' columns to be arranged here; `kept` holds what need not be read again.
+mod charged;
+mod kept;
 mod lists;
 mod pages;
 mod parquet;
@@ -11,14 +13,13 @@ mod series;
 use std::{
     fmt,
     ops::Range,
-    sync::{Arc, OnceLock, atomic},
+    sync::{Arc, OnceLock},
 };
 
 use bytes::Bytes;
 use datafusion::{
     arrow::{
-        array::{Array, ArrayRef, AsArray, BinaryViewArray, RecordBatch, UInt64Array, new_null_array},
-        buffer::Buffer,
+        array::{Array, ArrayRef, AsArray, RecordBatch, UInt64Array, new_null_array},
         compute::{cast, is_null, nullif},
         datatypes::{DataType, Field, Int64Type, Schema as ArrowSchema, SchemaRef, UInt64Type},
     },
@@ -26,10 +27,10 @@ use datafusion::{
     physical_plan::metrics::Count,
 };
 use futures::{StreamExt, TryStreamExt, stream};
+pub use kept::KeptRows;
 use parquet::ParquetReader;
-pub(crate) use series::as_blobs;
-use series::is_series;
 pub use series::numbers_of;
+pub(crate) use series::{as_blobs, is_series};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
@@ -48,13 +49,6 @@ const REQUESTS_AT_A_TIME: usize = 64;
 /// Requests under way for one row group.
 const REQUESTS_PER_GROUP: usize = 8;
 
-/// Images that hold on to more than this many times their own bytes, since they share pages with rows that nobody asked
-/// for, are copied out of them.
-const LARGEST_PINNED_SHARE: usize = 2;
-
-/// Less than this is not worth a copy.
-const SMALLEST_COPY_BYTES: usize = 1 << 16;
-
 /// Columns of a fetched batch: the image or series, then what it is verified by, then the extra columns.
 pub const BLOB: usize = 0;
 /// Bytes it should have; null where the shard does not say.
@@ -65,7 +59,7 @@ pub const BLOB_XXH3: usize = 2;
 pub const BLOB_PATH: usize = 3;
 /// Numbers per step of a series; null where the shard does not say, and for images.
 pub const BLOB_CHANNELS: usize = 4;
-/// The number of the row's fetch: rows of equal numbers are the same memory.
+/// The number of the row's fetch: rows of equal numbers are the same bytes.
 pub const BLOB_FETCH: usize = 5;
 /// First extra column.
 pub const FIRST_EXTRA: usize = 6;
@@ -83,8 +77,9 @@ pub struct Fetcher {
     names: Vec<String>,
     schema: SchemaRef,
     readers: Vec<OnceLock<ParquetReader>>,
-    /// Rows that were fetched so far.
-    fetched_rows: atomic::AtomicU64,
+    kept: Arc<KeptRows>,
+    /// What rows may take that stay in memory.
+    kept_bytes: u64,
 }
 
 impl fmt::Debug for Fetcher {
@@ -153,8 +148,15 @@ impl Fetcher {
             names,
             schema: Arc::new(ArrowSchema::new(fields)),
             readers: shards.iter().map(|_| OnceLock::new()).collect(),
-            fetched_rows: atomic::AtomicU64::new(0),
+            kept: Arc::default(),
+            kept_bytes: 0,
         })
+    }
+
+    /// Keeps fetched rows as long as `kept` lives, up to `bytes` of them, and goes on with its numbers.
+    #[must_use]
+    pub fn keeping(self, kept: Arc<KeptRows>, bytes: u64) -> Self {
+        Self { kept, kept_bytes: bytes, ..self }
     }
 
     /// Of the batches that [`Self::rows`] returns.
@@ -172,11 +174,8 @@ impl Fetcher {
         &self.shards
     }
 
-    /// These rows of a row group, ascending and each once, counted from the group's first.
-    ///
-    /// # Errors
-    /// The store cannot be read, or the file is malformed: neither is bad data of a sample.
-    pub async fn rows(&self, shard: u32, row_group: u32, rows: &[u32], reading: &Reading) -> Result<RecordBatch> {
+    /// [`Self::rows`] from the store, under numbers of their own.
+    async fn read(&self, shard: u32, row_group: u32, rows: &[u32], reading: &Reading) -> Result<RecordBatch> {
         let found = self.shards.get(shard as usize).zip(self.readers.get(shard as usize));
         let (shard, reader) =
             found.ok_or_else(|| Error::internal(format!("no shard {shard} among {}", self.shards.len())))?;
@@ -202,7 +201,7 @@ impl Fetcher {
             let reason = format!("gave {} rows for {}: the file changed; select again", batch.num_rows(), rows.len());
             return Err(Error::at(Stage::Scan, place(), reason));
         }
-        let first = self.fetched_rows.fetch_add(rows.len() as u64, atomic::Ordering::Relaxed);
+        let first = self.kept.numbered(rows.len());
         let mut columns = batch.columns().to_vec();
         columns[BLOB_FETCH] = Arc::new(UInt64Array::from_iter_values(first..first + rows.len() as u64));
         RecordBatch::try_new(Arc::clone(&self.schema), columns).context(Stage::Scan, place(), "has unexpected columns")
@@ -321,42 +320,6 @@ impl Fetcher {
             });
         }
         RecordBatch::try_new(Arc::clone(&self.schema), columns).context(Stage::Scan, place, "has unexpected columns")
-    }
-
-    /// The same batch, whose images hold on to no memory that is not charged, nor to much more than they need.
-    fn compacted(&self, batch: RecordBatch, is_charged: bool) -> Result<RecordBatch> {
-        let images = batch.column(BLOB).as_binary_view();
-        let pinned: usize = images.data_buffers().iter().map(Buffer::len).sum();
-        let used = images.total_buffer_bytes_used();
-        let images = if pinned > SMALLEST_COPY_BYTES && pinned > LARGEST_PINNED_SHARE.saturating_mul(used) {
-            self.charged(images.gc())?
-        } else if is_charged {
-            return Ok(batch);
-        } else {
-            self.charged(images.clone())?
-        };
-        let mut columns = batch.columns().to_vec();
-        columns[BLOB] = Arc::new(images);
-        RecordBatch::try_new(batch.schema(), columns).context(Stage::Scan, "", "cannot keep a batch")
-    }
-
-    fn charged(&self, images: BinaryViewArray) -> Result<BinaryViewArray> {
-        let (views, buffers, nulls) = images.into_parts();
-        let charge = |buffer: &Buffer| {
-            let charge = Arc::new(self.budget.charge_now(buffer.len() as u64));
-            Buffer::from(Charged::into_bytes(Held(buffer.clone()), charge))
-        };
-        let buffers: Arc<[Buffer]> = buffers.iter().map(charge).collect();
-        BinaryViewArray::try_new(views, buffers, nulls).context(Stage::Scan, "", "cannot keep images")
-    }
-}
-
-/// A buffer as memory that somebody owns.
-struct Held(Buffer);
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
     }
 }
 

@@ -55,6 +55,10 @@ pub struct ScanSettings {
     /// Compressed bytes mixed at a time, over all lanes.
     #[serde(default = "default_window_megabytes")]
     pub shuffle_window_megabytes: u64,
+    /// Decoded series that stay in memory from pass to pass, as part of `memory_megabytes`; what has no room is read again, and with
+    /// 0 all are.
+    #[serde(default = "default_kept_megabytes")]
+    pub kept_megabytes: u64,
     /// Slices of the epoch's row groups that are read side by side; ranks that divide it can share the epoch.
     #[serde(default = "default_lanes")]
     pub lanes: u32,
@@ -151,6 +155,7 @@ impl Default for ScanSettings {
             epoch_items: None,
             shuffle_window_rows: default_window_rows(),
             shuffle_window_megabytes: default_window_megabytes(),
+            kept_megabytes: default_kept_megabytes(),
             lanes: default_lanes(),
             max_bad_share: default_max_bad_share(),
             columns: BTreeMap::new(),
@@ -169,6 +174,9 @@ fn default_window_rows() -> u64 {
     8_192
 }
 fn default_window_megabytes() -> u64 {
+    512
+}
+fn default_kept_megabytes() -> u64 {
     512
 }
 fn default_lanes() -> u32 {

@@ -36,7 +36,7 @@ use diptych::{
     pair::{Encoded, SampleKernel},
     scan::{
         ScanSettings, World,
-        epoch::EpochPlan,
+        epoch::{EpochPlan, HandedOn},
         failure::from_datafusion,
         order::Order,
         quarantine::{Quarantine, QuarantineState},
@@ -243,7 +243,7 @@ pub(crate) fn plan_of(shards: &Arc<ShardSet>, selection: &Arc<Selection>) -> Epo
         pixel_digest: true,
         memory_bytes: 64 << 20,
         quarantine: None,
-        spare: Arc::default(),
+        handed_on: HandedOn::default(),
     }
 }
 

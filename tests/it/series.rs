@@ -230,6 +230,42 @@ fn a_selection_that_repeats_series_sees_every_window_once_in_random_order() {
 }
 
 #[test]
+fn series_that_stay_in_memory_are_the_same_and_are_not_read_again() {
+    let data = imported_recordings();
+    let pair = "window_steps = 100\nscale = \"series_rms\"\ngroup = \"group\"";
+    let stay = planned(&data, EVERY, pair);
+    let anew = planned(&data, EVERY, pair);
+    let anew = EpochPlan { scan: ScanSettings { kept_megabytes: 0, ..anew.scan.clone() }, ..anew };
+    // Room for about half of them.
+    let some = EpochPlan { memory_bytes: 210_000, ..planned(&data, EVERY, pair) };
+    let read = |plan: &EpochPlan, number: u64| {
+        let before = data.shards.store.wire();
+        (epoch(plan, number, 0), data.shards.store.wire().since(before).blob_bytes)
+    };
+    for number in 0..4 {
+        let (batches, all) = read(&anew, number);
+        let (of_stay, bytes_of_stay) = read(&stay, number);
+        let (of_some, bytes_of_some) = read(&some, number);
+        assert_eq!((&of_stay, &of_some), (&batches, &batches), "epoch {number}");
+        match number {
+            0 => assert!(bytes_of_stay > 0 && bytes_of_some > 0),
+            _ => assert!(
+                bytes_of_stay == 0 && bytes_of_some * 4 > all && bytes_of_some < all,
+                "{bytes_of_some} of {all}"
+            ),
+        }
+    }
+    let kept = |plan: &EpochPlan| (plan.handed_on.kept.bytes(), plan.memory().expect("enough").kept_bytes);
+    let numbers: usize = (0..96).map(|number| recording(number).len()).sum();
+    assert_eq!(kept(&stay).0, 2 * numbers as u64 + 96 * 128);
+    let (bytes, limit) = kept(&some);
+    assert!(bytes <= limit && bytes + 2_000 > limit, "{bytes} of {limit}");
+    assert_eq!(kept(&anew), (0, 0));
+    let evaluation = EpochPlan { order: Order::Sequential, ..planned(&data, EVERY, pair) };
+    assert_eq!(kept(&evaluation).1, 0, "what is read once does not stay");
+}
+
+#[test]
 fn a_damaged_series_is_bad_in_each_of_its_windows_whatever_was_kept_of_it() {
     let data = imported_recordings();
     let path = shards(&data.folder.path().join("to")).remove(0);
@@ -254,15 +290,17 @@ fn a_damaged_series_is_bad_in_each_of_its_windows_whatever_was_kept_of_it() {
         drop_last: false,
         ..planned(&data, EVERY_WINDOW, "window_steps = 100\nhop_steps = 50\noffsets = \"successive\"")
     };
-    let mut replaced = 0;
-    for batch in epoch(&plan, 0, 0) {
-        for window in series(&batch).windows.chunks(100) {
-            assert_ne!(((window[0] * 32_768.0) as i32 + 16_000) / 200, damaged);
-        }
-        replaced += batch.column_by_name("replaced").expect("a column").as_boolean().true_count();
-    }
     let windows = (recording(damaged as usize).len() - 100) / 50 + 1;
-    assert_eq!(replaced, windows);
+    for number in 0..2 {
+        let mut replaced = 0;
+        for batch in epoch(&plan, number, 0) {
+            for window in series(&batch).windows.chunks(100) {
+                assert_ne!(((window[0] * 32_768.0) as i32 + 16_000) / 200, damaged);
+            }
+            replaced += batch.column_by_name("replaced").expect("a column").as_boolean().true_count();
+        }
+        assert_eq!(replaced, windows, "epoch {number}");
+    }
     assert_eq!(quarantine.state().rows, 1, "each bad row comes into the table once");
 }
 

@@ -1,23 +1,34 @@
 //! What is known of fetched rows: a row of which many items come is verified and measured once.
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use crate::{augment::BadSample, pair::RowFacts};
 
-/// Rows that are remembered: 200 kB.
-const ROWS: usize = 4_096;
+/// Rows that are remembered: 3 MB, and twice as much for what is worked out of them.
+const ROWS: usize = 65_536;
 
 /// A row's facts, or why it is bad.
 type Judged = Result<Arc<RowFacts>, BadSample>;
 
-/// The rows that were last looked at, by the number of their fetch: a row that is fetched again is looked at again.
-#[derive(Debug)]
-pub(super) struct KnownRows(Vec<Mutex<Option<(u64, Judged)>>>);
+/// The rows that were last looked at, by the number of their fetch: a row that is fetched again is looked at again, one that
+/// stays in memory is not.
+pub struct KnownRows(Vec<Mutex<Option<(u64, Judged)>>>);
 
-impl KnownRows {
-    pub(super) fn new() -> Self {
+impl Default for KnownRows {
+    fn default() -> Self {
         Self((0..ROWS).map(|_| Mutex::default()).collect())
     }
+}
 
+impl fmt::Debug for KnownRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KnownRows").finish_non_exhaustive()
+    }
+}
+
+impl KnownRows {
     /// What `judge` says of the row of a fetch. Threads that ask for one row at the same time wait for the first of them.
     pub(super) fn judged(&self, fetch: Option<u64>, judge: impl FnOnce() -> Result<RowFacts, BadSample>) -> Judged {
         let Some(fetch) = fetch else { return judge().map(Arc::new) };
@@ -42,7 +53,7 @@ mod tests {
 
     #[test]
     fn a_row_is_judged_once_as_long_as_none_takes_its_place() {
-        let known = KnownRows::new();
+        let known = KnownRows::default();
         let mut judged = vec![];
         let mut ask = |fetch: Option<u64>, factor: f32| {
             let facts = known.judged(fetch, || {
@@ -60,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_bad_row_stays_bad_and_a_panic_is_forgotten() {
-        let known = KnownRows::new();
+        let known = KnownRows::default();
         let bad = || Err(BadSample { class: BadClass::Checksum, message: "other bytes".into() });
         assert!(known.judged(Some(1), bad).is_err());
         assert!(known.judged(Some(1), || Ok(RowFacts::default())).is_err());

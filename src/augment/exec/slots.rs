@@ -23,7 +23,6 @@ use super::{
     Augment, BadItems,
     assemble::assemble,
     captions::{Caption, texts},
-    known::KnownRows,
 };
 use crate::{
     augment::{BadClass, BadSample, verify::verify},
@@ -120,7 +119,6 @@ pub(super) struct Worker {
     pub(super) augment: Arc<Augment>,
     pub(super) pool: rayon::ThreadPool,
     pub(super) schema: SchemaRef,
-    pub(super) known: KnownRows,
     pub(super) kernel_time: Time,
     pub(super) bad: Count,
 }
@@ -231,7 +229,7 @@ impl Worker {
         // Decoders of many formats, fed with what the web holds: one that panics has met a bad sample.
         let fill = AssertUnwindSafe(|| {
             let fetch = declared(batch, first + BLOB_FETCH, row);
-            let facts = self.known.judged(fetch, || {
+            let facts = self.augment.known.judged(fetch, || {
                 let [length, hash] = [BLOB_BYTES, BLOB_XXH3].map(|column| declared(batch, first + column, row));
                 verify(encoded.bytes, length, hash, || xxh3_64(encoded.bytes))?;
                 kernel.facts(encoded)

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Whether a column's values are series.
-pub(super) fn is_series(stored: &DataType) -> bool {
+pub(crate) fn is_series(stored: &DataType) -> bool {
     matches!(stored, DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(_, _))
 }
 

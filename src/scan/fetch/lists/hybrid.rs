@@ -72,40 +72,111 @@ pub(super) fn varint(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// The next 32 numbers of `width_bits`, at most 32; zeros where `bytes` end.
-pub(super) fn unpack(bytes: &[u8], width_bits: usize, into: &mut [u32; PACKED_NUMBERS]) {
-    let mut padded = [0; PACKED_BYTES];
-    let block = bytes.first_chunk().unwrap_or_else(|| {
-        padded[..bytes.len()].copy_from_slice(bytes);
-        &padded
-    });
-    macro_rules! by_width {
-        ($($width:literal)*) => {
-            match width_bits {
-                $($width => unpack_width::<$width>(block, into),)*
-                _ => into.fill(0),
-            }
-        };
-    }
-    by_width!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32);
+/// Calls a function for a width from 1 to 32: with one that is known when this is compiled, places and shifts are constants.
+macro_rules! by_width {
+    ($width:expr, $function:ident, $arguments:tt, $none:expr) => {
+        by_width!(@ $width, $function, $arguments, $none,
+            1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32)
+    };
+    (@ $width:expr, $function:ident, $arguments:tt, $none:expr, $($bits:literal)*) => {
+        match $width {
+            $($bits => $function::<$bits, _> $arguments,)*
+            _ => $none,
+        }
+    };
 }
 
-/// With a width that is known when this is compiled, places and shifts are constants.
-fn unpack_width<const WIDTH_BITS: usize>(block: &[u8; PACKED_BYTES], into: &mut [u32; PACKED_NUMBERS]) {
+/// The next 32 numbers of `width_bits`, at most 32, as `of` makes them; of zeros where `bytes` end.
+pub(super) fn unpack<T>(bytes: &[u8], width_bits: usize, of: impl Fn(u32) -> T, into: &mut [T; PACKED_NUMBERS]) {
+    let padded;
+    let block = match bytes.first_chunk() {
+        Some(block) => block,
+        None => {
+            padded = padded_block(bytes);
+            &padded
+        }
+    };
+    by_width!(width_bits, unpack_width, (block, of, into), into.fill_with(|| of(0)));
+}
+
+/// The sums of the same numbers, each with `least` added to it, and `last`, as `of` makes them; gives the last one. Sums wrap.
+pub(super) fn sums<T>(
+    bytes: &[u8],
+    width_bits: usize,
+    (least, last): (u32, u32),
+    of: impl Fn(u32) -> T,
+    into: &mut [T; PACKED_NUMBERS],
+) -> u32 {
+    let padded;
+    let block = match bytes.first_chunk() {
+        Some(block) => block,
+        None => {
+            padded = padded_block(bytes);
+            &padded
+        }
+    };
+    by_width!(width_bits, sums_width, (block, (least, last), of, into), {
+        let mut last = last;
+        for sum in into {
+            last = last.wrapping_add(least);
+            *sum = of(last);
+        }
+        last
+    })
+}
+
+fn padded_block(bytes: &[u8]) -> [u8; PACKED_BYTES] {
+    let mut padded = [0; PACKED_BYTES];
+    padded[..bytes.len()].copy_from_slice(bytes);
+    padded
+}
+
+fn unpack_width<const WIDTH_BITS: usize, T>(
+    block: &[u8; PACKED_BYTES],
+    of: impl Fn(u32) -> T,
+    into: &mut [T; PACKED_NUMBERS],
+) {
+    for (group, slots) in into.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        slots.iter_mut().zip(eight::<WIDTH_BITS>(block, group)).for_each(|(slot, number)| *slot = of(number));
+    }
+}
+
+fn sums_width<const WIDTH_BITS: usize, T>(
+    block: &[u8; PACKED_BYTES],
+    (least, mut last): (u32, u32),
+    of: impl Fn(u32) -> T,
+    into: &mut [T; PACKED_NUMBERS],
+) -> u32 {
+    for (group, slots) in into.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        for (slot, delta) in slots.iter_mut().zip(eight::<WIDTH_BITS>(block, group)) {
+            last = last.wrapping_add(delta.wrapping_add(least));
+            *slot = of(last);
+        }
+    }
+    last
+}
+
+/// Eight numbers begin and end with a byte. None of them needs more than the 40 bytes from the first on.
+#[inline(always)]
+fn eight<const WIDTH_BITS: usize>(block: &[u8; PACKED_BYTES], group: usize) -> [u32; 8] {
     let mask = u64::MAX >> (64 - WIDTH_BITS);
-    for (number, slot) in into.iter_mut().enumerate() {
+    let mut numbers = [0; 8];
+    let Some(bytes) = block[group * WIDTH_BITS..].first_chunk::<40>() else { return numbers };
+    for (number, slot) in numbers.iter_mut().enumerate() {
         let bit = number * WIDTH_BITS;
         let mut word = [0; 8];
-        word.copy_from_slice(&block[bit / 8..bit / 8 + 8]);
+        word.copy_from_slice(&bytes[bit / 8..bit / 8 + 8]);
         *slot = (u64::from_le_bytes(word) >> (bit % 8) & mask) as u32;
     }
+    numbers
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn packed(numbers: &[u32], width_bits: usize) -> Vec<u8> {
+    /// Numbers side by side, the last bits of the last byte zero.
+    pub(in crate::scan::fetch::lists) fn packed(numbers: &[u32], width_bits: usize) -> Vec<u8> {
         let mut bytes = vec![0_u8; (numbers.len() * width_bits).div_ceil(8)];
         for (at, number) in numbers.iter().enumerate() {
             for bit in 0..width_bits {
@@ -123,15 +194,26 @@ mod tests {
                 (0..32_u32).map(|n| n.wrapping_mul(0x9E37_79B9) & (u32::MAX >> (32 - width))).collect();
             let mut bytes = packed(&numbers, width);
             let mut found = [0; 32];
-            unpack(&bytes, width, &mut found);
+            unpack(&bytes, width, |n| n, &mut found);
             assert_eq!(found, numbers.as_slice(), "{width}");
             bytes.extend([0xff; 20]);
-            unpack(&bytes, width, &mut found);
+            unpack(&bytes, width, |n| n, &mut found);
             assert_eq!(found, numbers.as_slice(), "{width}");
+            let mut sum = 5_u32;
+            let expected: Vec<u32> = numbers
+                .iter()
+                .map(|number| {
+                    sum = sum.wrapping_add(*number).wrapping_sub(3);
+                    sum
+                })
+                .collect();
+            let last = sums(&bytes, width, (3_u32.wrapping_neg(), 5), |n| n, &mut found);
+            assert_eq!((found.as_slice(), last), (expected.as_slice(), sum), "{width}");
         }
         let mut found = [7; 32];
-        unpack(&[0xff], 0, &mut found);
+        unpack(&[0xff], 0, |n| n, &mut found);
         assert_eq!(found, [0; 32]);
+        assert_eq!((sums(&[], 0, (2, 5), |n| n, &mut found), found[0], found[31]), (69, 7, 69));
     }
 
     #[test]

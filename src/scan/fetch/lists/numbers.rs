@@ -3,7 +3,10 @@ use std::ops::Range;
 
 use datafusion::{arrow::datatypes::ArrowNativeType, parquet::basic::Encoding};
 
-use super::hybrid::{PACKED_NUMBERS, Run, Runs, unpack, varint};
+use super::hybrid::{PACKED_NUMBERS, Run, Runs, sums, unpack, varint};
+
+/// Numbers that a byte of differences may stand for.
+const MOST_NUMBERS_PER_BYTE: usize = 64;
 
 /// A number that Parquet stores in 32 bits.
 pub(super) trait Number: ArrowNativeType {
@@ -85,35 +88,41 @@ fn differences<T: Number>(bytes: &[u8], count: usize, into: &mut Vec<T>) -> Opti
     let stored = usize::try_from(varint(&mut bytes)?).ok()?;
     let mut last = zigzag(varint(&mut bytes)?);
     let numbers = block.checked_div(miniblocks)?;
-    // A block of more bytes than a page can have is none.
-    if numbers == 0 || !numbers.is_multiple_of(PACKED_NUMBERS) || block > 1 << 24 || stored < count {
+    // Numbers that do not differ take five bytes for 128 of them; more would be more memory than somebody should claim.
+    let is_plausible = block <= 1 << 24 && count <= MOST_NUMBERS_PER_BYTE.saturating_mul(bytes.len() + 1);
+    if numbers == 0 || !numbers.is_multiple_of(PACKED_NUMBERS) || !is_plausible || stored < count {
         return None;
     }
-    let Some(mut left) = count.checked_sub(1) else { return Some(()) };
-    into.push(T::of(last));
-    let mut deltas = [0; PACKED_NUMBERS];
-    while left > 0 {
+    let begin = into.len();
+    into.resize(begin + count, T::default());
+    let Some((first, mut rest)) = into[begin..].split_first_mut() else { return Some(()) };
+    *first = T::of(last);
+    let mut spare = [T::default(); PACKED_NUMBERS];
+    while !rest.is_empty() {
         let least = zigzag(varint(&mut bytes)?);
-        let (widths, rest) = bytes.split_at_checked(miniblocks)?;
-        bytes = rest;
+        let (widths, behind) = bytes.split_at_checked(miniblocks)?;
+        bytes = behind;
         for &width in widths {
-            if left == 0 {
+            // Widths of what no number is left for may be anything.
+            if rest.is_empty() {
                 break;
             }
             let width = usize::from(width);
-            let taken = numbers.min(left);
-            if width > 32 || bytes.len() * 8 < taken * width {
+            let (taken, behind) = rest.split_at_mut(numbers.min(rest.len()));
+            if width > 32 || bytes.len() * 8 < taken.len() * width {
                 return None;
             }
-            for first in (0..taken).step_by(PACKED_NUMBERS) {
-                unpack(&bytes[first * width / 8..], width, &mut deltas);
-                let sums = deltas.map(|delta| {
-                    last = last.wrapping_add(delta).wrapping_add(least);
-                    T::of(last)
-                });
-                into.extend_from_slice(&sums[..PACKED_NUMBERS.min(taken - first)]);
+            rest = behind;
+            let mut packed = bytes;
+            let (whole, part) = taken.as_chunks_mut();
+            for whole in whole {
+                last = sums(packed, width, (least, last), T::of, whole);
+                packed = packed.get(PACKED_NUMBERS * width / 8..).unwrap_or_default();
             }
-            left -= taken;
+            if !part.is_empty() {
+                last = sums(packed, width, (least, last), T::of, &mut spare);
+                part.copy_from_slice(&spare[..part.len()]);
+            }
             bytes = &bytes[(numbers * width / 8).min(bytes.len())..];
         }
     }
@@ -144,7 +153,7 @@ fn entries<T: Number>(bytes: &[u8], count: usize, dictionary: &[T], into: &mut V
             }
             Run::Packed { bytes, count } => {
                 for first in (0..count).step_by(PACKED_NUMBERS) {
-                    unpack(&bytes[first * width / 8..], width, &mut places);
+                    unpack(&bytes[first * width / 8..], width, |place| place, &mut places);
                     for &place in &places[..PACKED_NUMBERS.min(count - first)] {
                         into.push(*dictionary.get(place as usize)?);
                     }
@@ -158,6 +167,7 @@ fn entries<T: Number>(bytes: &[u8], count: usize, dictionary: &[T], into: &mut V
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{scan::fetch::lists::hybrid::tests::packed, seed::draws};
 
     fn numbers<T: Number>(encoding: Encoding, bytes: &[u8], wanted: &[Range<usize>]) -> Option<Vec<T>> {
         let mut into = vec![];
@@ -189,6 +199,82 @@ mod tests {
         assert_eq!(numbers::<i16>(Encoding::DELTA_BINARY_PACKED, &bytes[..11], std::slice::from_ref(&(0..8))), None);
         assert_eq!(numbers::<i16>(Encoding::DELTA_BINARY_PACKED, &bytes, std::slice::from_ref(&(0..9))), None);
         assert_eq!(numbers::<f32>(Encoding::DELTA_BINARY_PACKED, &bytes, std::slice::from_ref(&(0..8))), None);
+    }
+
+    /// DELTA_BINARY_PACKED by the letter of the specification.
+    fn packed_differences(values: &[i32], block: usize, miniblocks: usize) -> Vec<u8> {
+        let varint = |bytes: &mut Vec<u8>, mut number: u64| {
+            while number > 0x7f {
+                bytes.push(number as u8 | 0x80);
+                number >>= 7;
+            }
+            bytes.push(number as u8);
+        };
+        let zigzag = |number: i32| u64::from((number << 1 ^ number >> 31) as u32);
+        let mut bytes = vec![];
+        [block, miniblocks, values.len()].iter().for_each(|number| varint(&mut bytes, *number as u64));
+        varint(&mut bytes, zigzag(values.first().copied().unwrap_or(0)));
+        let deltas: Vec<i32> = values.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])).collect();
+        for deltas in deltas.chunks(block) {
+            let least = deltas.iter().copied().min().unwrap();
+            varint(&mut bytes, zigzag(least));
+            let above: Vec<u32> = deltas.iter().map(|delta| delta.wrapping_sub(least) as u32).collect();
+            let parts: Vec<&[u32]> = above.chunks(block / miniblocks).collect();
+            let width = |part: &[u32]| 32 - part.iter().fold(0, |all, number| all | number).leading_zeros();
+            bytes.extend((0..miniblocks).map(|number| parts.get(number).map_or(9, |part| width(part) as u8)));
+            for part in parts {
+                let whole: Vec<u32> = part.iter().copied().chain([0].repeat(block / miniblocks - part.len())).collect();
+                bytes.extend(packed(&whole, width(part) as usize));
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn differences_of_any_size_in_any_blocks_come_back_and_cut_ones_are_none() {
+        let mut draws = draws(6, "differences", &[]);
+        let layouts = [(128, 4), (128, 1), (256, 8), (128, 2), (1024, 8), (32, 1)];
+        for (number, count) in [1, 2, 32, 33, 34, 64, 65, 128, 129, 130, 257, 700].into_iter().enumerate() {
+            let walk: Vec<i32> = (0..count).map(|at| at * 7 + draws.below(900) as i32).collect();
+            let leaps = (0..count).map(|at| if at % 3 == 0 { i32::MIN } else { i32::MAX - at }).collect();
+            let any = (0..count).map(|_| draws.next_u32() as i32).collect();
+            let (block, miniblocks) = layouts[number % layouts.len()];
+            for values in [walk, leaps, any, vec![-5; count as usize]] {
+                let bytes = packed_differences(&values, block, miniblocks);
+                let expected: Vec<i16> = values.iter().map(|value| *value as i16).collect();
+                let of = |bytes: &[u8], wanted: Range<usize>| {
+                    numbers::<i16>(Encoding::DELTA_BINARY_PACKED, bytes, std::slice::from_ref(&wanted))
+                };
+                let context = format!("{count} in {block} / {miniblocks}: {:?}", &values[..values.len().min(3)]);
+                assert_eq!(of(&bytes, 0..expected.len()).as_ref(), Some(&expected), "{context}");
+                let part = expected.len() / 3..expected.len() - expected.len() / 4;
+                assert_eq!(of(&bytes, part.clone()).unwrap(), expected[part], "{context}");
+                assert_eq!(of(&bytes, 0..expected.len() + 1), None, "{context}");
+                // Padding may be cut off, a number may not.
+                for end in 0..bytes.len() {
+                    assert!(
+                        of(&bytes[..end], 0..expected.len()).is_none_or(|found| found == expected),
+                        "{context} {end}"
+                    );
+                }
+                for _ in 0..50 {
+                    let mut damaged = bytes.clone();
+                    damaged[draws.below(bytes.len() as u64) as usize] = draws.next_u32() as u8;
+                    let found = of(&damaged, 0..expected.len());
+                    assert!(found.is_none_or(|found| found.len() == expected.len()), "{context}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn few_bytes_do_not_stand_for_numbers_without_end() {
+        // One block of 2²⁴ numbers that do not differ.
+        let bytes = [128, 128, 128, 8, 1, 255, 255, 255, 255, 15, 0, 0, 0];
+        let of =
+            |count: usize| numbers::<i16>(Encoding::DELTA_BINARY_PACKED, &bytes, std::slice::from_ref(&(0..count)));
+        assert_eq!(of(190), Some(vec![0; 190]));
+        assert_eq!(of(1 << 24), None);
     }
 
     #[test]
