@@ -112,10 +112,10 @@ impl Sides {
         let labels = epochs.extra_columns.as_slice();
         let mut bar = Progress::new(side.name(), epochs.items(), "samples");
         let mut queue = data.queue(plan, epochs, 0, 0)?;
-        let mut seen = 0;
+        let (mut seen, rows_per_item) = (0, epochs.kernel.rows_per_item().max(1));
         let next_batch = || {
             let Some(batch) = queue.next_batch()? else { return Ok(None) };
-            seen += batch.num_rows() as u64;
+            seen += (batch.num_rows() / rows_per_item) as u64;
             bar.at(seen, "");
             Batch::from_record_batch(&batch, device, &data.shards.shards, labels).map(Some)
         };
