@@ -294,7 +294,7 @@ mod tests {
             ("cpc_series", &[&all], "negatives", "all 20 rows"),
             ("cpc", &[patches], "encoder.patches", "encoder.waveform"),
             ("cpc_patches", &["method.cpc.encoder={ waveform = {} }"], "encoder.waveform", "encoder.patches"),
-            ("cpc_patches", &["method.cpc.predicted_frames=7"], "predicted_frames", "becomes 7; 72 pixels or more"),
+            ("cpc_patches", &["method.cpc.predicted_frames=6"], "predicted_frames", "becomes 6; 32 pixels or more"),
             ("cpc_patches", &[same_group], "negatives", "images have no groups"),
         ];
         for (named, sets, key, words) in wrong {
@@ -307,7 +307,7 @@ mod tests {
             ("cpc", &[same_group]),
             ("cpc", &[within, "method.cpc.predicted_frames=14"]),
             ("cpc_series", &[&half]),
-            ("cpc_patches", &["method.cpc.predicted_frames=6"]),
+            ("cpc_patches", &["method.cpc.predicted_frames=5"]),
         ];
         for (named, sets) in right {
             let found = of(named, sets);

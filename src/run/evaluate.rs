@@ -110,14 +110,12 @@ impl Sides {
         let epochs = self.of(side);
         // The extra columns of an evaluation's plan.
         let labels = epochs.extra_columns.as_slice();
-        // A series or document gives as many rows as its windows are.
-        let rows = epochs.items() * epochs.kernel.rows_per_item() as u64;
-        let mut bar = Progress::new(side.name(), rows, "rows");
+        let mut bar = Progress::new(side.name(), epochs.items(), "samples");
         let mut queue = data.queue(plan, epochs, 0, 0)?;
-        let mut seen = 0;
+        let (mut seen, rows_per_item) = (0, epochs.kernel.rows_per_item().max(1));
         let next_batch = || {
             let Some(batch) = queue.next_batch()? else { return Ok(None) };
-            seen += batch.num_rows() as u64;
+            seen += (batch.num_rows() / rows_per_item) as u64;
             bar.at(seen, "");
             Batch::from_record_batch(&batch, device, &data.shards.shards, labels).map(Some)
         };

@@ -21,6 +21,7 @@ fn words(folder: &Path, command: &str, rest: &[&str]) -> Vec<String> {
         format!("method.cpc.encoder={{ patches = {patches} }}"),
         "method.cpc.context={ gru = { width_channels = 12 } }".to_owned(),
         "method.cpc.predicted_frames=3".to_owned(),
+        "method.cpc.negatives=batch_all_time".to_owned(),
         "prefetch.batch_rows=10".to_owned(),
         "scan.lanes=2".to_owned(),
         "train.epochs=3".to_owned(),
