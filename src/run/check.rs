@@ -17,7 +17,7 @@ use crate::{
 pub fn run(named: &Named, resolved: bool) -> Result<()> {
     let plan = named.plan()?;
     if resolved {
-        // A pipeline to start from, whatever shards are there.
+        // A pipeline to start from, whatever shards are there; what does not fit them is told after it.
         output::line(plan.to_toml()?.trim_end())?;
         progress::log(&sql(&plan)?);
         return Ok(());
@@ -59,7 +59,7 @@ fn sql(plan: &Plan) -> Result<String> {
     let of_texts = pipeline.evaluate.as_ref().map_or(Ok(0), |evaluate| clip_evaluation::check(evaluate, &data));
     let by_text = match of_texts {
         Ok(checked) => checked,
-        Err(error @ Error::Stage { stage: Stage::Sql | Stage::Pipeline, .. }) => {
+        Err(error @ Error::Stage { stage: Stage::Sql | Stage::Pipeline | Stage::Select | Stage::Checkpoint, .. }) => {
             mistakes.push(mistake("evaluate", &error));
             0
         }
@@ -68,9 +68,12 @@ fn sql(plan: &Plan) -> Result<String> {
     for (key, shards, sql) in &queries {
         let query = match data.query(shards, sql) {
             Ok(query) => query,
-            // The weights that `clip_score` asks, and tables.
+            // The weights that `clip_score` asks, and tables, which are told once.
             Err(error) => {
-                mistakes.push(mistake(key, &error));
+                let told = mistake(key, &error);
+                if mistakes.iter().all(|known| known.problem != told.problem) {
+                    mistakes.push(told);
+                }
                 continue;
             }
         };

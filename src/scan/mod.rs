@@ -56,7 +56,7 @@ pub struct ScanSettings {
     #[serde(default = "default_window_megabytes")]
     pub shuffle_window_megabytes: u64,
     /// Decoded series that stay in memory from pass to pass, as part of `memory_megabytes`; what has no room is read again, and with
-    /// 0 all are.
+    /// 0 all are. Where `memory_megabytes` are few, the queue holds less for them.
     #[serde(default = "default_kept_megabytes")]
     pub kept_megabytes: u64,
     /// Slices of the epoch's row groups that are read side by side; ranks that divide it can share the epoch.

@@ -33,8 +33,8 @@ pub struct KeptRows {
 
 #[derive(Default)]
 struct State {
-    /// By shard and row group.
-    groups: HashMap<(u32, u32), Rows>,
+    /// By shard and row group; each part at least twice as long as the next, so that they are few.
+    groups: HashMap<(u32, u32), Vec<Rows>>,
     bytes: u64,
 }
 
@@ -67,15 +67,18 @@ impl KeptRows {
         self.fetched.fetch_add(rows as u64, Ordering::Relaxed)
     }
 
-    fn of_group(&self, group: (u32, u32), schema: &SchemaRef) -> Option<Rows> {
-        self.state().groups.get(&group).filter(|rows| rows.batch.schema_ref() == schema).cloned()
+    /// The parts of a group; none of these rows is in two of them.
+    fn of_group(&self, group: (u32, u32), schema: &SchemaRef) -> Vec<Rows> {
+        let state = self.state();
+        let parts = state.groups.get(&group).map_or(&[][..], Vec::as_slice);
+        parts.iter().filter(|rows| rows.batch.schema_ref() == schema).cloned().collect()
     }
 
     /// Keeps a copy of those of a group's rows that fit into `limit_bytes` together with all that stay already.
     fn keep(&self, group: (u32, u32), read: &Rows, limit_bytes: u64) -> Result<()> {
         let mut state = self.state();
-        let known = state.groups.get(&group);
-        if known.is_some_and(|known| known.batch.schema_ref() != read.batch.schema_ref()) {
+        let known = state.groups.get(&group).map_or(&[][..], Vec::as_slice);
+        if known.iter().any(|known| known.batch.schema_ref() != read.batch.schema_ref()) {
             return Ok(());
         }
         let blobs = read.batch.column(BLOB).as_binary_view();
@@ -83,7 +86,7 @@ impl KeptRows {
         let mut fits = |&(at, row): &(usize, &u32)| {
             let with_it = bytes + blobs.value(at).len() as u64 + NARROW_BYTES;
             // Lanes that read a group side by side may have met in some rows.
-            let stays = with_it <= limit_bytes && known.is_none_or(|known| known.place(*row).is_none());
+            let stays = with_it <= limit_bytes && known.iter().all(|known| known.place(*row).is_none());
             bytes = if stays { with_it } else { bytes };
             stays
         };
@@ -93,16 +96,8 @@ impl KeptRows {
         }
         // What was read is charged to the windows and holds on to rows that do not stay.
         let copied = Rows::new(numbers.clone(), owned(&gathered(&[read], &numbers)?)?);
-        let all = match known {
-            None => copied,
-            Some(known) => {
-                let mut all = [&known.numbers, numbers.as_slice()].concat();
-                all.sort_unstable();
-                let batch = gathered(&[known, &copied], &all)?;
-                Rows::new(all, batch)
-            }
-        };
-        state.groups.insert(group, all);
+        let joined = joined(known, copied)?;
+        state.groups.insert(group, joined);
         state.bytes = bytes;
         Ok(())
     }
@@ -116,6 +111,19 @@ impl Rows {
     fn place(&self, row: u32) -> Option<usize> {
         self.numbers.binary_search(&row).ok()
     }
+}
+
+/// The parts with one more, which takes in those behind it that are not twice as long: every row moves a few times at most.
+fn joined(parts: &[Rows], mut last: Rows) -> Result<Vec<Rows>> {
+    let mut parts = parts.to_vec();
+    while let Some(before) = parts.pop_if(|before| before.numbers.len() < 2 * last.numbers.len()) {
+        let mut numbers = [&before.numbers[..], &last.numbers[..]].concat();
+        numbers.sort_unstable();
+        let batch = gathered(&[&before, &last], &numbers)?;
+        last = Rows::new(numbers, batch);
+    }
+    parts.push(last);
+    Ok(parts)
 }
 
 /// These rows, each from the first that has it. Series are views: they are not copied.
@@ -146,20 +154,18 @@ impl Fetcher {
         }
         let group = (shard, row_group);
         let kept = self.kept.of_group(group, &self.schema);
-        let is_missing = |row: &u32| kept.as_ref().is_none_or(|kept| kept.place(*row).is_none());
+        let is_missing = |row: &u32| kept.iter().all(|kept| kept.place(*row).is_none());
         let missing: Vec<u32> = rows.iter().copied().filter(is_missing).collect();
-        if let Some(kept) = &kept
-            && missing.is_empty()
-        {
-            return gathered(&[kept], rows);
+        if !kept.is_empty() && missing.is_empty() {
+            return gathered(&kept.iter().collect::<Vec<_>>(), rows);
         }
         let batch = self.read(shard, row_group, &missing, reading).await?;
         let read = Rows::new(missing, batch);
         self.kept.keep(group, &read, self.kept_bytes)?;
-        match &kept {
-            None => Ok(read.batch),
-            Some(kept) => gathered(&[kept, &read], rows),
+        if kept.is_empty() {
+            return Ok(read.batch);
         }
+        gathered(&kept.iter().chain([&read]).collect::<Vec<_>>(), rows)
     }
 }
 
@@ -181,9 +187,15 @@ mod tests {
     }
 
     fn kept(rows: &KeptRows, group: (u32, u32)) -> Vec<u32> {
-        let Some(rows) = rows.of_group(group, read(&[]).batch.schema_ref()) else { return vec![] };
-        assert_eq!(rows.batch, read(&rows.numbers).batch, "they are what they were, at their places");
-        rows.numbers.to_vec()
+        let parts = rows.of_group(group, read(&[]).batch.schema_ref());
+        let mut numbers = vec![];
+        for rows in &parts {
+            assert_eq!(rows.batch, read(&rows.numbers).batch, "they are what they were, at their places");
+            numbers.extend_from_slice(&rows.numbers);
+        }
+        assert!(parts.windows(2).all(|pair| pair[0].numbers.len() >= 2 * pair[1].numbers.len()));
+        numbers.sort_unstable();
+        numbers
     }
 
     #[test]
@@ -205,11 +217,21 @@ mod tests {
     }
 
     #[test]
+    fn many_small_parts_become_few() {
+        let rows = KeptRows::default();
+        for first in 0..40 {
+            rows.keep((0, 0), &read(&[first, 40 + first, 80 + first]), 1 << 20).unwrap();
+        }
+        assert!(kept(&rows, (0, 0)).into_iter().eq(0..120));
+        assert!(rows.of_group((0, 0), read(&[]).batch.schema_ref()).len() <= 7);
+    }
+
+    #[test]
     fn what_stays_holds_on_to_nothing_else() {
         let rows = KeptRows::default();
         let all = read(&[0, 1, 2, 3]);
         rows.keep((0, 0), &all, 228).unwrap();
-        let kept = rows.of_group((0, 0), all.batch.schema_ref()).unwrap();
+        let [kept] = &rows.of_group((0, 0), all.batch.schema_ref())[..] else { panic!("one part") };
         let buffers = kept.batch.column(BLOB).as_binary_view().data_buffers().iter().map(|buffer| buffer.len());
         assert_eq!((kept.numbers.to_vec(), buffers.sum::<usize>()), (vec![0], 100));
     }
@@ -221,7 +243,7 @@ mod tests {
         rows.keep((0, 0), &read(&[1]), 10_000).unwrap();
         rows.keep((0, 0), &narrow(read(&[2])), 10_000).unwrap();
         assert_eq!(kept(&rows, (0, 0)), [1]);
-        assert!(rows.of_group((0, 0), narrow(read(&[2])).batch.schema_ref()).is_none());
+        assert!(rows.of_group((0, 0), narrow(read(&[2])).batch.schema_ref()).is_empty());
         assert_eq!([rows.numbered(3), rows.numbered(1), rows.numbered(1)], [0, 3, 4]);
     }
 }
