@@ -16,6 +16,7 @@ mod embedding_shards;
 pub mod evaluate;
 pub mod explain;
 pub mod export;
+mod first_items;
 pub mod folder;
 pub mod functions;
 pub mod import;

@@ -314,16 +314,19 @@ fn the_sql_of_a_pipeline_asks_the_model_that_it_names() {
 #[test]
 fn check_and_train_want_captions_in_every_shard() {
     let workshop = Workshop::new();
-    let (shards, bare, pipeline, run) =
-        (workshop.text("shards"), workshop.text("bare"), workshop.text("p.toml"), workshop.text("run"));
-    ok(&["sql", "SELECT image FROM shards WHERE image IS NOT NULL", "--shards", &shards, "--to", &bare]);
-    fs::write(&pipeline, PIPELINE.replace("SHARDS", &shards)).expect("written");
-    let both = format!("scan.shards=[{shards:?}, {bare:?}]");
+    let [shards, told, bare, pipeline, run] =
+        ["shards", "told", "bare", "p.toml", "run"].map(|name| workshop.text(name));
+    ok(&["sql", "SELECT image AS picture, caption FROM shards", "--shards", &shards, "--to", &told]);
+    ok(&["sql", "SELECT image AS picture FROM shards", "--shards", &shards, "--to", &bare]);
+    fs::write(&pipeline, PIPELINE.split("[evaluate.retrieval]").next().expect("a part")).expect("written");
+    let both = format!("scan.shards=[{told:?}, {bare:?}]");
+    let both = ["--set", &both, "--set", "scan.columns={image='picture'}"];
     for words in [&["check", &pipeline][..], &["train", &pipeline, "--run", &run]] {
-        let said = fails(2, &[words, &["--set", &both]].concat());
+        let said = fails(2, &[words, &both].concat());
         assert!(said.contains("pair.image_text.caption") && said.contains("column \"caption\""), "{said}");
     }
-    ok(&["check", &pipeline, "--set", &both, "--set", "scan.sql=SELECT sample_id, 'a dog' AS caption FROM shards"]);
+    let brought = "scan.sql=SELECT sample_id, 'a dog' AS caption FROM shards";
+    ok(&[&["check", &pipeline], &both[..], &["--set", brought]].concat());
 }
 
 #[test]
