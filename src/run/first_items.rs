@@ -17,7 +17,7 @@ use crate::{
 ///
 /// # Errors
 /// The epoch's.
-pub fn first_views(data: &Data, plan: &Plan, epochs: &EpochPlan, items: usize) -> Result<(Vec<u8>, usize)> {
+pub(super) fn first_views(data: &Data, plan: &Plan, epochs: &EpochPlan, items: usize) -> Result<(Vec<u8>, usize)> {
     let batch = first_items(data, plan, epochs, items)?;
     Ok((pixels(&batch)?, batch.num_rows()))
 }
@@ -26,7 +26,12 @@ pub fn first_views(data: &Data, plan: &Plan, epochs: &EpochPlan, items: usize) -
 ///
 /// # Errors
 /// The epoch's.
-pub fn first_captioned(data: &Data, plan: &Plan, epochs: &EpochPlan, items: usize) -> Result<(Vec<u8>, Vec<String>)> {
+pub(super) fn first_captioned(
+    data: &Data,
+    plan: &Plan,
+    epochs: &EpochPlan,
+    items: usize,
+) -> Result<(Vec<u8>, Vec<String>)> {
     let batch = first_items(data, plan, epochs, items)?;
     let captions = PairCaptions::from_record_batch(&batch)?;
     Ok((pixels(&batch)?, captions.tokens.iter().map(|ids| clip::text(ids)).collect()))
@@ -36,7 +41,12 @@ pub fn first_captioned(data: &Data, plan: &Plan, epochs: &EpochPlan, items: usiz
 ///
 /// # Errors
 /// The epoch's.
-pub fn first_windows(data: &Data, plan: &Plan, epochs: &EpochPlan, series: usize) -> Result<(Vec<f32>, [usize; 4])> {
+pub(super) fn first_windows(
+    data: &Data,
+    plan: &Plan,
+    epochs: &EpochPlan,
+    series: usize,
+) -> Result<(Vec<f32>, [usize; 4])> {
     let batch = first_items(data, plan, epochs, series)?;
     let kernel = &epochs.kernel;
     let items = batch.num_rows() / kernel.rows_per_item();
@@ -56,7 +66,7 @@ pub fn first_windows(data: &Data, plan: &Plan, epochs: &EpochPlan, series: usize
 ///
 /// # Errors
 /// The epoch's.
-pub fn first_documents(
+pub(super) fn first_documents(
     data: &Data,
     plan: &Plan,
     epochs: &EpochPlan,
