@@ -93,7 +93,11 @@ pub(crate) const SECTIONS: [(&str, &[Spec]); 4] = [
                  stays low. Both near 1 are a collapse.",
                 &[("positive_cosine", "positive"), ("negative_cosine", "negative")],
             ),
-            from_zero("Alignment", "Mean squared distance of what should meet: low, though it may rise while uniformity falls.", &[("alignment", "alignment")]),
+            from_zero(
+                "Alignment",
+                "Mean squared distance of what should meet: low, though it may rise while uniformity falls.",
+                &[("alignment", "alignment")],
+            ),
             free(
                 "Uniformity",
                 "Log of the mean Gaussian potential: falls; 0 is a collapse.",
