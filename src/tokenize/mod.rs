@@ -6,13 +6,14 @@
 //! | [`sentences`] | documents into sentences |
 //! | [`tokenizer`] | sentences into ids, of CLIP or of bytes |
 //! | [`clean`] | what CLIP does to a caption before |
-//! | [`mend`], [`mojibake`] | repairs of broken Unicode, the part of it that `ftfy` does in Python |
+//! | [`mend`], [`mojibake`], `neighbours` | repairs of broken Unicode, the part of it that `ftfy` does in Python |
 //! | [`unescape`] | HTML's character references |
 
 pub mod clean;
 pub mod clip;
 pub mod mend;
 pub mod mojibake;
+mod neighbours;
 pub mod sentences;
 pub mod tokenizer;
 pub mod unescape;

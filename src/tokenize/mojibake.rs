@@ -1,10 +1,11 @@
 //! UTF-8 that somebody read as windows-1252 or Latin-1: `â€™` for `’`.
 //!
 //! Text that looks garbled is read again: its characters, written back as windows-1252, are bytes of UTF-8. All of it where
-//! that works, else the stretches that look garbled by themselves.
+//! that works, else the stretches that look garbled by themselves. One of the bytes is often A0, a no-break space that became a
+//! space on the way; it is put back where that makes a common character.
 use std::borrow::Cow;
 
-use super::unescape::WINDOWS_1252;
+use super::{neighbours::clash, unescape::WINDOWS_1252};
 
 /// Times that a text is taken to have been misread; each doubles what is not ASCII, so real text has two at most.
 const MOST_LAYERS: usize = 8;
@@ -30,46 +31,11 @@ fn read_again(text: &str) -> Option<String> {
         return None;
     }
     let characters: Vec<char> = text.chars().collect();
-    if !(0..characters.len()).any(|at| is_out_of_place(&characters, at)) {
+    if !clash(&characters) {
         return None;
     }
     let meant = whole(&characters).unwrap_or_else(|| in_parts(&characters));
     (meant != text).then_some(meant)
-}
-
-/// Whether a misread character stands here that nobody would have written.
-///
-/// A word that ends with a marked letter, and the punctuation behind it, may be the bytes of another character by chance:
-/// `réservé »` ends with those of a Chinese one. Other neighbours of this kind are no writing.
-fn is_out_of_place(text: &[char], at: usize) -> bool {
-    let lead = text[at];
-    let before = at.checked_sub(1).map(|before| text[before]);
-    let is_behind_small = before.is_some_and(char::is_lowercase);
-    let Some((_, count)) = sequence(&text[at..]) else {
-        // Behind small letters or at the start of a word: not the last letter of `IRMÃ`.
-        let is_cut = matches!(lead, 'Â' | 'Ã') && text.get(at + 1) == Some(&' ');
-        return is_cut && before.is_none_or(|before| before.is_lowercase() || before.is_whitespace());
-    };
-    let followers = &text[at + 1..at + count];
-    if matches!(lead, 'Â' | 'Ã') || (lead.is_uppercase() && is_behind_small) {
-        return true;
-    }
-    let closes = followers.iter().all(|&sign| is_closing(sign)) || matches!(followers, ['\u{a0}', '€' | '£' | '¢']);
-    let ends_a_word = closes && before.is_some_and(char::is_alphabetic);
-    // `à « …`, with the space of French typography, and `à – …`.
-    let follows_space = |sign: char| is_quote(sign) || (lead == 'à' && matches!(sign, '–' | '—'));
-    let is_french =
-        lead.is_lowercase() && followers[0] == '\u{a0}' && followers[1..].iter().all(|&sign| follows_space(sign));
-    !(ends_a_word || (is_french && count > 2))
-}
-
-/// What stands right behind a word. German closes with the marks that English opens with.
-fn is_closing(sign: char) -> bool {
-    is_quote(sign) && !matches!(sign, '«' | '„' | '‚') || "\u{a0}…–—™®°·".contains(sign)
-}
-
-fn is_quote(sign: char) -> bool {
-    "«»‹›“”„‘’‚".contains(sign)
 }
 
 /// The byte that windows-1252 writes for a character; bytes without one stand for the control characters of Latin-1.
@@ -109,11 +75,6 @@ fn before_space(text: &[char]) -> Option<char> {
     char::from_u32(((u32::from(lead) & 0x1f) << 6) | 0x20)
 }
 
-/// A control character that nobody writes, and a space that was A0, the third byte. (Not the line break 85.)
-fn is_before_space(followers: &[char]) -> bool {
-    matches!(followers, ['\u{80}'..='\u{84}' | '\u{86}'..='\u{9f}', ' '])
-}
-
 /// Whether à and this make one word: `às`, `àquele`, `àquela`, `àquilo`; or the space is there already.
 fn is_portuguese(rest: &[char]) -> bool {
     [" ", "quele", "quela", "quilo", "s "].iter().any(|word| {
@@ -122,46 +83,62 @@ fn is_portuguese(rest: &[char]) -> bool {
     })
 }
 
-/// Reads stretches again that look garbled.
+/// Reads stretches again that look garbled and that can be read as a whole.
 fn in_parts(text: &[char]) -> String {
     let mut out = String::with_capacity(text.len());
     let mut at = 0;
     while at < text.len() {
-        let (mut end, mut meant) = (at, String::new());
-        while let Some((character, count)) = sequence(&text[end..]) {
-            meant.push(character);
-            end += count;
-        }
-        if end == at {
-            out.push(text[at]);
-            at += 1;
-        } else {
-            match (at..end).any(|at| is_out_of_place(text, at)) {
-                true => out.push_str(&meant),
-                false => out.extend(&text[at..end]),
+        let mut end = at;
+        if !is_cut_off(text, at) {
+            while let Some(count) = shaped(&text[end..]) {
+                end += count;
             }
-            at = end;
         }
+        let stretch = &text[at..end.max(at + 1)];
+        match clash(stretch).then(|| whole(stretch)).flatten() {
+            Some(meant) => out.push_str(&meant),
+            None => out.extend(stretch),
+        }
+        at += stretch.len();
     }
     out
+}
+
+/// Whether a sign stands before, which may be a part of another character. (Quotation marks and dashes stand before words.)
+fn is_cut_off(text: &[char], at: usize) -> bool {
+    let before = at.checked_sub(1).and_then(|before| byte(text[before]));
+    before.is_some_and(|byte| matches!(byte, 0x80..=0xbf) && !matches!(byte, 0x82 | 0x84 | 0x85 | 0x91..=0x97))
+}
+
+/// Characters that the byte of the first one announces, where all of them may be bytes of UTF-8; spaces stand for A0.
+fn shaped(text: &[char]) -> Option<usize> {
+    let count = length(byte(*text.first()?)?)?;
+    let continues =
+        |&sign: &char| matches!(sign, ' ' | LOST) || byte(sign).is_some_and(|byte| matches!(byte, 0x80..=0xbf));
+    text.get(1..count)?.iter().all(continues).then_some(count)
+}
+
+/// Bytes of a character that begins with this one.
+fn length(lead: u8) -> Option<usize> {
+    match lead {
+        0xc2..=0xdf => Some(2),
+        0xe0..=0xef => Some(3),
+        0xf0..=0xf4 => Some(4),
+        _ => None,
+    }
 }
 
 /// A misread character at the start of `text`, and how many characters it takes there. Where some of them are lost, so is it.
 fn sequence(text: &[char]) -> Option<(char, usize)> {
     let lead = byte(*text.first()?)?;
-    let count = match lead {
-        0xc2..=0xdf => 2,
-        0xe0..=0xef => 3,
-        0xf0..=0xf4 => 4,
-        _ => return None,
-    };
+    let count = length(lead)?;
     let followers = text.get(1..count)?;
     let mut bytes = [lead, 0, 0, 0];
     for (slot, &character) in bytes[1..].iter_mut().zip(followers) {
         *slot = if character == LOST { 0x80 } else { byte(character)? };
     }
-    if matches!(lead, 0xe1..=0xe3) && is_before_space(followers) {
-        bytes[2] = 0xa0;
+    if let Some(at) = space_for_a0(lead, followers) {
+        bytes[1 + at] = 0xa0;
     }
     if followers.contains(&LOST) {
         let continues = bytes[1..count].iter().all(|byte| matches!(byte, 0x80..=0xbf));
@@ -169,6 +146,19 @@ fn sequence(text: &[char]) -> Option<(char, usize)> {
     }
     let meant = std::str::from_utf8(&bytes[..count]).ok()?.chars().next()?;
     Some((meant, count))
+}
+
+/// Which follower is a space that was A0, in characters that are common enough: one space, and no ellipsis before it.
+fn space_for_a0(lead: u8, followers: &[char]) -> Option<usize> {
+    match (lead, followers) {
+        (0xe0..=0xe3, [second, ' ']) => (!matches!(second, ' ' | '…' | '\u{85}' | '\u{a0}')).then_some(1),
+        (0xe2 | 0xe3, [' ', third]) => (!matches!(third, ' ' | '…' | '\u{85}' | '\u{a0}')).then_some(0),
+        (0xf0, _) => {
+            let at = followers.iter().position(|&sign| sign == ' ')?;
+            (followers.iter().filter(|sign| matches!(sign, ' ' | '…' | '\u{85}' | '\u{a0}')).count() == 1).then_some(at)
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]

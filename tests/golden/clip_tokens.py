@@ -48,6 +48,15 @@ def captions():
               "résumé", "São Paulo", "it’s a “test”…", "piñata", "Zoë", "•bullet", "™ mark", "Ελληνικά", "déjà vu", "à la carte"]]
     found += [misread(misread("don’t café")), "mixed 日本 " + misread("don’t café"), "Ã©tÃ© &amp; " + misread("ñ")]
     found += ["Ã", "Â", "Â°C", "São ÃO", "ÃŸ", "Ãs", "naÃ¯ve", "â€œx", "Ø Å Æ ¿Qué? ¡Sí!", "ÀÉÎÕÜ àéîõü"]
+    # Two and three characters that may be a misread one, or letters and punctuation, in a few places of a sentence.
+    places = ["{}", "kar{}lis", "KAR{}LIS", "kar{}", "x {}lis", "(5{}, x", "“{}”", "日本 {}x {}", "Ð¾{} Ð´ 日"]
+    for at, lead in enumerate([*range(0xC2, 0xE0)] * 11):
+        follower = 0x80 + (at * 37 + at // 30) % 64
+        found.append(places[at % len(places)].replace("{}", misread(bytes([lead, follower]).decode())))
+    for at in range(330):
+        low, second, third = 0xE0 + at % 13, 0xA0 + at * 11 % 32, 0x80 + at * 29 % 64
+        word = misread(bytes([low, second, third]).decode())
+        found.append(places[at % len(places)].replace("{}", word.replace("\u00a0", " ") if at % 3 == 0 else word))
     found += ["dog " * 100, "antidisestablishmentarianism " * 20, "x" * 300, "🙂" * 60, "日本" * 80, "1" * 90, "a " * 75, "a " * 76]
     # A character of each letter, mark, number and sign that there is, a few scripts to a caption.
     names = []

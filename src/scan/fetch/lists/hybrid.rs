@@ -88,14 +88,8 @@ macro_rules! by_width {
 
 /// The next 32 numbers of `width_bits`, at most 32, as `of` makes them; of zeros where `bytes` end.
 pub(super) fn unpack<T>(bytes: &[u8], width_bits: usize, of: impl Fn(u32) -> T, into: &mut [T; PACKED_NUMBERS]) {
-    let padded;
-    let block = match bytes.first_chunk() {
-        Some(block) => block,
-        None => {
-            padded = padded_block(bytes);
-            &padded
-        }
-    };
+    let mut padded = None;
+    let block = block(bytes, &mut padded);
     by_width!(width_bits, unpack_width, (block, of, into), into.fill_with(|| of(0)));
 }
 
@@ -107,14 +101,8 @@ pub(super) fn sums<T>(
     of: impl Fn(u32) -> T,
     into: &mut [T; PACKED_NUMBERS],
 ) -> u32 {
-    let padded;
-    let block = match bytes.first_chunk() {
-        Some(block) => block,
-        None => {
-            padded = padded_block(bytes);
-            &padded
-        }
-    };
+    let mut padded = None;
+    let block = block(bytes, &mut padded);
     by_width!(width_bits, sums_width, (block, (least, last), of, into), {
         let mut last = last;
         for sum in into {
@@ -125,10 +113,13 @@ pub(super) fn sums<T>(
     })
 }
 
-fn padded_block(bytes: &[u8]) -> [u8; PACKED_BYTES] {
-    let mut padded = [0; PACKED_BYTES];
-    padded[..bytes.len()].copy_from_slice(bytes);
-    padded
+/// The first bytes; where there are fewer, those and zeros, in `padded`.
+fn block<'a>(bytes: &'a [u8], padded: &'a mut Option<[u8; PACKED_BYTES]>) -> &'a [u8; PACKED_BYTES] {
+    bytes.first_chunk().unwrap_or_else(|| {
+        let padded = padded.insert([0; PACKED_BYTES]);
+        padded[..bytes.len()].copy_from_slice(bytes);
+        padded
+    })
 }
 
 fn unpack_width<const WIDTH_BITS: usize, T>(
