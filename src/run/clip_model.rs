@@ -159,7 +159,7 @@ pub(super) fn of_method(plan: &Plan, method: &PlannedMethod, device: &Device) ->
             "is a run of {}, which has no text tower; zero_shot, retrieval and embeddings of texts are of method.clip",
             method.name()
         );
-        return Err(Error::at(Stage::Evaluate, plan.named.as_str(), reason));
+        return Err(Error::at(Stage::CommandLine, plan.named.as_str(), reason));
     };
     let checkpoint = checkpoint::Checkpoint {
         clip: method.towers().clone(),

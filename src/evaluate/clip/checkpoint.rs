@@ -121,8 +121,11 @@ pub fn file_of(weights: &Path) -> Result<PathBuf> {
     }
     let there = WEIGHTS.iter().map(|(name, _)| weights.join(name)).find(|path| path.is_file());
     there.ok_or_else(|| {
-        let names = WEIGHTS.map(|(name, _)| name).join(", ");
-        let reason = format!("has none of {names}; name the file with the weights");
+        let reason = if weights.join("checkpoints").is_dir() {
+            "is a run; `diptych export` writes its weights as a CLIP that can be named here".to_owned()
+        } else {
+            format!("has none of {}; name the file with the weights", WEIGHTS.map(|(name, _)| name).join(", "))
+        };
         Error::at(Stage::Checkpoint, weights.display().to_string(), reason)
     })
 }
