@@ -10,7 +10,7 @@ use super::{neighbours::clash, unescape::WINDOWS_1252};
 /// Times that a text is taken to have been misread; each doubles what is not ASCII, so real text has two at most.
 const MOST_LAYERS: usize = 8;
 /// What became of bytes that windows-1252 lacks.
-const LOST: char = '\u{fffd}';
+pub(super) const LOST: char = '\u{fffd}';
 /// Leads whose second byte is often A0, a no-break space that became a space.
 const LEADS_BEFORE_A0: [u8; 6] = [0xc2, 0xc3, 0xc5, 0xce, 0xd0, 0xd9];
 
@@ -113,8 +113,7 @@ fn is_cut_off(text: &[char], at: usize) -> bool {
 /// Characters that the byte of the first one announces, where all of them may be bytes of UTF-8; spaces stand for A0.
 fn shaped(text: &[char]) -> Option<usize> {
     let count = length(byte(*text.first()?)?)?;
-    let continues =
-        |&sign: &char| matches!(sign, ' ' | LOST) || byte(sign).is_some_and(|byte| matches!(byte, 0x80..=0xbf));
+    let continues = |&sign: &char| sign == ' ' || byte(sign).is_some_and(|byte| matches!(byte, 0x80..=0xbf));
     text.get(1..count)?.iter().all(continues).then_some(count)
 }
 
@@ -148,7 +147,7 @@ fn sequence(text: &[char]) -> Option<(char, usize)> {
     Some((meant, count))
 }
 
-/// Which follower is a space that was A0, in characters that are common enough: one space, and no ellipsis before it.
+/// Which follower is a space that was A0, in characters that are common enough: one space, and no ellipsis beside it.
 fn space_for_a0(lead: u8, followers: &[char]) -> Option<usize> {
     match (lead, followers) {
         (0xe0..=0xe3, [second, ' ']) => (!matches!(second, ' ' | '…' | '\u{85}' | '\u{a0}')).then_some(1),

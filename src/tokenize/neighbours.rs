@@ -1,7 +1,9 @@
 //! Which characters of windows-1252 nobody writes side by side: where some are, bytes of another encoding were misread.
 //!
-//! `ftfy` was asked from outside about all pairs and triples of these characters and many longer ones; what it answered is told
-//! here by what the characters are for. `tests/golden/clip_tokens.py` asks about a sample of them again.
+//! `ftfy` was asked from outside about all pairs and triples of these characters, about fours of letters and signs and about
+//! captions misread on purpose; what it answered is told here by what the characters are for. `tests/golden/clip_tokens.py` asks about a sample of them again.
+
+use super::mojibake::LOST;
 
 /// What a character is to its neighbours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,9 +21,9 @@ enum Kind {
     Opening,
     /// What ends a quotation or a name.
     Closing,
-    /// `¤ ¬ ¸`, seldom written at all.
+    /// `¤ ¬ ¸`, seldom written at all, and what stands for lost bytes.
     Mark,
-    /// Dashes, dots and spaces, beside which everything may stand.
+    /// Dashes, dots and spaces, beside which all but the first bytes of misread characters stand.
     Joint,
     Capital,
     Small,
@@ -30,7 +32,7 @@ enum Kind {
     /// The first byte of most misread characters: `Â Ã Î Ð`.
     Lead,
     Ascii,
-    /// Anything else, and the letters that may stand beside everything.
+    /// Anything else, and letters that stand beside almost everything.
     Plain,
 }
 
@@ -46,7 +48,9 @@ impl Kind {
             '°' => Degree,
             '‚' | '„' | '‹' | '‘' | '“' | '•' | '¡' | '©' | '«' | '¿' => Opening,
             '”' | '™' | '›' | '®' | '»' => Closing,
-            'ƒ' | '†' | '‡' | 'ˆ' | '‰' | '˜' | '¤' | '¦' | '¨' | 'ª' | '¬' | '¯' | '¸' | 'º' => Mark,
+            LOST | 'ƒ' | '†' | '‡' | 'ˆ' | '‰' | '˜' | '¤' | '¦' | '¨' | 'ª' | '¬' | '¯' | '¸' | 'º' => {
+                Mark
+            }
             '–' | '—' | '\u{a0}' | '\u{ad}' | '´' | '·' => Joint,
             'Œ' | 'œ' => Ligature,
             'Â' | 'Ã' | 'Î' | 'Ð' => Lead,
@@ -67,6 +71,7 @@ pub(super) fn clash(text: &[char]) -> bool {
     text.first().is_some_and(|&first| Kind::of(first) == Control)
         || text.windows(2).any(|pair| pair_clashes(pair[0], pair[1]))
         || text.windows(3).any(|three| three_clash(three[0], three[1], three[2]))
+        || text.windows(4).any(is_arabic)
         || (0..text.len()).any(|at| is_cut(text, at))
 }
 
@@ -105,7 +110,7 @@ fn pair_clashes(first: char, second: char) -> bool {
 /// Three of which the first two, and the last two, may stand side by side.
 fn three_clash(first: char, second: char, third: char) -> bool {
     let (kind, last) = (Kind::of(first), Kind::of(third));
-    let follows_small = first.is_ascii_lowercase() || matches!(first, ' ' | '\u{a0}');
+    let follows_small = first.is_ascii_lowercase() || first.is_whitespace();
     match Kind::of(second) {
         // Quotation marks inside of a word.
         Opening => match kind {
@@ -126,11 +131,27 @@ fn three_clash(first: char, second: char, third: char) -> bool {
     }
 }
 
-/// `Ã ` and `Â `, the second byte of which became a space: inside of words or at the start of one. Not the last letter of `IRMÃ`.
+/// Two letters of Arabic, whose first bytes are letters that stand beside almost everything.
+fn is_arabic(four: &[char]) -> bool {
+    let is_sign = |sign: char| match Kind::of(sign) {
+        Money | Amount | Opening | Mark | Degree => !matches!(sign, LOST | '×' | '÷'),
+        Joint => true,
+        _ => matches!(sign, 'Š' | 'Ÿ' | '’' | '…' | '®' | '»'),
+    };
+    matches!(four, ['Ø' | 'Ù', first, 'Ø' | 'Ù', second] if is_sign(*first) && is_sign(*second))
+}
+
+/// `Ã ` and `Â `, the second byte of which became a space: inside of words or at the start of one, and `Â ` behind a sentence.
+/// Not the last letter of `IRMÃ`.
 fn is_cut(text: &[char], at: usize) -> bool {
-    let is_small = |back: usize| at.checked_sub(back).map(|before| text[before].is_lowercase());
-    matches!(text[at..], ['Â' | 'Ã', ' ', ..])
-        && (is_small(1).unwrap_or(true) || (text[at - 1] == ' ' && is_small(2).unwrap_or(false)))
+    let [lead @ ('Â' | 'Ã'), ' ', ..] = text[at..] else { return false };
+    let before = |back: usize| at.checked_sub(back).map(|at| text[at]);
+    match before(1) {
+        None => true,
+        Some('.' | ',' | '?' | '!') => lead == 'Â',
+        Some(space) if space.is_whitespace() => before(2).is_some_and(|letter| letter.is_ascii_lowercase()),
+        Some(letter) => letter.is_ascii_lowercase(),
+    }
 }
 
 #[cfg(test)]
@@ -161,6 +182,10 @@ mod tests {
             "É",
             "Ã",
             "vÄ—liava",
+            "x, Ã la",
+            "Ù…",
+            "a\u{fffd}b",
+            "FIM.Ã A",
         ] {
             assert!(!clashes(text), "{text}");
         }

@@ -53,6 +53,10 @@ def captions():
     for at, lead in enumerate([*range(0xC2, 0xE0)] * 11):
         follower = 0x80 + (at * 37 + at // 30) % 64
         found.append(places[at % len(places)].replace("{}", misread(bytes([lead, follower]).decode())))
+    arabic = "هو من قلم كل كلمة هذا بيت كتاب شمس قمر باب مدرسة ولد بنت ماء نار جديد كبير صغير في على إلى عن مع پدر کتاب چای گل".split()
+    found += [misread(word) for word in arabic] + [misread("صورة كلب") + " 日", misread("١٢٣ ٧ ٧٧")]
+    found += ["A dog.Â A cat", "No.Â 5", "Red,Â blue", "Wow!Â Yes", "dog.Â “cat”", "x, Ã la", "le Ã la mode", "FIM.Ã A", "\tÅ£"]
+    found += ["FranÃ\ufffdois", "voilÃ\ufffd", "Ã\ufffd la", "ã\ufffd¯", "日 FranÃ\ufffdois", "SÃ£\ufffdÂ\u00a0Paulo é"]
     for at in range(330):
         low, second, third = 0xE0 + at % 13, 0xA0 + at * 11 % 32, 0x80 + at * 29 % 64
         word = misread(bytes([low, second, third]).decode())
