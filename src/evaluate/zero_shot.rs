@@ -68,7 +68,7 @@ pub struct ZeroShot {
     pub accuracy: f64,
     /// 95 % interval: Wilson's.
     pub ci95: [f64; 2],
-    /// Accuracy of a model that knows nothing.
+    /// Accuracy of a model that knows nothing: images of unknown class are wrong for it too.
     pub chance: f64,
     /// Accuracy of the untrained model on the same images, where it was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -188,7 +188,9 @@ pub fn classify(
     }
     let seen = by_class.iter().filter(|[_, images]| *images > 0.0);
     let mean_per_class = seen.clone().map(|[hits, images]| hits / images).sum::<f64>() / seen.count().max(1) as f64;
-    let chance = |k: usize| Place::of_chance(names.len(), 1).hit_at(k);
+    let unknown = wanted.iter().filter(|class| class.is_none()).count();
+    let known_share = 1.0 - unknown as f64 / wanted.len() as f64;
+    let chance = |k: usize| known_share * Place::of_chance(names.len(), 1).hit_at(k);
     Ok(ZeroShot {
         accuracy,
         ci95,
@@ -201,7 +203,7 @@ pub fn classify(
         mean_per_class,
         classes: names.len(),
         samples: images.rows(),
-        samples_of_unknown_class: wanted.iter().filter(|class| class.is_none()).count(),
+        samples_of_unknown_class: unknown,
         left_out: 0,
         templates,
         protocol: format!(
@@ -287,7 +289,8 @@ mod tests {
         // Of the tied six, four come among the first five.
         assert!((found.top5 - (2.0 + 4.0 / 6.0) / 4.0).abs() < 1e-12);
         assert_eq!(found.mean_per_class, 0.5);
-        assert!((found.chance - 1.0 / 7.0).abs() < 1e-12 && (found.top5_chance - 5.0 / 7.0).abs() < 1e-12);
+        // The image of no known label is wrong whatever is guessed.
+        assert!((found.chance - 0.75 / 7.0).abs() < 1e-12 && (found.top5_chance - 0.75 * 5.0 / 7.0).abs() < 1e-12);
         assert_eq!(found.ci95, crate::evaluate::statistics::wilson_95(2, 4));
         let text = found.to_string();
         assert!(text.contains("7 classes, 4 images, 3 templates") && text.contains("count as wrong"), "{text}");

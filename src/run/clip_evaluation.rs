@@ -54,6 +54,10 @@ pub fn run(named: &Named, model: &ClipModel, page: Option<&Path>, json: bool) ->
             "has neither [evaluate.zero_shot] nor [evaluate.retrieval], and weights are scored by nothing else";
         return Err(Error::at(Stage::CommandLine, plan.named, reason));
     };
+    if page.is_some() && settings.retrieval.as_ref().is_none_or(|retrieval| retrieval.pictures == 0) {
+        let reason = "shows captions with their best images: it wants [evaluate.retrieval] with pictures above 0";
+        return Err(Error::at(Stage::CommandLine, "--page", reason));
+    }
     let data = Data::open(&plan)?;
     let embedder = model.open()?;
     let mut scores = Scores { seed: plan.pipeline.seed, ..Scores::default() };

@@ -8,7 +8,7 @@ use datafusion::arrow::{
 use crate::{
     augment::{BadClass, BadSample},
     error::{Context as _, Error, Result, Stage},
-    evaluate::clip::embedder::Embedder,
+    evaluate::clip::embedder::{Embedder, is_said},
     select::functions::encoded_images::EncodedImages,
 };
 
@@ -43,14 +43,14 @@ pub(super) fn numbers(batch: &RecordBatch, name: &str) -> Result<Vec<Option<u64>
     Ok(numbers.as_primitive::<UInt64Type>().iter().collect())
 }
 
-/// A column as text.
+/// A column as text; blank text is none.
 ///
 /// # Errors
 /// It has no text.
 pub(super) fn texts(batch: &RecordBatch, name: &str) -> Result<Vec<Option<String>>> {
     let texts =
         cast(column(batch, name)?, &DataType::Utf8View).context(Stage::Evaluate, name, "cannot be read as text")?;
-    Ok(texts.as_string_view().iter().map(|text| text.map(str::to_owned)).collect())
+    Ok(texts.as_string_view().iter().map(|text| text.filter(|text| is_said(text)).map(str::to_owned)).collect())
 }
 
 /// A column of texts or of lists of texts: those of each row, without empty ones.
@@ -59,14 +59,13 @@ pub(super) fn texts(batch: &RecordBatch, name: &str) -> Result<Vec<Option<String
 /// It holds something else.
 pub(super) fn several_texts(batch: &RecordBatch, name: &str) -> Result<Vec<Vec<String>>> {
     let column = column(batch, name)?;
-    let said = |text: &str| (!text.trim().is_empty()).then(|| text.to_owned());
+    let said = |text: &str| is_said(text).then(|| text.to_owned());
     let lists = match column.data_type() {
         DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) | DataType::ListView(_) => {
             cast(column, &DataType::new_list(DataType::Utf8View, true))
         }
         _ => {
-            let one = texts(batch, name)?;
-            return Ok(one.iter().map(|text| text.as_deref().and_then(said).into_iter().collect()).collect());
+            return Ok(texts(batch, name)?.into_iter().map(|text| text.into_iter().collect()).collect());
         }
     };
     let lists = lists.context(Stage::Evaluate, name, "is no list of texts")?;

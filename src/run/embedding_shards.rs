@@ -134,14 +134,16 @@ fn embedded(
         }
     }
     if batch.column_by_name(IMAGE).is_some() {
-        let ids = numbers(batch, SAMPLE_ID)?;
+        let ids: Option<Vec<u64>> = numbers(batch, SAMPLE_ID)?.into_iter().collect();
+        let ids = ids.ok_or_else(|| {
+            Error::at(Stage::Sql, "the query", "returns rows whose sample_id is NULL; leave them out with WHERE")
+        })?;
         let all: Vec<usize> = (0..batch.num_rows()).collect();
         let mut rows = Vec::with_capacity(all.len());
         for (found, id) in embed_images(embedder, batch, &all)?.into_iter().zip(ids) {
             match found {
                 Ok(row) => rows.push(Some(row)),
                 Err(bad) => {
-                    let id = id.unwrap_or_default();
                     let (ordinal, row) = ((id >> ROW_BITS) as u32, id & (MAX_ROWS - 1));
                     let shard = shards.get(ordinal as usize).map_or("", String::as_str);
                     bad_rows.push(BadRow::new(shard, ordinal, row, Stage::Augment, &bad));

@@ -180,6 +180,31 @@ fn rows_without_something_to_embed_are_refused_before_the_model_is_read() {
 }
 
 #[test]
+fn blank_captions_are_none_and_a_row_without_an_id_is_refused() {
+    let workshop = Workshop::new();
+    let (shards, to) = (workshop.text("shards"), workshop.text("embedded"));
+    let blanks = "CASE WHEN label = 'sea' THEN '\t ' WHEN label = 'cat' THEN '' ELSE caption END AS caption";
+    let words = ["embed", "--weights", workshop.weights(), "--shards", &shards, "--to", &to, "--sql"];
+    let said = ok(&[&words[..], &[&format!("SELECT sample_id, {blanks} FROM shards")]].concat());
+    assert!(said.contains("6 rows without a caption"), "{said}");
+    let rows = workshop.rows(
+        &format!("SELECT label, clip_score(image, caption) IS NULL AS is_none FROM (SELECT image, label, {blanks} FROM shards)"),
+        &["--clip-score", "cosine"],
+    );
+    let scored = rows.iter().filter(|row| row["is_none"] == false).count();
+    assert!(rows.iter().all(|row| row["label"] == "hot_dog" || row["is_none"] == true) && scored >= 3, "{rows:?}");
+
+    let zero_shot = "evaluate.zero_shot={sql=\"SELECT image, CASE WHEN label = 'sea' THEN ' ' ELSE label END AS label FROM shards\"}";
+    let found = &workshop.evaluate(&[zero_shot], &[])["zero_shot"]["label"];
+    assert_eq!((&found["classes"], &found["left_out"]), (&2.into(), &4.into()), "{found}");
+
+    let to = workshop.text("without_ids");
+    let words = ["embed", "--weights", workshop.weights(), "--shards", &shards, "--to", &to, "--sql"];
+    let said = fails(2, &[&words[..], &["SELECT NULL::BIGINT AS sample_id, image FROM shards"]].concat());
+    assert!(said.contains("sample_id is NULL") && !Path::new(&to).exists(), "{said}");
+}
+
+#[test]
 fn sql_scores_pairs_as_score_does() {
     let workshop = Workshop::new();
     for variant in ["hessel", "torchmetrics", "cosine"] {
@@ -334,6 +359,11 @@ fn retrieval_is_what_the_embeddings_say() {
     let workshop = Workshop::new();
     let page = workshop.text("matches.html");
     let retrieval = "evaluate.retrieval={sql='SELECT sample_id, image, caption FROM shards', pictures=4}";
+    let shards = format!("scan.shards=[{:?}]", workshop.text("shards"));
+    let without = "evaluate.zero_shot={sql='SELECT image, label FROM shards'}";
+    let words = ["evaluate", "simclr_small", "--weights", workshop.weights(), "--page", &page, "--set", &shards];
+    let said = fails(2, &[&words[..], &["--set", without]].concat());
+    assert!(said.contains("--page") && said.contains("pictures above 0") && !Path::new(&page).exists(), "{said}");
     let found = workshop.evaluate(&[retrieval], &["--page", &page]);
     let found = &found["retrieval"];
     assert_eq!((&found["image_to_text"]["queries"], &found["left_out"]), (&9.into(), &1.into()));

@@ -125,3 +125,8 @@ impl Embedder {
 fn host(values: Tensor<2>) -> Result<Vec<f32>> {
     values.into_data().try_into_vec::<f32>().context(Stage::Evaluate, "embeddings", "are not f32")
 }
+
+/// Whether a text says anything: a row with a blank one has none, in training as in evaluation.
+pub fn is_said(text: &str) -> bool {
+    !text.trim().is_empty()
+}

@@ -3,24 +3,25 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use super::clip_score::ClipScore;
-use super::embedder::Embedder;
+use super::embedder::{Embedder, is_said};
 use crate::error::{Error, Result, Stage};
 use crate::evaluate::embeddings::dot;
 
-/// One score per row; `None` where either is missing or the image is bad.
+/// One score per row; `None` where either is missing, the text is blank or the image is bad.
 ///
 /// What stands in several rows goes through the model once.
 ///
 /// # Errors
 /// The variant needs several texts per image; the model cannot embed.
-pub fn pair_scores(
+pub fn pair_scores<'a>(
     embedder: &Embedder,
     variant: ClipScore,
-    images: &[Option<&[u8]>],
-    texts: &[Option<&str>],
+    images: &[Option<&'a [u8]>],
+    texts: &[Option<&'a str>],
 ) -> Result<Vec<Option<f32>>> {
     check_pairwise(variant)?;
-    let rows: Vec<Option<(&[u8], &str)>> = images.iter().zip(texts).map(|(image, text)| image.zip(*text)).collect();
+    let of_row = |(image, text): (&Option<&'a [u8]>, &Option<&'a str>)| image.zip(text.filter(|text| is_said(text)));
+    let rows: Vec<Option<(&[u8], &str)>> = images.iter().zip(texts).map(of_row).collect();
     let (images, image_of) = distinct(rows.iter().map(|row| row.map(|(image, _)| image)));
     let (texts, text_of) = distinct(rows.iter().map(|row| row.map(|(_, text)| text)));
     let images = embedder.images(&images)?;
