@@ -12,7 +12,8 @@ use diptych::{
 /// Says how well texts fit images, by a CLIP: probabilities, logits, cosines and CLIPScores.
 ///
 /// Reads safetensors with transformers' or open_clip's names, and the configuration beside them: config.json and
-/// preprocessor_config.json, or open_clip_config.json. A probability is that of the text among those given.
+/// preprocessor_config.json (since transformers 5 processor_config.json), or open_clip_config.json. A probability is that of
+/// the text among those given.
 #[derive(Debug, Args)]
 pub(crate) struct ScoreWords {
     /// A safetensors file, or the folder in which it is.

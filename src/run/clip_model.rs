@@ -19,7 +19,7 @@ use crate::{
         pair_scores::{check_pairwise, pair_scores},
     },
     method::Method as _,
-    model::clip::Naming,
+    model::clip::{Activation, Naming},
     pipeline::Plan,
     scan::ClipScoreSettings,
     select::{
@@ -78,7 +78,7 @@ impl ClipModel {
     pub fn open(&self) -> Result<Embedder> {
         let device = device::parse(&self.device)?;
         match &self.place {
-            Place::Weights(weights) => Embedder::new(checkpoint::read(weights, None, &device)?, device),
+            Place::Weights(weights) => of_weights(weights, None, device),
             Place::Run(run) => Ok(of_run(run, &device)?.0),
         }
     }
@@ -124,6 +124,16 @@ impl ClipModel {
     }
 }
 
+/// The model of a file or folder with weights; says on stderr what its configuration leaves open.
+///
+/// # Errors
+/// The weights' and their configuration's.
+pub(super) fn of_weights(weights: &Path, activation: Option<Activation>, device: Device) -> Result<Embedder> {
+    let checkpoint = checkpoint::read(weights, activation, &device)?;
+    checkpoint.warning.iter().for_each(|warning| progress::log(&format!("warning: {warning}")));
+    Embedder::new(checkpoint, device)
+}
+
 /// The newest checkpoint of a run: its model, its folder, and the hashes of its files.
 fn of_run(run: &Path, device: &Device) -> Result<(Embedder, PathBuf, String)> {
     let (folder, plan) = RunFolder::open(run, &[])?;
@@ -166,6 +176,7 @@ pub(super) fn of_method(plan: &Plan, method: &PlannedMethod, device: &Device) ->
         described: described(plan)?,
         naming: Naming::OpenClip,
         left_out: vec![],
+        warning: None,
     };
     Embedder::new(checkpoint, device.clone())
 }

@@ -3,15 +3,14 @@ use std::{fs, path::PathBuf, time::Instant};
 
 use serde::Serialize;
 
-use super::{output, progress};
+use super::{clip_model, output, progress};
 use crate::{
     augment::BadSample,
     device,
     error::{Context as _, Error, Result, Stage},
     evaluate::clip::{
-        checkpoint::{self, Checkpoint},
+        checkpoint::Checkpoint,
         clip_score::ClipScore,
-        embedder::Embedder,
         score::{Pair, Scorer},
     },
     model::clip::Activation,
@@ -81,7 +80,7 @@ pub fn run(request: &Request) -> Result<()> {
         .iter()
         .map(|path| fs::read(path).context(Stage::Evaluate, path.display().to_string(), "cannot be read"));
     let images = images.collect::<Result<Vec<_>>>()?;
-    let embedder = Embedder::new(checkpoint::read(&request.weights, request.activation, &device)?, device)?;
+    let embedder = clip_model::of_weights(&request.weights, request.activation, device)?;
     let checkpoint = embedder.checkpoint();
     let load_seconds = begin.elapsed().as_secs_f64();
     let context = checkpoint.described.settings.text.context_tokens;

@@ -128,6 +128,33 @@ fn what_is_wrong_is_said_and_fails() {
 }
 
 #[test]
+fn settings_of_images_are_read_where_transformers_5_writes_them_and_are_missed_where_nobody_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (weights, image) = prepare(folder.path(), Naming::Transformers);
+    let scores = |warnings: usize| {
+        let output = run(&words(&weights, &image, &["--json"]));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        assert_eq!(said.matches("warning: ").count(), warnings, "{said}");
+        let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+        (report["images"].clone(), said)
+    };
+    let (alone, nested) = ("preprocessor_config.json", "processor_config.json");
+    let path = folder.path().join(alone);
+    let mut images: Value = serde_json::from_slice(&std::fs::read(&path).expect("written before")).expect("JSON");
+    images["image_mean"] = serde_json::json!([0.1, 0.2, 0.9]);
+    std::fs::write(&path, images.to_string()).expect("written");
+    let (before, _) = scores(0);
+    std::fs::remove_file(&path).expect("removed");
+    let (assumed, said) = scores(1);
+    assert!(said.contains(alone) && said.contains(nested) && said.contains("are assumed"), "{said}");
+    assert_ne!(assumed, before);
+    let processor = serde_json::json!({ "image_processor": images, "processor_class": "CLIPProcessor" });
+    std::fs::write(folder.path().join(nested), processor.to_string()).expect("written");
+    assert_eq!(scores(0).0, before);
+}
+
+#[test]
 fn damage_is_called_damage_and_settings_are_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let (weights, image) = prepare(folder.path(), Naming::Transformers);

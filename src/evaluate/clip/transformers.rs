@@ -1,4 +1,4 @@
-//! `config.json` and `preprocessor_config.json` of transformers' `CLIPModel`.
+//! `config.json`, `preprocessor_config.json` and `processor_config.json` of transformers' `CLIPModel`.
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -12,8 +12,10 @@ use crate::tokenize::clip::{END_OF_TEXT, START_OF_TEXT};
 
 /// Of a model.
 pub const CONFIG: &str = "config.json";
-/// Of its images.
+/// Of its images, as transformers before 5 writes it.
 pub const PREPROCESSOR_CONFIG: &str = "preprocessor_config.json";
+/// Of its images, below `image_processor`, as transformers writes it since 5.
+pub const PROCESSOR_CONFIG: &str = "processor_config.json";
 
 /// What PIL calls its filters.
 const PIL_BILINEAR: u8 = 2;
@@ -161,11 +163,13 @@ enum Size {
     Both { height: usize, width: usize },
 }
 
+/// In a file of its own, or in [`ProcessorConfig`]; the classes for tensors (`…Fast`) have the same keys, and more.
 #[derive(Debug, Deserialize)]
 #[serde(default)]
 struct PreprocessorConfig {
     size: Size,
-    crop_size: Size,
+    /// Nothing where nothing is cropped.
+    crop_size: Option<Size>,
     resample: u8,
     image_mean: [f32; 3],
     image_std: [f32; 3],
@@ -179,7 +183,7 @@ impl Default for PreprocessorConfig {
     fn default() -> Self {
         Self {
             size: Size::Side(224),
-            crop_size: Size::Side(224),
+            crop_size: Some(Size::Side(224)),
             resample: PIL_BICUBIC,
             image_mean: CLIP_MEAN,
             image_std: CLIP_DEVIATION,
@@ -192,16 +196,33 @@ impl Default for PreprocessorConfig {
     }
 }
 
+/// Before 5 it has no `image_processor`, and says nothing of images.
+#[derive(Debug, Deserialize)]
+struct ProcessorConfig {
+    image_processor: Option<PreprocessorConfig>,
+}
+
+const NO_IMAGES: &str = "is no configuration of CLIP's images, as transformers writes it";
+
 /// What images go through by `preprocessor_config.json`, cropped as transformers crops.
 ///
 /// # Errors
 /// No such configuration; something in it that is not done here.
 pub fn preprocess(place: &str, text: &str) -> Result<Preprocess> {
-    let config: PreprocessorConfig = serde_json::from_str(text).context(
-        Stage::Checkpoint,
-        place,
-        "is no configuration of CLIP's images, as transformers writes it",
-    )?;
+    let config: PreprocessorConfig = serde_json::from_str(text).context(Stage::Checkpoint, place, NO_IMAGES)?;
+    of_config(place, config)
+}
+
+/// The same by `processor_config.json`, if that says anything of images.
+///
+/// # Errors
+/// As [`preprocess`].
+pub fn nested_preprocess(place: &str, text: &str) -> Result<Option<Preprocess>> {
+    let config: ProcessorConfig = serde_json::from_str(text).context(Stage::Checkpoint, place, NO_IMAGES)?;
+    config.image_processor.map(|config| of_config(place, config)).transpose()
+}
+
+fn of_config(place: &str, config: PreprocessorConfig) -> Result<Preprocess> {
     let refuse = |reason: String| Err(Error::at(Stage::Checkpoint, place, reason));
     let usual = (config.rescale_factor * 255.0 - 1.0).abs() < 1e-6;
     if !(config.do_resize && config.do_normalize && config.do_rescale && usual) {
@@ -220,9 +241,10 @@ pub fn preprocess(place: &str, text: &str) -> Result<Preprocess> {
     let crop_side_pixels = match (config.crop_size, resize) {
         (_, ResizeTo::SquarePixels(side)) if !config.do_center_crop => side,
         _ if !config.do_center_crop => return refuse("without a crop images are no squares".to_owned()),
-        (Size::Side(side) | Size::Shorter { shortest_edge: side }, _) => side,
-        (Size::Both { height, width }, _) if height == width => height,
-        (Size::Both { height, width }, _) => return refuse(format!("a crop of {width} x {height} is no square")),
+        (Some(Size::Side(side) | Size::Shorter { shortest_edge: side }), _) => side,
+        (Some(Size::Both { height, width }), _) if height == width => height,
+        (Some(Size::Both { height, width }), _) => return refuse(format!("a crop of {width} x {height} is no square")),
+        (None, _) => return refuse("crop_size is null; only images that are cropped to a size are read".to_owned()),
     };
     Ok(Preprocess {
         resize,
@@ -308,22 +330,19 @@ pub fn preprocessor_config(preprocess: &Preprocess) -> Value {
     })
 }
 
-/// Both files, read.
+/// The model by `config.json`, with what its images go through; where nothing says that, with CLIP's own settings.
 ///
 /// # Errors
-/// As [`settings`] and [`preprocess`]; a crop that is not the size of the model's images.
-pub fn described(config: (&str, &str), preprocessor: Option<(&str, &str)>) -> Result<Described> {
+/// As [`settings`].
+pub fn described(config: (&str, &str), preprocess: Option<Preprocess>) -> Result<Described> {
     let settings = settings(config.0, config.1)?;
     let side = settings.vision.image_side_pixels();
-    let preprocess = match preprocessor {
-        Some((place, text)) => preprocess(place, text)?,
-        None => Preprocess {
-            resize: ResizeTo::ShorterSidePixels(side),
-            crop_side_pixels: side,
-            crop_rounding: CropRounding::Down,
-            ..Preprocess::default()
-        },
-    };
+    let preprocess = preprocess.unwrap_or_else(|| Preprocess {
+        resize: ResizeTo::ShorterSidePixels(side),
+        crop_side_pixels: side,
+        crop_rounding: CropRounding::Down,
+        ..Preprocess::default()
+    });
     Ok(Described { settings, preprocess })
 }
 
@@ -353,6 +372,54 @@ mod tests {
         let old = r#"{"size": 224, "crop_size": 224, "resample": 3, "feature_extractor_type": "CLIPFeatureExtractor"}"#;
         let expected = Preprocess { crop_rounding: CropRounding::Down, ..Preprocess::default() };
         assert_eq!(preprocess("p", old).expect("old"), expected);
+    }
+
+    /// What transformers 5 writes of images, here with keys that its classes for tensors had before.
+    const NESTED: &str = r#"{"image_processor": {"crop_size": {"height": 336, "width": 336}, "data_format": "channels_first",
+        "device": null, "do_center_crop": true, "do_convert_rgb": true, "do_normalize": true, "do_rescale": true,
+        "do_resize": true, "image_mean": [0.5, 0.25, 0.125], "image_processor_type": "CLIPImageProcessorFast",
+        "image_std": [0.5, 0.5, 0.75], "resample": 2, "rescale_factor": 0.00392156862745098,
+        "size": {"shortest_edge": 350}}, "processor_class": "CLIPProcessor"}"#;
+
+    #[test]
+    fn settings_of_images_below_those_of_a_processor_are_the_same_settings() {
+        let found = nested_preprocess("p", NESTED).expect("as the library writes it").expect("an image processor");
+        let expected = Preprocess {
+            resize: ResizeTo::ShorterSidePixels(350),
+            interpolation: Interpolation::Bilinear,
+            crop_side_pixels: 336,
+            crop_rounding: CropRounding::Down,
+            mean: [0.5, 0.25, 0.125],
+            deviation: [0.5, 0.5, 0.75],
+        };
+        assert_eq!(found, expected);
+        let nested: Value = serde_json::from_str(NESTED).expect("JSON");
+        assert_eq!(preprocess("p", &nested["image_processor"].to_string()).expect("the same"), expected);
+        for none in ["{}", r#"{"image_processor": null}"#, r#"{"processor_class": "CLIPProcessor"}"#] {
+            assert_eq!(nested_preprocess("p", none).expect(none), None);
+        }
+        for (from, to, part) in [
+            ("\"resample\": 2", "\"resample\": 1", "resample is 1"),
+            ("\"image_processor\"", "\"image_processor\": 3, \"was\"", "is no configuration"),
+            ("\"do_resize\": true", "\"do_resize\": false", "only images that are resized"),
+        ] {
+            let error = nested_preprocess("p", &NESTED.replace(from, to)).expect_err(to).to_string();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_cropped_needs_no_size_of_a_crop_but_must_be_square() {
+        let square = r#"{"size": {"height": 64, "width": 64}, "crop_size": null, "do_center_crop": false}"#;
+        let found = preprocess("p", square).expect("square");
+        assert_eq!((found.resize, found.crop_side_pixels), (ResizeTo::SquarePixels(64), 64));
+        for (text, part) in [
+            (r#"{"size": 64, "crop_size": null, "do_center_crop": false}"#, "no squares"),
+            (r#"{"size": 64, "crop_size": null}"#, "crop_size is null"),
+        ] {
+            let error = preprocess("p", text).expect_err(text).to_string();
+            assert!(error.contains(part), "{error}");
+        }
     }
 
     #[test]
