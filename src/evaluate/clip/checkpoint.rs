@@ -397,7 +397,8 @@ mod tests {
             described.preprocess.crop_side_pixels = 256;
             described.preprocess.resize = ResizeTo::ShorterSidePixels(256);
         };
-        let cases: [(fn(&mut Described), &str, &[&str]); 5] = [
+        type Case<'a> = (fn(&mut Described), &'a str, &'a [&'a str]);
+        let cases: [Case<'_>; 5] = [
             (|found| found.settings.activation = Activation::Gelu, transformers::CONFIG, &["quick_gelu", "says gelu"]),
             (change_side, transformers::CONFIG, &["image side", "224 pixels", "336 pixels"]),
             (change_size, ALONE, &["crop", "224 pixels", "256 pixels"]),
