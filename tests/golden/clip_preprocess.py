@@ -1,7 +1,7 @@
 """What PIL makes of small images, for tests/it/clip_preprocess.rs.
 
     pip install pillow numpy
-    python tests/golden/clip_preprocess.py      (a second; no random numbers)
+    python tests/golden/clip_preprocess.py      (a second; no random numbers; Pillow 12.0 and 13.0 agree on these)
 
 Writes clip_preprocess.safetensors beside this file: per image its bytes, and the 32 x 32 levels after convert("RGB"), a
 bicubic resize of the shorter side to 32 and a centre crop, rounded half to even (`even`) and down (`down`) where these

@@ -80,7 +80,7 @@ impl JpegDecoder {
 
     /// Decodes all of it into full-size RGB, as a decoder that knows of no views does. After an error as [`Self::decode`].
     ///
-    /// With `inks`, CMYK is left as it is: planes of cyan, magenta and yellow, 255 for all of an ink, and black in [`Self::interleaved`].
+    /// With `inks`, CMYK stays CMYK, 255 for all of an ink: planes of three, and black in [`Self::interleaved`].
     ///
     /// # Errors
     /// As [`Self::decode`].

@@ -6,7 +6,7 @@ use super::header::{Format, Header};
 pub(super) enum PilMode {
     /// `L`, `RGB`: every channel by itself.
     Plain,
-    /// `1`, `P`: bits or indices, resized to the nearest pixel whatever filter is asked for; transparency is not looked at.
+    /// `1`, `P`: bits or indices, resized to the nearest pixel whatever filter is asked for; transparency is ignored.
     Nearest,
     /// `LA`, `RGBA`: colours are multiplied by alpha, resized and divided by the resized alpha, in bytes.
     Alpha,
@@ -21,7 +21,7 @@ impl PilMode {
             // Bit depth and colour type: a palette, or a bit of grey.
             Format::Png if matches!(encoded.get(24..26), Some([_, 3] | [1, 0])) => Self::Nearest,
             Format::Gif if !gif_palette(encoded).is_some_and(is_grey_ramp) => Self::Nearest,
-            Format::Png | Format::Webp if header.channels % 2 == 0 => Self::Alpha,
+            Format::Png | Format::Webp if header.channels.is_multiple_of(2) => Self::Alpha,
             Format::Jpeg if header.channels == 4 => Self::Inks,
             _ => Self::Plain,
         }

@@ -17,8 +17,9 @@ pub const CLIP_DEVIATION: [f32; 3] = [0.268_629_55, 0.261_302_6, 0.275_777_1];
 /// From an encoded image to the values that a model takes.
 ///
 /// The resize with its antialiasing, rounded to bytes, then the crop, then (value / 255 − mean) / deviation; RGB (alpha
-/// dropped, palettes looked up, EXIF orientation ignored) before or after. Pixels are PIL's, except that a grey image of 16
-/// bits keeps its high bytes, where PIL cuts it at 255.
+/// dropped, palettes looked up, EXIF orientation ignored) before or after. Pixels are PIL's (to Pillow 12; 13 resizes columns
+/// first where the height is reduced much more than the width), except that a grey image of 16 bits keeps its high bytes,
+/// where PIL cuts it at 255.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Preprocess {
     /// What the image is resized to.
