@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use super::{folder::RunFolder, methods::PlannedMethod, output, progress};
 use crate::{
     augment::{
-        image::preprocess::{CropRounding, Preprocess, ResizeTo},
+        image::preprocess::{CropRounding, Preprocess, ResizeTo, RgbConversion},
         recipe::ImageOpSettings,
     },
     device,
@@ -54,6 +54,9 @@ pub fn run(request: &Request) -> Result<()> {
 
 /// What a configuration says of a run's model and its images.
 ///
+/// Images are RGB before the resize, as they were in training. No configuration says so: who reads open_clip's converts
+/// afterwards, here as elsewhere, which shows in images with alpha, a palette or one bit.
+///
 /// # Errors
 /// The run is of another method; its evaluation recipe is no resize and crop.
 pub fn described(plan: &Plan) -> Result<Described> {
@@ -75,6 +78,7 @@ pub fn described(plan: &Plan) -> Result<Described> {
         interpolation: resize.interpolation,
         crop_side_pixels: crop.side_pixels as usize,
         crop_rounding: crop_rounding_of(naming_of(&towers)),
+        rgb_conversion: RgbConversion::BeforeResize,
         mean: narrow(settings.pixel_mean),
         deviation: narrow(settings.pixel_deviation),
     };
@@ -124,6 +128,7 @@ mod tests {
         assert_eq!((found.preprocess.crop_side_pixels, found.preprocess.mean), (64, [0.5; 3]));
         // The filter is that of the training crop.
         assert_eq!(found.preprocess.interpolation, Interpolation::Bicubic);
+        assert_eq!(found.preprocess.rgb_conversion, RgbConversion::BeforeResize);
         assert_eq!(naming_of(&found.settings), Naming::Transformers);
         assert_eq!(naming_of(&described(&plan("siglip", &[])).unwrap().settings), Naming::OpenClip);
         let crop = "augment.evaluation=[{ center_crop = { side_pixels = 64 } }]";

@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 
 use diptych::augment::image::precise_resize::Interpolation;
-use diptych::augment::image::preprocess::{CropRounding, Preprocess, ResizeTo};
+use diptych::augment::image::preprocess::{CropRounding, Preprocess, ResizeTo, RgbConversion};
 use diptych::train::safetensors::from_owned_bytes;
 
 const SIDE: usize = 32;
@@ -17,34 +17,43 @@ fn golden() -> BTreeMap<String, Vec<u8>> {
 
 fn at(crop_rounding: CropRounding) -> Preprocess {
     let resize = ResizeTo::ShorterSidePixels(SIDE);
-    Preprocess { resize, crop_side_pixels: SIDE, crop_rounding, ..Preprocess::default() }
+    let rgb_conversion = RgbConversion::BeforeResize;
+    Preprocess { resize, crop_side_pixels: SIDE, crop_rounding, rgb_conversion, ..Preprocess::default() }
 }
 
 fn furthest(preprocess: &Preprocess, encoded: &[u8], expected: &[u8]) -> u8 {
     let levels = preprocess.levels(encoded, MAX_PIXELS).expect("a good image");
-    assert_eq!(levels.len(), expected.len());
-    levels.iter().zip(expected).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0)
+    assert_eq!(levels.len(), 3 * SIDE * SIDE);
+    assert!([levels.len(), levels.len() / 3].contains(&expected.len()), "three channels, or one for all");
+    levels.iter().zip(expected.iter().cycle()).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0)
 }
 
 #[test]
 fn levels_are_those_of_pil() {
     let golden = golden();
     let names: Vec<&str> = golden.keys().filter_map(|name| name.strip_suffix(".bytes")).collect();
-    assert!(names.len() >= 13, "{names:?}");
-    let mut roundings_differ = 0;
+    assert!(names.len() >= 31, "{names:?}");
+    let (mut roundings_differ, mut orders_differ) = (0, 0);
     for name in names {
         let encoded = &golden[&format!("{name}.bytes")];
         let even = &golden[&format!("{name}.even")];
         let down = golden.get(&format!("{name}.down")).unwrap_or(even);
+        let later = golden.get(&format!("{name}.later")).unwrap_or(even);
         roundings_differ += usize::from(even != down);
+        orders_differ += usize::from(even != later);
         // Two builds of libjpeg may differ by a level; everything else is exact.
         let most = u8::from(name.starts_with("jpeg"));
-        for (preprocess, expected) in [(at(CropRounding::HalfToEven), even), (at(CropRounding::Down), down)] {
+        let resized_first = Preprocess { rgb_conversion: RgbConversion::AfterResize, ..at(CropRounding::HalfToEven) };
+        for (preprocess, expected) in
+            [(at(CropRounding::HalfToEven), even), (at(CropRounding::Down), down), (resized_first, later)]
+        {
             let off = furthest(&preprocess, encoded, expected);
-            assert!(off <= most, "{name}, {:?}: off by {off}", preprocess.crop_rounding);
+            let order = (preprocess.crop_rounding, preprocess.rgb_conversion);
+            assert!(off <= most, "{name}, {order:?}: off by {off}");
         }
     }
     assert!(roundings_differ > 0, "no image tells the roundings apart");
+    assert!(orders_differ >= 15, "{orders_differ} images tell the orders apart");
 }
 
 #[test]

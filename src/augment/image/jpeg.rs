@@ -74,23 +74,30 @@ impl JpegDecoder {
             Some(sampling) if upright && !lossless && matches!(space, raw::TJCS_TJCS_YCbCr | raw::TJCS_TJCS_GRAY) => {
                 self.decode_planes(encoded, &frame, regions, scale, sampling, decoded)
             }
-            _ => self.decode_interleaved(encoded, &frame, space, scale, orientation, decoded),
+            _ => self.decode_interleaved(encoded, &frame, false, scale, orientation, decoded),
         }
     }
 
     /// Decodes all of it into full-size RGB, as a decoder that knows of no views does. After an error as [`Self::decode`].
+    ///
+    /// With `inks`, CMYK stays CMYK, 255 for all of an ink: planes of three, and black in [`Self::interleaved`].
     ///
     /// # Errors
     /// As [`Self::decode`].
     pub(super) fn decode_rgb(
         &mut self,
         encoded: &[u8],
+        inks: bool,
         orientation: Orientation,
         decoded: &mut Decoded,
     ) -> Result<(), BadSample> {
         let frame = self.open(encoded)?;
-        let space = self.get(raw::TJPARAM_TJPARAM_COLORSPACE) as raw::TJCS;
-        self.decode_interleaved(encoded, &frame, space, 8, orientation, decoded)
+        self.decode_interleaved(encoded, &frame, inks, 8, orientation, decoded)
+    }
+
+    /// Pixels of [`Self::decode_rgb`] as they were before they became planes; what follows the last of them means nothing.
+    pub(super) fn interleaved(&self) -> &[u8] {
+        &self.interleaved
     }
 
     /// Reads the header and sets limits by what it declares.
@@ -175,11 +182,12 @@ impl JpegDecoder {
         &mut self,
         encoded: &[u8],
         frame: &JpegFrame,
-        space: raw::TJCS,
+        inks: bool,
         scale: i32,
         orientation: Orientation,
         decoded: &mut Decoded,
     ) -> Result<(), BadSample> {
+        let space = self.get(raw::TJPARAM_TJPARAM_COLORSPACE) as raw::TJCS;
         let cmyk = matches!(space, raw::TJCS_TJCS_CMYK | raw::TJCS_TJCS_YCCK);
         let (format, channels) = if cmyk { (raw::TJPF_TJPF_CMYK, 4) } else { (raw::TJPF_TJPF_RGB, 3) };
         let scaled = |length: u16| (usize::from(length) * scale as usize).div_ceil(8);
@@ -204,7 +212,10 @@ impl JpegDecoder {
             return Err(self.failure("decoding"));
         }
         let samples = &mut self.interleaved[..bytes];
-        if cmyk {
+        if cmyk && inks {
+            // Adobe's files have them inverted, and every writer follows.
+            samples.iter_mut().for_each(|sample| *sample = 255 - *sample);
+        } else if cmyk {
             interleaved::cmyk_to_rgb(samples);
         }
         let per_pixel = f64::from(scale) / 8.0;

@@ -29,6 +29,7 @@ pub mod horizontal_flip;
 mod interleaved;
 mod jpeg;
 pub mod perceptual_hash;
+mod pil_mode;
 pub mod planes;
 pub mod precise_resize;
 pub mod preprocess;

@@ -2,6 +2,7 @@
 use std::fmt;
 
 use super::{
+    pil_mode::{PilMode, nearest_plane},
     precise_resize::{Interpolation, resize_plane},
     scratch::guarded,
     source::Source,
@@ -15,9 +16,10 @@ pub const CLIP_DEVIATION: [f32; 3] = [0.268_629_55, 0.261_302_6, 0.275_777_1];
 
 /// From an encoded image to the values that a model takes.
 ///
-/// RGB comes first (alpha dropped, palettes looked up, EXIF orientation ignored), then the resize with its antialiasing,
-/// rounded to bytes, then the crop, then (value / 255 − mean) / deviation. Pixels are PIL's, except that a grey image of 16 bits keeps
-/// its high bytes, where PIL cuts it at 255.
+/// The resize with its antialiasing, rounded to bytes, then the crop, then (value / 255 − mean) / deviation; RGB (alpha
+/// dropped, palettes looked up, EXIF orientation ignored) before or after. Pixels are PIL's (to Pillow 12; 13 resizes columns
+/// first where the height is reduced much more than the width), except that a grey image of 16 bits keeps its high bytes,
+/// where PIL cuts it at 255.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Preprocess {
     /// What the image is resized to.
@@ -28,6 +30,8 @@ pub struct Preprocess {
     pub crop_side_pixels: usize,
     /// Where the square starts if the room is odd.
     pub crop_rounding: CropRounding,
+    /// When the image becomes RGB.
+    pub rgb_conversion: RgbConversion,
     /// Taken from each channel.
     pub mean: [f32; 3],
     /// What each channel is divided by.
@@ -52,6 +56,18 @@ pub enum CropRounding {
     Down,
 }
 
+/// Whether the image becomes RGB before or after the resize and crop.
+///
+/// The two differ for images with alpha, which weighs colours in the resize; with a palette (all GIFs but grey ones) or of
+/// one bit, which are resized to the nearest pixel whatever the filter; and of CMYK. All others are the same either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RgbConversion {
+    /// transformers, and training here.
+    BeforeResize,
+    /// OpenAI's code and open_clip, which resize what PIL has opened.
+    AfterResize,
+}
+
 impl fmt::Display for Preprocess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.resize {
@@ -69,6 +85,7 @@ impl Default for Preprocess {
             interpolation: Interpolation::Bicubic,
             crop_side_pixels: 224,
             crop_rounding: CropRounding::HalfToEven,
+            rgb_conversion: RgbConversion::AfterResize,
             mean: CLIP_MEAN,
             deviation: CLIP_DEVIATION,
         }
@@ -83,7 +100,11 @@ impl Preprocess {
     pub fn levels(&self, encoded: &[u8], max_pixels: u64) -> Result<Vec<u8>, BadSample> {
         guarded(|scratch| {
             let source = Source::open(encoded, max_pixels, false)?;
-            source.decode_rgb(&mut scratch.decoders, &mut scratch.decoded)?;
+            let mode = match self.rgb_conversion {
+                RgbConversion::BeforeResize => PilMode::Plain,
+                RgbConversion::AfterResize => source.pil_mode(),
+            };
+            let fourth = source.decode_rgb(mode, &mut scratch.decoders, &mut scratch.decoded)?;
             let size = source.size();
             let (width, height) = self.resized(size);
             // Columns are resized first, so that a strip has all its rows at the final width on the way.
@@ -94,13 +115,31 @@ impl Preprocess {
             }
             let side = self.crop_side_pixels;
             let (left, top) = (self.corner(width)?, self.corner(height)?);
+            let square = |plane: &[u8]| -> Vec<u8> {
+                let resized = match mode {
+                    PilMode::Nearest => nearest_plane(plane, size, (width, height)),
+                    _ => resize_plane(plane, size, (width, height), self.interpolation),
+                };
+                resized
+                    .chunks_exact(width)
+                    .skip(top)
+                    .take(side)
+                    .flat_map(|row| &row[left..left + side])
+                    .copied()
+                    .collect()
+            };
+            // Without a resize alpha weighs nothing.
+            let fourth = fourth.filter(|_| mode != PilMode::Alpha || size != (width, height));
+            let fourth_square = fourth.as_deref().map(square);
             let mut levels = Vec::with_capacity(3 * side * side);
             for channel in 0..3 {
                 let plane = scratch.decoded.rgb_plane(channel);
-                let resized = resize_plane(plane, size, (width, height), self.interpolation);
-                for row in resized.chunks_exact(width).skip(top).take(side) {
-                    levels.extend_from_slice(&row[left..left + side]);
-                }
+                let (Some(fourth), Some(fourth_square)) = (&fourth, &fourth_square) else {
+                    levels.extend(square(plane));
+                    continue;
+                };
+                let weighted: Vec<u8> = plane.iter().zip(fourth).map(|(&level, &by)| mode.before(level, by)).collect();
+                levels.extend(square(&weighted).iter().zip(fourth_square).map(|(&level, &by)| mode.after(level, by)));
             }
             Ok(levels)
         })

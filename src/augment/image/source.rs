@@ -12,6 +12,7 @@ use super::{
     header::{Format, Header, jpeg_orientation, probe},
     interleaved,
     jpeg::JpegDecoder,
+    pil_mode::PilMode,
     region::Region,
 };
 use crate::augment::{BadClass, BadSample};
@@ -74,6 +75,11 @@ impl<'a> Source<'a> {
         Ok(Self { encoded, header, orientation: orientation.unwrap_or(Orientation::NoTransforms) })
     }
 
+    /// How PIL would hold this before any conversion.
+    pub(super) fn pil_mode(&self) -> PilMode {
+        PilMode::of(self.encoded, &self.header)
+    }
+
     /// The header.
     pub fn header(&self) -> &Header {
         &self.header
@@ -112,16 +118,31 @@ impl<'a> Source<'a> {
 
     /// Decodes all of it into full-size planes of RGB or grey, chroma enlarged as libjpeg does.
     ///
+    /// `mode` is [`PilMode::Plain`] for any image, or else this one's own. Where that has a fourth channel, alpha or black,
+    /// it is returned, `[height, width]` as stored, and planes of inks are cyan, magenta and yellow.
+    ///
     /// # Errors
     /// As [`Self::decode`].
-    pub(super) fn decode_rgb(&self, decoders: &mut Decoders, decoded: &mut Decoded) -> Result<(), BadSample> {
-        if self.header.format != Format::Jpeg {
-            return self.decode(&[], decoders, decoded);
+    pub(super) fn decode_rgb(
+        &self,
+        mode: PilMode,
+        decoders: &mut Decoders,
+        decoded: &mut Decoded,
+    ) -> Result<Option<Vec<u8>>, BadSample> {
+        let samples: &[u8] = if self.header.format == Format::Jpeg {
+            let mut decoder = decoders.jpeg.take().map_or_else(JpegDecoder::new, Ok)?;
+            decoder.decode_rgb(self.encoded, mode == PilMode::Inks, self.orientation, decoded)?;
+            decoders.jpeg.insert(decoder).interleaved()
+        } else {
+            self.decode(&[], decoders, decoded)?;
+            &decoders.interleaved
+        };
+        if !matches!(mode, PilMode::Alpha | PilMode::Inks) {
+            return Ok(None);
         }
-        let mut decoder = decoders.jpeg.take().map_or_else(JpegDecoder::new, Ok)?;
-        decoder.decode_rgb(self.encoded, self.orientation, decoded)?;
-        decoders.jpeg = Some(decoder);
-        Ok(())
+        let channels = usize::from(self.header.channels);
+        let pixels = samples.chunks_exact(channels).take(self.header.pixels() as usize);
+        Ok(Some(pixels.map(|pixel| pixel[channels - 1]).collect()))
     }
 
     fn read(

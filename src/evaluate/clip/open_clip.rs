@@ -3,7 +3,7 @@ use serde_json::{Map, Value, json};
 
 use super::Described;
 use crate::augment::image::precise_resize::Interpolation;
-use crate::augment::image::preprocess::{CLIP_DEVIATION, CLIP_MEAN, CropRounding, Preprocess, ResizeTo};
+use crate::augment::image::preprocess::{CLIP_DEVIATION, CLIP_MEAN, CropRounding, Preprocess, ResizeTo, RgbConversion};
 use crate::error::{Context as _, Error, Result, Stage};
 use crate::model::clip::{
     Activation, ClipSettings, ModifiedResnetSettings, TextSettings, VisionSettings, VisionTransformerSettings,
@@ -207,6 +207,7 @@ fn preprocess(mut keys: Keys<'_>, settings: &ClipSettings) -> Result<Preprocess>
         interpolation,
         crop_side_pixels: side,
         crop_rounding: CropRounding::HalfToEven,
+        rgb_conversion: RgbConversion::AfterResize,
         mean,
         deviation,
     })

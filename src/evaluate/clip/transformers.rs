@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Described;
 use crate::augment::image::precise_resize::Interpolation;
-use crate::augment::image::preprocess::{CLIP_DEVIATION, CLIP_MEAN, CropRounding, Preprocess, ResizeTo};
+use crate::augment::image::preprocess::{CLIP_DEVIATION, CLIP_MEAN, CropRounding, Preprocess, ResizeTo, RgbConversion};
 use crate::error::{Context as _, Error, Result, Stage};
 use crate::model::clip::{Activation, ClipSettings, TextSettings, VisionSettings, VisionTransformerSettings};
 use crate::model::layer_norm::EPSILON;
@@ -204,7 +204,7 @@ struct ProcessorConfig {
 
 const NO_IMAGES: &str = "is no configuration of CLIP's images, as transformers writes it";
 
-/// What images go through by `preprocessor_config.json`, cropped as transformers crops.
+/// What images go through by `preprocessor_config.json`, cropped as transformers crops, and RGB before that.
 ///
 /// # Errors
 /// No such configuration; something in it that is not done here.
@@ -251,6 +251,7 @@ fn of_config(place: &str, config: PreprocessorConfig) -> Result<Preprocess> {
         interpolation,
         crop_side_pixels,
         crop_rounding: CropRounding::Down,
+        rgb_conversion: RgbConversion::BeforeResize,
         mean: config.image_mean,
         deviation: config.image_std,
     })
@@ -341,6 +342,7 @@ pub fn described(config: (&str, &str), preprocess: Option<Preprocess>) -> Result
         resize: ResizeTo::ShorterSidePixels(side),
         crop_side_pixels: side,
         crop_rounding: CropRounding::Down,
+        rgb_conversion: RgbConversion::BeforeResize,
         ..Preprocess::default()
     });
     Ok(Described { settings, preprocess })
@@ -358,6 +360,7 @@ mod tests {
         assert_eq!(settings("c", &text).expect("ours"), before);
         let preprocess_before = Preprocess {
             crop_rounding: CropRounding::Down,
+            rgb_conversion: RgbConversion::BeforeResize,
             resize: ResizeTo::SquarePixels(256),
             interpolation: Interpolation::Bilinear,
             ..Preprocess::default()
@@ -370,7 +373,11 @@ mod tests {
     fn absent_keys_have_the_defaults_of_the_library_and_old_sizes_are_numbers() {
         assert_eq!(settings("c", r#"{"model_type": "clip"}"#).expect("defaults"), ClipSettings::default());
         let old = r#"{"size": 224, "crop_size": 224, "resample": 3, "feature_extractor_type": "CLIPFeatureExtractor"}"#;
-        let expected = Preprocess { crop_rounding: CropRounding::Down, ..Preprocess::default() };
+        let expected = Preprocess {
+            crop_rounding: CropRounding::Down,
+            rgb_conversion: RgbConversion::BeforeResize,
+            ..Preprocess::default()
+        };
         assert_eq!(preprocess("p", old).expect("old"), expected);
     }
 
