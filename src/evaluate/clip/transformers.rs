@@ -396,6 +396,7 @@ mod tests {
             interpolation: Interpolation::Bilinear,
             crop_side_pixels: 336,
             crop_rounding: CropRounding::Down,
+            rgb_conversion: RgbConversion::BeforeResize,
             mean: [0.5, 0.25, 0.125],
             deviation: [0.5, 0.5, 0.75],
         };
