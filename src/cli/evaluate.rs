@@ -42,7 +42,10 @@ impl EvaluateWords {
         match weights {
             None => evaluate::run(&run, &sets, json),
             Some(weights) => {
-                let named = Named { pipeline: run.display().to_string(), sets };
+                // A run has a pipeline, too.
+                let of_run = run.join("pipeline.toml");
+                let pipeline = if of_run.is_file() { of_run } else { run };
+                let named = Named { pipeline: pipeline.display().to_string(), sets };
                 clip_evaluation::run(
                     &named,
                     &ClipModel { place: Place::Weights(weights), device },

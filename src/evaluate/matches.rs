@@ -15,6 +15,8 @@ pub struct Matches {
 pub struct CaptionMatches {
     /// The text.
     pub caption: String,
+    /// Rank of its own image among all, from 1.
+    pub own_rank: f64,
     /// The best first.
     pub images: Vec<MatchedImage>,
 }

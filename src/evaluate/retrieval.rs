@@ -80,6 +80,8 @@ pub struct Retrieval {
     pub text_to_image: Direction,
     /// Rows that cannot be used: a bad image, or no caption.
     pub left_out: usize,
+    /// Query of the pairs.
+    pub sql: String,
     /// How the figures were made.
     pub protocol: String,
 }
@@ -165,6 +167,7 @@ pub fn retrieval(
             ..direction(&ranks.of_texts, beside_texts, image_of)
         },
         left_out: 0,
+        sql: String::new(),
         protocol: format!(
             "cosines of {} images and {} texts, all against all; an image is found by any of its captions; ties count by \
              expectation; intervals by clusters of images{paired}",
@@ -217,6 +220,11 @@ pub struct Match {
     pub is_right: bool,
 }
 
+/// Rank of the right image of a text among all, from 1; of equal ones the expected.
+pub fn rank_of_image(images: &Embeddings, text: &[f32], right: usize) -> Option<f64> {
+    Place::of(&images.cosines(text), |image| image == right).map(|place| place.rank())
+}
+
 /// The best images of a text, the best first; of equal ones the earlier.
 pub fn best_images(images: &Embeddings, text: &[f32], right: usize) -> Vec<Match> {
     let cosines = images.cosines(text);
@@ -228,34 +236,30 @@ pub fn best_images(images: &Embeddings, text: &[f32], right: usize) -> Vec<Match
 
 impl fmt::Display for Retrieval {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{:<34}{:<30}{:<30}{:<30}{:<12}",
-            "retrieval [95 % interval] (chance)", "R@1", "R@5", "R@10", "median rank"
-        )?;
+        writeln!(f, "{:<36}{:<30}{:<30}{:<30}median rank", "retrieval [95 % interval] (chance)", "R@1", "R@5", "R@10")?;
         for (name, direction) in [("image to text", &self.image_to_text), ("text to image", &self.text_to_image)] {
             let Direction { recall, ci95, chance, .. } = direction;
-            write!(f, "{:<34}", format!("{name}, 1 of {}", direction.candidates))?;
+            write!(f, "{:<36}", format!("{name}, 1 of {}", direction.candidates))?;
             for (share, [low, high], chance) in
                 [(recall.r1, ci95.r1, chance.r1), (recall.r5, ci95.r5, chance.r5), (recall.r10, ci95.r10, chance.r10)]
             {
                 write!(f, "{:<30}", format!("{share:.3} [{low:.3} {high:.3}] ({chance:.3})"))?;
             }
-            writeln!(f, "{:<12.1}", direction.median_rank)?;
+            writeln!(f, "{:.1}", direction.median_rank)?;
             if let (Some(AtRank { r1, r5, r10 }), Some(median_rank)) =
                 (direction.untrained, direction.untrained_median_rank)
             {
                 let all = [r1, r5, r10];
                 let [shares, differences] = [all.map(|at| at.share_in_words()), all.map(|at| at.difference_in_words())];
-                let row = |name: &str, [r1, r5, r10]: [String; 3]| format!("  {name:<32}{r1:<30}{r5:<30}{r10:<30}");
-                writeln!(f, "{}{median_rank:<12.1}", row("untrained model", shares))?;
+                let row = |name: &str, [r1, r5, r10]: [String; 3]| format!("  {name:<34}{r1:<30}{r5:<30}{r10:<30}");
+                writeln!(f, "{}{median_rank:.1}", row("untrained model", shares))?;
                 writeln!(f, "{}", row("difference", differences).trim_end())?;
             }
         }
         if self.left_out > 0 {
             writeln!(f, "  {} rows have a bad image or no caption and are left out", self.left_out)?;
         }
-        write!(f, "  {}", self.protocol)
+        write!(f, "  {}\n  of {}", self.protocol, self.sql)
     }
 }
 

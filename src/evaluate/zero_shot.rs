@@ -94,6 +94,8 @@ pub struct ZeroShot {
     pub left_out: usize,
     /// Templates that were ensembled.
     pub templates: usize,
+    /// Query of the images.
+    pub sql: String,
     /// How the figures were made.
     pub protocol: String,
 }
@@ -206,8 +208,10 @@ pub fn classify(
         samples_of_unknown_class: unknown,
         left_out: 0,
         templates,
+        sql: String::new(),
         protocol: format!(
-            "cosine with the unit mean of each label's unit embeddings of {templates} prompts; ties count by expectation{}",
+            "cosine with the unit mean of each label's unit embeddings of {templates} prompt{}; ties count by expectation{}",
+            if templates == 1 { "" } else { "s" },
             if untrained.is_some() { "; differences are trained minus untrained, paired by image" } else { "" }
         ),
     })
@@ -215,7 +219,14 @@ pub fn classify(
 
 impl fmt::Display for ZeroShot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} classes, {} images, {} templates", self.classes, self.samples, self.templates)?;
+        writeln!(
+            f,
+            "{} classes, {} images, {} template{}",
+            self.classes,
+            self.samples,
+            self.templates,
+            if self.templates == 1 { "" } else { "s" }
+        )?;
         for (name, share, [low, high], chance, untrained) in [
             ("zero-shot accuracy", self.accuracy, self.ci95, self.chance, self.untrained),
             ("among the first five", self.top5, self.top5_ci95, self.top5_chance, self.top5_untrained),
@@ -234,7 +245,7 @@ impl fmt::Display for ZeroShot {
         if self.left_out > 0 {
             writeln!(f, "  {} rows have a bad image or no label and are left out", self.left_out)?;
         }
-        write!(f, "  {}", self.protocol)
+        write!(f, "  {}\n  of {}", self.protocol, self.sql)
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
         clip::embedder::Embedder,
         embeddings::Embeddings,
         matches::Matches,
-        retrieval::{RetrievalSettings, retrieval},
+        retrieval::{Retrieval, RetrievalSettings, retrieval},
         scores::Scores,
         templates::{DEFAULT_TEMPLATE, LabelName, label_names, templates},
         zero_shot::{Templates, ZeroShot, ZeroShotSettings, class_embeddings, classify},
@@ -99,7 +99,7 @@ pub(super) fn add(
     let pairs = Pairs::read(settings, data, &session, embedder, untrained)?;
     let beside = pairs.untrained.as_ref().map(|[images, texts]| [images, texts]);
     let found = retrieval(&pairs.images, &pairs.texts, &pairs.image_of, beside)?;
-    scores.retrieval = Some(crate::evaluate::retrieval::Retrieval { left_out: pairs.left_out, ..found });
+    scores.retrieval = Some(Retrieval { left_out: pairs.left_out, sql: settings.sql.clone(), ..found });
     if settings.pictures == 0 {
         return Ok(None);
     }
@@ -200,7 +200,7 @@ fn zero_shot(
     let (classes, of_untrained) = (classes_of(embedder)?, untrained.map(classes_of).transpose()?);
     let beside = of_untrained.as_ref().map(|classes| [&by_untrained, classes]);
     let found = classify(&images, &labels, &classes, &names, templates.len(), beside)?;
-    Ok(ZeroShot { left_out, ..found })
+    Ok(ZeroShot { left_out, sql: settings.sql.clone(), ..found })
 }
 
 /// Those of the files, where files are named.

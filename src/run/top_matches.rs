@@ -16,7 +16,7 @@ use crate::{
     evaluate::{
         clip::embedder::MAX_PIXELS,
         matches::{CaptionMatches, MatchedImage, Matches},
-        retrieval::best_images,
+        retrieval::{best_images, rank_of_image},
     },
     select::functions::encoded_images::EncodedImages,
     train::report::base64,
@@ -71,6 +71,7 @@ pub(super) fn top_matches(
     };
     let captions = chosen.iter().zip(&best).map(|(&text, best)| CaptionMatches {
         caption: pairs.captions[text].clone(),
+        own_rank: rank_of_image(&pairs.images, pairs.texts.row(text), pairs.image_of[text]).unwrap_or_default(),
         images: best.iter().map(shown).collect(),
     });
     Ok(Matches { captions: captions.collect(), images: pairs.images.rows() })

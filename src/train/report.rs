@@ -155,7 +155,7 @@ impl Shown {
             },
             Some("image_text") => Self {
                 class: "views",
-                title: "Images and texts",
+                title: "A batch",
                 note: "Images as augmented, under each the text as the model reads it.",
             },
             Some("one_view") => Self { title: "Views", note: "Each is one image, augmented.", class: "views" },
@@ -292,6 +292,7 @@ impl Page {
     fn tiles(&self) -> String {
         let mut tiles: Vec<(String, String)> = vec![];
         if let Some(scores) = &self.scores {
+            tiles.extend(by_text::tiles(scores));
             for (name, column) in [("linear probe", &scores.linear_probe), ("kNN, k chosen", &scores.knn)] {
                 for (label, score) in column {
                     let against = score.against_best_floor.as_ref().map_or_else(String::new, |against| {

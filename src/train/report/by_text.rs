@@ -11,53 +11,92 @@ pub(crate) fn tables(scores: &Scores) -> String {
         html.push_str(&zero_shot(label, found));
     }
     if let Some(found) = &scores.retrieval {
-        html.push_str(
-            "<p><b>Retrieval</b></p>\n<div class=\"scroll\"><table><thead><tr><th>recall</th><th>R@1</th><th>R@5</th>\
-             <th>R@10</th><th>median rank</th></tr></thead><tbody>",
-        );
+        html.push_str("<p><b>Retrieval</b></p>\n");
+        html.push_str(&head(&["recall", "R@1", "R@5", "R@10", "median rank"]));
         for (name, direction) in [("image to text", &found.image_to_text), ("text to image", &found.text_to_image)] {
             let (recall, ci95, chance) = (direction.recall, direction.ci95, direction.chance);
-            let beside = direction.untrained;
-            let _ = writeln!(
-                html,
-                "<tr><td>{name}, {} queries among {}</td>{}{}{}<td>{:.1}{}</td></tr>",
+            let shares =
+                [(recall.r1, ci95.r1, chance.r1), (recall.r5, ci95.r5, chance.r5), (recall.r10, ci95.r10, chance.r10)];
+            let name = format!(
+                "{name},<br><small>{} queries among {}</small>",
                 number(direction.queries as f64),
-                number(direction.candidates as f64),
-                cell(recall.r1, ci95.r1, chance.r1, beside.map(|at| at.r1)),
-                cell(recall.r5, ci95.r5, chance.r5, beside.map(|at| at.r5)),
-                cell(recall.r10, ci95.r10, chance.r10, beside.map(|at| at.r10)),
-                direction.median_rank,
-                direction
-                    .untrained_median_rank
-                    .map_or_else(String::new, |rank| format!("<br><small>untrained {rank:.1}</small>"))
+                number(direction.candidates as f64)
             );
+            let untrained = direction.untrained.map(|at| [at.r1, at.r5, at.r10]);
+            let ranks = [Some(direction.median_rank), direction.untrained_median_rank];
+            html.push_str(&rows(&name, &shares, untrained.as_ref().map(<[Beside; 3]>::as_slice), ranks.map(rank)));
         }
-        let _ = writeln!(html, "</tbody></table></div>\n<p class=\"note\">{}.</p>", escape(&found.protocol));
+        html.push_str(&foot(&found.protocol, &found.sql));
     }
     html
 }
 
+/// The first things to know of it, as figure and words.
+pub(crate) fn tiles(scores: &Scores) -> Vec<(String, String)> {
+    let mut tiles = vec![];
+    if let Some(found) = &scores.retrieval {
+        for (name, direction) in [("image to text", &found.image_to_text), ("text to image", &found.text_to_image)] {
+            let words = format!("R@1 {name} among {}, chance {:.3}", direction.candidates, direction.chance.r1);
+            tiles.push((format!("{:.3}", direction.recall.r1), words));
+        }
+    }
+    for (label, found) in &scores.zero_shot {
+        let words = format!("zero-shot {label} of {} classes, chance {:.3}", found.classes, found.chance);
+        tiles.push((format!("{:.3}", found.accuracy), words));
+    }
+    tiles
+}
+
 fn zero_shot(label: &str, found: &ZeroShot) -> String {
+    let shares = [(found.accuracy, found.ci95, found.chance), (found.top5, found.top5_ci95, found.top5_chance)];
+    let untrained = found.untrained.zip(found.top5_untrained).map(|(first, five)| [first, five]);
     format!(
-        "<p><b>{}, by prompts</b> <span class=\"faint\">{} classes · {} images · {} templates</span></p>\n<div class=\"scroll\">\
-         <table><thead><tr><th>zero-shot</th><th>accuracy</th><th>among the first five</th><th>mean over classes</th></tr>\
-         </thead><tbody><tr><td></td>{}{}<td>{:.3}</td></tr></tbody></table></div>\n<p class=\"note\">{}.</p>\n",
+        "<p><b>{}, by prompts</b> <span class=\"faint\">{} classes · {} images · {} template{}</span></p>\n{}{}{}",
         escape(label),
         found.classes,
         number(found.samples as f64),
         found.templates,
-        cell(found.accuracy, found.ci95, found.chance, found.untrained),
-        cell(found.top5, found.top5_ci95, found.top5_chance, found.top5_untrained),
-        found.mean_per_class,
-        escape(&found.protocol)
+        if found.templates == 1 { "" } else { "s" },
+        head(&["zero-shot", "accuracy", "among the first five", "mean over classes"]),
+        rows(
+            "this model",
+            &shares,
+            untrained.as_ref().map(<[Beside; 2]>::as_slice),
+            [format!("{:.3}", found.mean_per_class), String::new()]
+        ),
+        foot(&found.protocol, &found.sql)
     )
 }
 
-/// A share with its interval, and what it stands beside.
-fn cell(share: f64, [low, high]: [f64; 2], chance: f64, untrained: Option<Beside>) -> String {
-    let beside = untrained.map_or_else(String::new, |beside| {
-        let (untrained, difference) = (beside.share_in_words(), beside.difference_in_words());
-        format!("<br><small>untrained {untrained}<br>difference {difference}</small>")
-    });
-    format!("<td><b>{share:.3}</b> <small>[{low:.3} {high:.3}], chance {chance:.3}</small>{beside}</td>")
+fn head(columns: &[&str]) -> String {
+    let cells: String = columns.iter().map(|name| format!("<th>{name}</th>")).collect();
+    format!("<div class=\"scroll\"><table><thead><tr>{cells}</tr></thead><tbody>\n")
+}
+
+fn foot(protocol: &str, sql: &str) -> String {
+    format!("</tbody></table></div>\n<p class=\"note\">{}. Of <code>{}</code>.</p>\n", escape(protocol), escape(sql))
+}
+
+fn rank(of: Option<f64>) -> String {
+    of.map_or_else(String::new, |rank| format!("{rank:.1}"))
+}
+
+/// Shares with interval and chance; below them the untrained model's, and the differences. `last` are the last cells.
+fn rows(name: &str, shares: &[(f64, [f64; 2], f64)], untrained: Option<&[Beside]>, last: [String; 2]) -> String {
+    let [own, theirs] = last;
+    let share = |&(share, [low, high], chance): &(f64, [f64; 2], f64)| {
+        format!("<td><b>{share:.3}</b> <small>[{low:.3} {high:.3}]<br>chance {chance:.3}</small></td>")
+    };
+    let mut html = format!("<tr><td>{name}</td>{}<td>{own}</td></tr>\n", shares.iter().map(share).collect::<String>());
+    if let Some(untrained) = untrained {
+        let small = |words: String| format!("<td><small>{words}</small></td>");
+        let of_untrained: String = untrained.iter().map(|beside| small(beside.share_in_words())).collect();
+        let differences: String = untrained.iter().map(|beside| small(beside.difference_in_words())).collect();
+        let _ = write!(
+            html,
+            "<tr><td><small>untrained model</small></td>{of_untrained}<td><small>{theirs}</small></td></tr>\n\
+             <tr><td><small>difference</small></td>{differences}<td></td></tr>\n"
+        );
+    }
+    html
 }

@@ -1,7 +1,7 @@
 //! Captions and their best images, as a page shows them.
 use std::fmt::Write as _;
 
-use super::escape;
+use super::{chart::number, escape};
 use crate::evaluate::matches::{CaptionMatches, MatchedImage, Matches};
 
 const STYLE: &str = "
@@ -34,7 +34,11 @@ pub(crate) fn page(title: &str, matches: &Matches) -> String {
 }
 
 fn row(matches: &CaptionMatches) -> String {
-    let mut html = format!("<div class=\"match\"><p>{}</p>", escape(&matches.caption));
+    let mut html = format!(
+        "<div class=\"match\"><p>{} <span class=\"note\">its own image has rank {}</span></p>",
+        escape(&matches.caption),
+        number(matches.own_rank)
+    );
     for MatchedImage { jpeg, cosine, is_right } in &matches.images {
         let (class, word) = if *is_right { (" class=\"right\"", ", its own") } else { ("", "") };
         let _ = write!(
@@ -55,11 +59,13 @@ mod tests {
     fn the_right_image_is_marked_and_text_cannot_become_markup() {
         let image = |is_right| MatchedImage { jpeg: "AQID".into(), cosine: 0.25, is_right };
         let caption = "<script>alert(1)</script>".to_owned();
-        let matches =
-            Matches { captions: vec![CaptionMatches { caption, images: vec![image(false), image(true)] }], images: 9 };
+        let matches = Matches {
+            captions: vec![CaptionMatches { caption, own_rank: 2.0, images: vec![image(false), image(true)] }],
+            images: 9,
+        };
         let html = page("a & b", &matches);
         assert!(!html.contains("<script") && html.contains("&lt;script&gt;") && html.contains("a &amp; b"));
         assert_eq!((html.matches("class=\"right\"").count(), html.matches("base64,AQID").count()), (1, 2));
-        assert!(html.contains("0.250, its own") && html.contains("of 9 images"));
+        assert!(html.contains("0.250, its own") && html.contains("of 9 images") && html.contains("has rank 2<"));
     }
 }
