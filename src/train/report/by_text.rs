@@ -18,7 +18,7 @@ pub(crate) fn tables(scores: &Scores) -> String {
             let shares =
                 [(recall.r1, ci95.r1, chance.r1), (recall.r5, ci95.r5, chance.r5), (recall.r10, ci95.r10, chance.r10)];
             let name = format!(
-                "{name},<br><small>{} queries among {}</small>",
+                "{name}<br><small>{} queries among {}</small>",
                 number(direction.queries as f64),
                 number(direction.candidates as f64)
             );

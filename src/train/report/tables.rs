@@ -5,9 +5,9 @@ use std::fmt::Write;
 use super::{by_text, chart::number, escape};
 use crate::evaluate::scores::{Discrimination, Figure, Score, Scores, Verdict};
 
-/// One table for each label column, losing lines marked, protocols folded away below.
+/// What a text tower adds, then one table for each label column, losing lines marked, protocols folded away below.
 pub(crate) fn scores(scores: &Scores) -> String {
-    let mut html = String::new();
+    let mut html = by_text::tables(scores);
     for (label, counts) in &scores.data {
         let _ = writeln!(
             html,
@@ -60,7 +60,6 @@ pub(crate) fn scores(scores: &Scores) -> String {
         }
         html.push_str("</ul></details>\n");
     }
-    html.push_str(&by_text::tables(scores));
     html
 }
 
