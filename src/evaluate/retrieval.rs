@@ -392,7 +392,7 @@ mod tests {
             );
         }
         let text = found.to_string();
-        assert!(text.contains("  untrained model                 0.025 [") && text.contains("difference"), "{text}");
+        assert!(text.contains("  untrained model                   0.025 [") && text.contains("difference"), "{text}");
         assert!(text.contains("paired by query") && !alone.to_string().contains("untrained"), "{text}");
         let fewer = at_angles(&[30.0; 39]);
         assert!(retrieval(&images, &images, &image_of, Some([&fewer, &nothing])).is_err());

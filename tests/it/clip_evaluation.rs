@@ -536,7 +536,10 @@ fn a_run_is_scored_by_text_and_embeds_as_its_exported_weights_do() {
     let report = fs::read_to_string(Path::new(&run).join("report.html")).expect("a report");
     assert!(report.contains("Best images of captions") && report.contains("class=\"match\""));
     assert!(report.contains("<b>Retrieval</b>") && report.contains("by prompts"));
-    assert!(report.contains("<small>untrained ") && report.contains("<br>difference "));
+    assert!(report.contains("<small>untrained model</small>") && report.contains("<small>difference</small>"));
+    assert!(report.contains("R@1 image to text among 9") && report.contains("its own image has rank"));
+    let sql = found["retrieval"]["sql"].as_str().expect("the query");
+    assert!(sql.starts_with("SELECT") && report.contains(&format!("Of <code>{sql}</code>")), "{sql}");
 
     let exported = workshop.text("exported");
     ok(&["export", &run, "--to", &exported]);
