@@ -8,6 +8,7 @@ use diptych::{
         Named, clip_evaluation,
         clip_model::{ClipModel, Place},
         evaluate,
+        folder::PIPELINE,
     },
 };
 
@@ -17,7 +18,7 @@ use super::places;
 /// zero-shot classification and retrieval beside chance and the untrained model.
 #[derive(Debug, Args)]
 pub(crate) struct EvaluateWords {
-    /// The run's folder; with --weights a pipeline, whose [scan] and [evaluate] say what is scored.
+    /// The run's folder; with --weights a pipeline, or a run for its own, whose [scan] and [evaluate] say what is scored.
     run: PathBuf,
     /// Scores these weights of a CLIP instead: a safetensors file, or the folder in which it is with its configuration.
     #[arg(long, value_name = "FILE")]
@@ -43,7 +44,7 @@ impl EvaluateWords {
             None => evaluate::run(&run, &sets, json),
             Some(weights) => {
                 // A run has a pipeline, too.
-                let of_run = run.join("pipeline.toml");
+                let of_run = run.join(PIPELINE);
                 let pipeline = if of_run.is_file() { of_run } else { run };
                 let named = Named { pipeline: pipeline.display().to_string(), sets };
                 clip_evaluation::run(

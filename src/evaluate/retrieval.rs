@@ -220,18 +220,28 @@ pub struct Match {
     pub is_right: bool,
 }
 
-/// Rank of the right image of a text among all, from 1; of equal ones the expected.
-pub fn rank_of_image(images: &Embeddings, text: &[f32], right: usize) -> Option<f64> {
-    Place::of(&images.cosines(text), |image| image == right).map(|place| place.rank())
+/// Images as a text ranks them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BestImages {
+    /// Rank of the text's own image among all, from 1; among equal ones the expected.
+    pub own_rank: f64,
+    /// The best, the best first; of equal ones the earlier.
+    pub images: Vec<Match>,
 }
 
-/// The best images of a text, the best first; of equal ones the earlier.
-pub fn best_images(images: &Embeddings, text: &[f32], right: usize) -> Vec<Match> {
+/// What a text finds, whose own image is `right`.
+///
+/// # Errors
+/// Ours: there is no such image.
+pub fn best_images(images: &Embeddings, text: &[f32], right: usize) -> Result<BestImages> {
     let cosines = images.cosines(text);
+    let Some(own) = Place::of(&cosines, |image| image == right) else {
+        return Err(Error::internal("a text of an image that is not there"));
+    };
     let mut order: Vec<usize> = (0..cosines.len()).collect();
     order.sort_by(|&a, &b| cosines[b].total_cmp(&cosines[a]));
     let found = |image: usize| Match { image, cosine: cosines[image], is_right: image == right };
-    order.into_iter().take(SHOWN).map(found).collect()
+    Ok(BestImages { own_rank: own.rank(), images: order.into_iter().take(SHOWN).map(found).collect() })
 }
 
 impl fmt::Display for Retrieval {
@@ -354,10 +364,14 @@ mod tests {
     #[test]
     fn the_best_images_stand_in_order_and_the_right_one_is_marked() {
         let images = at_angles(&[50.0, 0.0, 10.0, 10.0, 90.0, 70.0, 60.0]);
-        let found = best_images(&images, &[1.0, 0.0], 0);
+        let BestImages { own_rank, images: found } = best_images(&images, &[1.0, 0.0], 0).expect("its own is there");
+        assert_eq!(own_rank, 4.0);
         assert_eq!(found.iter().map(|found| found.image).collect::<Vec<_>>(), [1, 2, 3, 0, 6]);
         assert_eq!(found.iter().filter(|found| found.is_right).count(), 1);
         assert!(found[3].is_right);
+        // Of two equal ones it is the second or the third.
+        assert_eq!(best_images(&images, &[1.0, 0.0], 3).expect("its own is there").own_rank, 2.5);
+        assert!(best_images(&images, &[1.0, 0.0], 7).is_err());
     }
 
     #[test]

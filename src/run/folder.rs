@@ -11,7 +11,8 @@ use crate::{
     pipeline::Plan,
 };
 
-const PIPELINE: &str = "pipeline.toml";
+/// The pipeline as resolved.
+pub const PIPELINE: &str = "pipeline.toml";
 pub(super) const SELECTION: &str = "selection.selection";
 /// What a write that was cut off leaves behind ends in this.
 const PARTIAL: &str = ".partial";

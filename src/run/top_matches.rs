@@ -16,7 +16,7 @@ use crate::{
     evaluate::{
         clip::embedder::MAX_PIXELS,
         matches::{CaptionMatches, MatchedImage, Matches},
-        retrieval::{best_images, rank_of_image},
+        retrieval::best_images,
     },
     select::functions::encoded_images::EncodedImages,
     train::report::base64,
@@ -49,10 +49,10 @@ pub(super) fn top_matches(
 ) -> Result<Matches> {
     let count = pairs.captions.len();
     let chosen: BTreeSet<usize> = (0..pictures.min(count)).map(|at| at * count / pictures.min(count)).collect();
-    let best: Vec<_> =
-        chosen.iter().map(|&text| best_images(&pairs.images, pairs.texts.row(text), pairs.image_of[text])).collect();
+    let ranked = |&text: &usize| best_images(&pairs.images, pairs.texts.row(text), pairs.image_of[text]);
+    let best: Vec<_> = chosen.iter().map(ranked).collect::<Result<_>>()?;
     let mut wanted: BTreeSet<[u8; 32]> =
-        best.iter().flatten().map(|found| *pairs.hashes[found.image].as_bytes()).collect();
+        best.iter().flat_map(|best| &best.images).map(|found| *pairs.hashes[found.image].as_bytes()).collect();
     let mut jpegs: HashMap<ImageHash, String> = HashMap::new();
     rows(&mut |batch| {
         let all: Vec<usize> = (0..batch.num_rows()).collect();
@@ -71,8 +71,8 @@ pub(super) fn top_matches(
     };
     let captions = chosen.iter().zip(&best).map(|(&text, best)| CaptionMatches {
         caption: pairs.captions[text].clone(),
-        own_rank: rank_of_image(&pairs.images, pairs.texts.row(text), pairs.image_of[text]).unwrap_or_default(),
-        images: best.iter().map(shown).collect(),
+        own_rank: best.own_rank,
+        images: best.images.iter().map(shown).collect(),
     });
     Ok(Matches { captions: captions.collect(), images: pairs.images.rows() })
 }

@@ -13,6 +13,7 @@ use super::{Described, open_clip, transformers};
 use crate::augment::image::preprocess::{Preprocess, ResizeTo};
 use crate::error::{Context as _, Error, Result, Stage};
 use crate::model::clip::{Activation, Clip, Naming};
+use crate::train::checkpoint::CHECKPOINTS_FOLDER;
 use crate::train::safetensors::{from_owned_bytes, to_bytes_with};
 use crate::train::state::collect;
 
@@ -126,7 +127,7 @@ pub fn file_of(weights: &Path) -> Result<PathBuf> {
     }
     let there = WEIGHTS.iter().map(|(name, _)| weights.join(name)).find(|path| path.is_file());
     there.ok_or_else(|| {
-        let reason = if weights.join("checkpoints").is_dir() {
+        let reason = if weights.join(CHECKPOINTS_FOLDER).is_dir() {
             "is a run folder: name it with --run where the command has that, or, if it is a CLIP's, have `diptych export` \
              write its weights"
                 .to_owned()
@@ -434,7 +435,7 @@ mod tests {
     #[test]
     fn a_folder_of_a_run_names_both_ways() {
         let run = tempfile::tempdir().expect("a folder");
-        fs::create_dir(run.path().join("checkpoints")).expect("made");
+        fs::create_dir(run.path().join(CHECKPOINTS_FOLDER)).expect("made");
         let error = file_of(run.path()).expect_err("no weights").to_string();
         assert!(error.contains("name it with --run") && error.contains("`diptych export`"), "{error}");
     }

@@ -34,7 +34,7 @@ pub(crate) const SECTIONS: [(&str, &[Spec]); 4] = [
         &[
             wide(free(
                 "Loss",
-                "Of each reported step's batch, before its update; the band spans what was thinned away.",
+                "Of each reported step's batch, before its update; where steps were thinned away, a band spans them.",
                 &[("loss", "loss")],
             )),
             from_zero("Learning rate", "As scheduled.", &[("learning_rate", "rate")]),
